@@ -1,0 +1,58 @@
+"""Sharing the embedded PostgreSQL between processes: the first one starts it, the last one stops it."""
+
+import fcntl
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import MappingProxyType
+
+from calltally.stack.postgres import EmbeddedPostgres
+
+
+@contextmanager
+def embedded_postgres(
+    home: Path, *, options: Mapping[str, str] = MappingProxyType({})
+) -> Iterator[EmbeddedPostgres]:
+    """Use the cluster in `home`, together with other processes; `options` count for whoever starts it.
+
+    Two locks: starting and stopping happen under the gate, one at a time; a shared lock marks each user.
+    The kernel releases both when a process dies, however it dies, so a server that a killed process left
+    behind is simply reused, and stopped by whoever leaves last.
+
+    Raises PostgresError or AccountError if the server can't be started.
+    """
+    home.mkdir(parents=True, exist_ok=True)
+    server = EmbeddedPostgres(home / "postgres", options=options)
+    gate = home / "postgres.gate"
+    with _lock_file(home / "postgres.lock") as usage:
+        with _lock_file(gate, fcntl.LOCK_EX):
+            server.start()
+            fcntl.flock(usage, fcntl.LOCK_SH)
+        try:
+            yield server
+        finally:
+            with _lock_file(gate, fcntl.LOCK_EX):
+                if _is_last(usage):
+                    server.stop()
+
+
+@contextmanager
+def _lock_file(path: Path, mode: int | None = None) -> Iterator[int]:
+    """Open `path` for locking and wait for the lock `mode`, if any; closing lets go of it."""
+    # Read-only suffices for flock, and lets root and its user share one home.
+    descriptor = os.open(path, os.O_RDONLY | os.O_CREAT, 0o644)
+    try:
+        if mode is not None:
+            fcntl.flock(descriptor, mode)
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _is_last(usage: int) -> bool:
+    try:
+        fcntl.flock(usage, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
