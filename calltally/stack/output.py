@@ -1,0 +1,71 @@
+"""What a child process says: to its log file, and with its name in front to the terminal."""
+
+import asyncio
+import logging
+import os
+from collections import deque
+from logging.handlers import RotatingFileHandler
+from pathlib import Path
+from typing import Final
+
+from rich.console import Console
+from rich.text import Text
+
+TAIL_LINES: Final = 15
+MAX_LOG_BYTES: Final = 10_000_000
+MAX_LINE_BYTES: Final = 100_000
+NAME_WIDTH: Final = 9
+COLOURS: Final = ("cyan", "magenta", "green", "yellow", "blue")
+
+
+class ChildLog:
+    """The lines of one child, over all its restarts."""
+
+    def __init__(self, name: str, path: Path, console: Console | None, number: int) -> None:
+        """Append to `path`, and print to `console` in the colour of `number`."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.path = path
+        self._name = name
+        self._console = console
+        self._colour = COLOURS[number % len(COLOURS)]
+        self._tail: deque[str] = deque(maxlen=TAIL_LINES)
+        self._file = RotatingFileHandler(path, maxBytes=MAX_LOG_BYTES, backupCount=1, encoding="utf-8")
+
+    def tail(self) -> str:
+        """The last lines, indented."""
+        return "\n".join(f"  {line}" for line in self._tail) or "  (it said nothing)"
+
+    def close(self) -> None:
+        """Close the file; what is said afterwards reopens it."""
+        self._file.close()
+
+    def note(self, text: str) -> None:
+        """Add a line of the supervisor's own about the child."""
+        self._write(f"[{self._name} {text}]")
+
+    async def follow(self, source: int) -> None:
+        """Read lines from the file descriptor `source` until it ends, then close it."""
+        stream = os.fdopen(source, "rb", buffering=0)
+        reader = asyncio.StreamReader()
+        loop = asyncio.get_running_loop()
+        transport, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), stream)
+        pending = b""
+        try:
+            while chunk := await reader.read(MAX_LINE_BYTES):
+                *lines, pending = (pending + chunk).split(b"\n")
+                if len(pending) > MAX_LINE_BYTES:
+                    lines, pending = [*lines, pending], b""
+                for line in lines:
+                    self._write(line.decode(errors="replace").rstrip("\r"))
+        finally:
+            if pending:
+                self._write(pending.decode(errors="replace"))
+            transport.close()
+            stream.close()  # the transport would do it only in the loop's next round
+
+    def _write(self, line: str) -> None:
+        self._tail.append(line)
+        self._file.emit(logging.LogRecord(self._name, logging.INFO, "", 0, line, None, None))
+        if self._console is not None:
+            prefix = Text(f"{self._name:<{NAME_WIDTH}} │ ", style=self._colour)
+            self._console.print(prefix + Text.from_ansi(line), soft_wrap=True)

@@ -1,0 +1,218 @@
+"""Runs the stack's processes: starts them in order, restarts the dead, stops all, leaves none behind."""
+
+import asyncio
+import os
+import signal
+import sys
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, Self
+
+import httpx
+from rich.console import Console
+
+from calltally.stack import guard
+from calltally.stack.output import ChildLog
+
+BACK_OFF_SECONDS: Final = (1, 2, 4, 8)
+MAX_DEATHS: Final = 5
+DEATH_WINDOW_SECONDS: Final = 60
+GRACE_SECONDS: Final = 10
+READY_POLL_SECONDS: Final = 0.1
+
+
+@dataclass(frozen=True)
+class Child:
+    """One process to keep alive."""
+
+    name: str
+    command: Sequence[str]
+    env: Mapping[str, str] = field(default_factory=dict)
+    """On top of the supervisor's own environment."""
+    ready: str | Callable[[], Awaitable[bool]] | None = None
+    """A URL that must answer 2xx, or a function that must answer true; None: ready as soon as it runs."""
+    ready_timeout_seconds: float = 60
+
+
+class ChildFailedError(Exception):
+    """A process of the stack can't be kept alive; the message names it, its log and its last words."""
+
+    def __init__(self, name: str, problem: str, log: ChildLog) -> None:
+        """`problem` completes a sentence that begins with the name."""
+        self.name = name
+        self.log_file = log.path
+        super().__init__(f"{name} {problem}.\nIts log is {log.path}; the last lines are:\n{log.tail()}")
+
+
+@dataclass
+class _Running:
+    child: Child
+    log: ChildLog
+    process: asyncio.subprocess.Process
+    reader: asyncio.Task[None]
+    keeper: asyncio.Task[None] | None = None
+
+
+class Supervisor:
+    """Use as an async context manager: leaving it stops every child, the youngest first."""
+
+    def __init__(self, logs: Path, *, console: Console | None = None) -> None:
+        """Output goes to `logs/<name>.log`, and to `console` too if there is one."""
+        self._logs = logs
+        self._console = console
+        self._running: list[_Running] = []
+        self._failed: asyncio.Future[None] | None = None
+        self._guard: asyncio.subprocess.Process | None = None
+
+    async def __aenter__(self) -> Self:
+        """Start the guard, which stops the children should this process be killed."""
+        self._failed = asyncio.get_running_loop().create_future()
+        self._guard = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-I", guard.__file__), stdin=asyncio.subprocess.PIPE, start_new_session=True
+        )
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Stop all children; the guard finishes the work if this is cancelled."""
+        try:
+            while self._running:
+                await self._stop(self._running[-1])
+                self._running.pop().log.close()
+        finally:
+            if self._guard is not None and self._guard.stdin is not None:
+                self._guard.stdin.close()
+        if self._guard is not None:
+            await self._guard.wait()
+
+    async def start(self, child: Child) -> None:
+        """Start `child` and wait until it is ready; from then on it is restarted whenever it dies.
+
+        Raises ChildFailedError if it dies or isn't ready in time.
+        """
+        log = ChildLog(child.name, self._logs / f"{child.name}.log", self._console, len(self._running))
+        running = _Running(child, log, *await self._spawn(child, log))
+        self._running.append(running)
+        try:
+            async with asyncio.timeout(child.ready_timeout_seconds):
+                while not await _is_ready(child):
+                    if running.process.returncode is not None:
+                        await running.reader
+                        raise ChildFailedError(child.name, _ending(running.process.returncode), log)
+                    await asyncio.sleep(READY_POLL_SECONDS)
+        except TimeoutError as error:
+            problem = f"wasn't ready after {child.ready_timeout_seconds:g} s"
+            raise ChildFailedError(child.name, problem, log) from error
+        running.keeper = asyncio.create_task(self._keep_alive(running), name=f"keep {child.name}")
+
+    async def wait(self) -> None:
+        """Wait until a child can't be kept alive any more, and raise its ChildFailedError."""
+        if self._failed is None:
+            raise RuntimeError("enter the supervisor first")
+        await asyncio.shield(self._failed)
+
+    async def _spawn(
+        self, child: Child, log: ChildLog
+    ) -> tuple[asyncio.subprocess.Process, asyncio.Task[None]]:
+        # A pipe of our own: with asyncio's, the end of a process would wait for its children's output.
+        source, sink = os.pipe()
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *child.command,
+                env={**os.environ, "PYTHONUNBUFFERED": "1", **child.env},
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=sink,
+                stderr=sink,
+                start_new_session=True,  # Ctrl-C reaches the supervisor alone, which stops them in order
+            )
+        except OSError:
+            os.close(source)
+            raise
+        finally:
+            os.close(sink)
+        self._tell_guard("watch", process.pid)
+        return process, asyncio.create_task(log.follow(source), name=f"read {child.name}")
+
+    async def _keep_alive(self, running: _Running) -> None:
+        loop = asyncio.get_running_loop()
+        deaths: deque[float] = deque()
+        while True:
+            exit_code = await running.process.wait()
+            await self._bury(running)
+            deaths.append(loop.time())
+            while deaths[0] < loop.time() - DEATH_WINDOW_SECONDS:
+                deaths.popleft()
+            if len(deaths) > MAX_DEATHS:
+                problem = f"{_ending(exit_code)}, {len(deaths)} times within {DEATH_WINDOW_SECONDS} s"
+                self._give_up(ChildFailedError(running.child.name, problem, running.log))
+                return
+            delay = BACK_OFF_SECONDS[min(len(deaths), len(BACK_OFF_SECONDS)) - 1]
+            running.log.note(f"{_ending(exit_code)}; starting again in {delay} s")
+            await asyncio.sleep(delay)
+            running.process, running.reader = await self._spawn(running.child, running.log)
+
+    def _give_up(self, error: ChildFailedError) -> None:
+        if self._failed is not None and not self._failed.done():
+            self._failed.set_exception(error)
+
+    async def _stop(self, running: _Running) -> None:
+        if running.keeper is not None:
+            running.keeper.cancel()
+            await asyncio.wait([running.keeper])
+        if running.process.returncode is None:
+            with suppress(ProcessLookupError):
+                running.process.terminate()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(running.process.wait(), GRACE_SECONDS)
+        await self._bury(running)
+
+    async def _bury(self, running: _Running) -> None:
+        """Kill what is left of the child's process group, and read the rest of its output."""
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(running.process.pid, signal.SIGKILL)
+        await running.process.wait()
+        self._tell_guard("forget", running.process.pid)
+        # A grandchild in a session of its own may hold the pipe open.
+        await asyncio.wait([running.reader], timeout=1)
+        running.reader.cancel()
+        await asyncio.wait([running.reader])
+
+    def _tell_guard(self, verb: str, group: int) -> None:
+        if self._guard is not None and self._guard.stdin is not None:
+            self._guard.stdin.write(f"{verb} {group}\n".encode())
+
+
+@contextmanager
+def cancelled_by_signals() -> Iterator[None]:
+    """Let SIGINT and SIGTERM cancel the current task, so that every `async with` on the way out cleans up."""
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+    if task is None:
+        raise RuntimeError("signals need a task to cancel")
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    for number in numbers:
+        loop.add_signal_handler(number, task.cancel)
+    try:
+        yield
+    finally:
+        for number in numbers:
+            loop.remove_signal_handler(number)
+
+
+async def _is_ready(child: Child) -> bool:
+    if child.ready is None:
+        return True
+    if callable(child.ready):
+        return await child.ready()
+    try:
+        async with httpx.AsyncClient(trust_env=False, timeout=2) as client:
+            return (await client.get(child.ready)).is_success
+    except httpx.HTTPError:
+        return False
+
+
+def _ending(exit_code: int) -> str:
+    if exit_code < 0:
+        return f"was killed by {signal.Signals(-exit_code).name}"
+    return f"ended with exit code {exit_code}"
