@@ -1,0 +1,57 @@
+# Everything runs from a private .venv that the first command sets up; nothing else on the machine is touched.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+export PYTHONDONTWRITEBYTECODE = 1
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo up test test-all check format bench lock clean
+
+help: ## list the commands
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+$(READY): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \
+		{ echo "calltally needs Python 3.11 to 3.13; name one with: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	@$(BIN)/uv pip sync --quiet --python $(BIN)/python requirements.lock
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	@touch $(READY)
+
+setup: $(READY) ## make .venv with the locked dependencies
+
+demo: $(READY) ## the whole story on this machine in under 90 s; KEEP=1 leaves it running
+	@$(BIN)/calltally demo $(if $(KEEP),--keep)
+
+up: $(READY) ## Postgres, Prefect, worker and receiver on this machine
+	@$(BIN)/calltally up
+
+test: $(READY) ## the fast tests (under 2 minutes)
+	$(BIN)/python -m pytest -m 'not slow'
+
+test-all: $(READY) ## every test, with races and kill storms
+	$(BIN)/python -m pytest
+
+check: $(READY) ## format, lint, types, imports and SQL
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/sqlfluff lint sql
+
+format: $(READY) ## rewrite the code in the house style
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+	$(BIN)/sqlfluff fix sql
+
+bench: $(READY) ## figures, each beside a limit measured in the same run
+	$(BIN)/python -m benchmarks
+
+lock: $(READY) ## resolve requirements.lock anew
+	$(BIN)/uv pip compile pyproject.toml --group dev --universal --python-version 3.11 --generate-hashes \
+		--no-emit-index-url --no-annotate --no-header --upgrade --output-file requirements.lock
+
+clean: ## remove the environment and the local data
+	rm -rf $(VENV) .calltally

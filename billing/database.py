@@ -1,0 +1,53 @@
+"""Access to Postgres: one engine per process, and database errors translated once into ours."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+from sqlalchemy import Connection, Engine, create_engine, make_url, text
+from sqlalchemy.exc import DBAPIError
+
+from billing.errors import translate_database_error
+
+APP_ROLE = "calltally_app"
+
+
+def open_engine(database_url: str, *, role: str | None = APP_ROLE, pool_size: int = 10) -> Engine:
+    """An engine on `postgresql://…` whose sessions act as `role` (None: as the user of the URL), in UTC."""
+    options = "-c timezone=UTC" + (f" -c role={role}" if role else "")
+    url = make_url(database_url).set(drivername="postgresql+psycopg")
+    return create_engine(
+        url, connect_args={"options": options, "connect_timeout": 5}, pool_size=pool_size, pool_timeout=10
+    )
+
+
+@contextmanager
+def transaction(engine: Engine) -> Iterator[Connection]:
+    """One transaction: committed at the end of the block, rolled back by any error.
+
+    Raises:
+        BillingError: what a database error means to us, with the original as its cause.
+    """
+    try:
+        with engine.begin() as connection:
+            yield connection
+    except DBAPIError as error:
+        raise translate_database_error(error) from error
+
+
+def rows(connection: Connection, query: str, **parameters: Any) -> list[dict[str, Any]]:
+    """The rows of a query with `:name` parameters."""
+    return [dict(row) for row in connection.execute(text(query), parameters).mappings()]
+
+
+def value(connection: Connection, query: str, **parameters: Any) -> Any:
+    """The first column of the first row, or None."""
+    return connection.execute(text(query), parameters).scalar()
+
+
+@cache
+def named_query(name: str) -> str:
+    """The text of `sql/queries/<name>.sql`."""
+    return (files("sql") / "queries" / f"{name}.sql").read_text()

@@ -1,0 +1,145 @@
+"""Every error that calltally raises on purpose.
+
+BillingError
+├─ PermanentError             retrying cannot help; the message says what to do
+│  ├─ InvalidSignature        a webhook that does not come from its provider
+│  ├─ UnreadablePayload       a body or row that does not say what it must
+│  ├─ UnknownOrganization     TY003
+│  ├─ InvalidAmount           TY004
+│  ├─ CurrencyMismatch        TY005
+│  ├─ IdempotencyConflict     TY002: a key that was used with other facts
+│  ├─ TakesBackTooMuch        TY007
+│  ├─ HistoryIsAppendOnly     TY008
+│  ├─ ClaimLost               TY009: another worker holds the event now
+│  ├─ NameTaken               TY010
+│  ├─ ProviderRefused         the provider will not answer this request, ever (wrong key, bad request)
+│  └─ ConstraintBroken        the database refused a value
+└─ TransientError             may pass; retried
+   ├─ UnknownPayment          TY006: a refund or dispute that is ahead of its payment
+   ├─ DatabaseUnavailable     no connection, shutdown, out of space
+   ├─ TransactionConflict     deadlock or serialization failure
+   ├─ ProviderUnavailable     no answer, or 5xx
+   └─ RateLimited             429
+"""
+
+import json
+from typing import Any
+
+from sqlalchemy.exc import DBAPIError
+
+
+class BillingError(Exception):
+    """The root; `facts` are what the message is about."""
+
+    def __init__(self, message: str, **facts: Any) -> None:
+        super().__init__(message)
+        self.facts = facts
+
+
+class PermanentError(BillingError):
+    """Retrying cannot help."""
+
+
+class TransientError(BillingError):
+    """May pass; worth a retry."""
+
+
+class InvalidSignature(PermanentError):
+    """The request does not prove that it comes from the provider."""
+
+
+class UnreadablePayload(PermanentError):
+    """The provider's data lacks what we need of it, or has it in another form."""
+
+
+class UnknownOrganization(PermanentError):
+    """There is no such organization."""
+
+
+class InvalidAmount(PermanentError):
+    """An amount, kind or time that cannot be booked."""
+
+
+class CurrencyMismatch(PermanentError):
+    """Another currency than the wallet's."""
+
+
+class IdempotencyConflict(PermanentError):
+    """The key was used before, with other facts."""
+
+
+class TakesBackTooMuch(PermanentError):
+    """More than is left of the payment."""
+
+
+class HistoryIsAppendOnly(PermanentError):
+    """The ledger is corrected by new transfers, never changed."""
+
+
+class ClaimLost(PermanentError):
+    """Another worker holds the event now; nothing of ours was committed."""
+
+
+class NameTaken(PermanentError):
+    """There is an organization of that name."""
+
+
+class ProviderRefused(PermanentError):
+    """The provider refuses the request as it stands."""
+
+
+class ConstraintBroken(PermanentError):
+    """The database refused a value."""
+
+
+class UnknownPayment(TransientError):
+    """The payment is not booked yet; its event may be on the way."""
+
+
+class DatabaseUnavailable(TransientError):
+    """Postgres is away, starting, stopping or full."""
+
+
+class TransactionConflict(TransientError):
+    """Postgres gave up this transaction in favour of another; the same again may succeed."""
+
+
+class ProviderUnavailable(TransientError):
+    """The provider did not answer, or answered 5xx."""
+
+
+class RateLimited(TransientError):
+    """The provider asks us to wait."""
+
+
+BY_SQLSTATE: dict[str, type[BillingError]] = {
+    "TY002": IdempotencyConflict,
+    "TY003": UnknownOrganization,
+    "TY004": InvalidAmount,
+    "TY005": CurrencyMismatch,
+    "TY006": UnknownPayment,
+    "TY007": TakesBackTooMuch,
+    "TY008": HistoryIsAppendOnly,
+    "TY009": ClaimLost,
+    "TY010": NameTaken,
+}
+"""The functions in `sql/` raise these; a test walks both sides."""
+
+CONFLICTS = {"40001", "40P01", "55P03"}  # serialization failure, deadlock, lock not available
+OUTAGE_CLASSES = {"08", "53", "57", "58"}  # connection, resources, operator intervention, system error
+
+
+def translate_database_error(error: DBAPIError) -> BillingError:
+    """What an error of the driver means to us."""
+    state: str = getattr(error.orig, "sqlstate", None) or ""
+    diagnosis = getattr(error.orig, "diag", None)
+    message = getattr(diagnosis, "message_primary", None) or str(error.orig).strip() or "the database went away"
+    if state in BY_SQLSTATE:
+        facts = json.loads(getattr(diagnosis, "message_detail", None) or "{}")
+        hint = getattr(diagnosis, "message_hint", None)
+        return BY_SQLSTATE[state](f"{message}. {hint}" if hint else message, **facts)
+    if state in CONFLICTS:
+        return TransactionConflict(message, sqlstate=state)
+    if not state or state[:2] in OUTAGE_CLASSES:
+        return DatabaseUnavailable(message, sqlstate=state)
+    return ConstraintBroken(message, sqlstate=state)

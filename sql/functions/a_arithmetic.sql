@@ -1,0 +1,38 @@
+-- The arithmetic of money: pure, so that any charge can be recomputed from the row that stores it.
+
+-- Refuses in our own SQLSTATE class (TY), with facts as JSON in DETAIL and the next step in HINT.
+CREATE OR REPLACE FUNCTION refuse(p_code text, p_message text, p_facts jsonb, p_hint text)
+RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    RAISE EXCEPTION '%', p_message USING ERRCODE = p_code, DETAIL = p_facts::text, HINT = p_hint;
+END;
+$$;
+
+-- The only place where money is rounded: once per charge, at the end, halves away from zero.
+CREATE OR REPLACE FUNCTION round_to_micros(p_micros numeric)
+RETURNS bigint LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+RETURN round(p_micros)::bigint;
+
+-- Seconds to bill: what exceeds the free seconds, in whole increments, and no less than the minimum.
+-- A call that used nothing beyond its free seconds bills nothing, not the minimum.
+CREATE OR REPLACE FUNCTION billed_seconds(
+    p_duration_ms bigint, p_increment_seconds integer, p_minimum_seconds integer, p_free_seconds integer
+)
+RETURNS integer LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+RETURN CASE
+    WHEN p_duration_ms <= p_free_seconds * 1000::bigint THEN 0
+    ELSE greatest(
+        p_minimum_seconds,
+        ceil((p_duration_ms - p_free_seconds * 1000::bigint) / (p_increment_seconds * 1000::numeric))
+        * p_increment_seconds
+    )::integer
+END;
+
+CREATE OR REPLACE FUNCTION billed_amount_micros(p_billed_seconds integer, p_per_minute_micros bigint)
+RETURNS bigint LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+RETURN round_to_micros(p_billed_seconds * p_per_minute_micros / 60::numeric);
+
+-- The reseller's own account of a kind and currency. Derived, not looked up: a posting touches no hot row for it.
+CREATE OR REPLACE FUNCTION own_account(p_kind text, p_currency text)
+RETURNS uuid LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+RETURN md5('calltally:' || p_kind || ':' || p_currency)::uuid;

@@ -1,0 +1,61 @@
+-- book_transfer: moves money between one wallet and one of the reseller's accounts.
+--
+-- Internal; the caller holds the wallet's row lock, has refused duplicates and has decided that the amount may move.
+-- Positive amounts go into the wallet, negative ones out of it. Answers with the new ledger row.
+-- Errors: unique_violation if the caller forgot to look for the key under the lock.
+CREATE OR REPLACE FUNCTION book_transfer(
+    p_organization_id uuid,
+    p_into_wallet_micros bigint,
+    p_counter_kind text,
+    p_kind text,
+    p_idempotency_key text,
+    p_event_at timestamptz,
+    p_overrun boolean DEFAULT false,
+    p_payment_id text DEFAULT NULL,
+    p_corrects_transfer_id bigint DEFAULT NULL,
+    p_reason text DEFAULT NULL
+)
+RETURNS transfers LANGUAGE plpgsql SET search_path = public, pg_temp AS $$
+DECLARE
+    wallet wallets;
+    counter uuid;
+    booked transfers;
+BEGIN
+    UPDATE wallets
+    SET balance_micros = balance_micros + p_into_wallet_micros, last_sequence = last_sequence + 1
+    WHERE organization_id = p_organization_id
+    RETURNING * INTO STRICT wallet;
+    counter := own_account(p_counter_kind, wallet.currency);
+    INSERT INTO transfers (
+        from_account, to_account, amount_micros, currency, idempotency_key, kind, organization_id, wallet_sequence,
+        balance_after_micros, debt_limit_micros, overrun, payment_id, corrects_transfer_id, reason, event_at
+    ) VALUES (
+        CASE WHEN p_into_wallet_micros > 0 THEN counter ELSE p_organization_id END,
+        CASE WHEN p_into_wallet_micros > 0 THEN p_organization_id ELSE counter END,
+        abs(p_into_wallet_micros), wallet.currency, p_idempotency_key, p_kind, p_organization_id,
+        wallet.last_sequence, wallet.balance_micros, wallet.debt_limit_micros, p_overrun, p_payment_id,
+        p_corrects_transfer_id, p_reason, p_event_at
+    )
+    RETURNING * INTO booked;
+    RETURN booked;
+END;
+$$;
+
+-- lock_wallet: the wallet of an organization, locked until the transaction ends.
+-- Errors: TY003 unknown organization.
+CREATE OR REPLACE FUNCTION lock_wallet(p_organization_id uuid)
+RETURNS wallets LANGUAGE plpgsql SET search_path = public, pg_temp AS $$
+DECLARE
+    wallet wallets;
+BEGIN
+    SELECT * INTO wallet FROM wallets WHERE organization_id = p_organization_id FOR UPDATE;
+    IF NOT found THEN
+        PERFORM refuse(
+            'TY003', format('there is no organization %s', p_organization_id),
+            jsonb_build_object('organization_id', p_organization_id),
+            'Create it with: calltally org create --name NAME --email EMAIL'
+        );
+    END IF;
+    RETURN wallet;
+END;
+$$;

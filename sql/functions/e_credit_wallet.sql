@@ -1,0 +1,78 @@
+-- credit_wallet: puts money into a wallet once per idempotency key, then settles outstanding charges with it.
+--
+-- Kinds: topup (from the stripe account; key topup:<payment_intent id>) and adjustment (from adjustments).
+-- A duplicate answers with the first outcome and moves nothing.
+-- Errors: TY002 key used with other facts, TY003 unknown organization, TY004 amount or kind not acceptable,
+-- TY005 other currency than the wallet's (only if one is given).
+CREATE OR REPLACE FUNCTION credit_wallet(
+    p_organization_id uuid,
+    p_amount_micros bigint,
+    p_idempotency_key text,
+    p_kind text DEFAULT 'topup',
+    p_event_at timestamptz DEFAULT now(),
+    p_currency text DEFAULT NULL,
+    p_reason text DEFAULT NULL
+)
+RETURNS TABLE (
+    success boolean,
+    duplicate boolean,
+    balance_before_micros bigint,
+    balance_after_micros bigint,
+    settled_outstanding_micros bigint
+) LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
+DECLARE
+    wallet wallets := lock_wallet(p_organization_id);
+    booked transfers;
+    settled_micros bigint;
+    is_duplicate boolean := true;
+BEGIN
+    IF p_amount_micros IS NULL OR p_amount_micros <= 0 OR p_kind NOT IN ('topup', 'adjustment')
+        OR coalesce(p_idempotency_key, '') = '' OR p_event_at IS NULL
+    THEN
+        PERFORM refuse(
+            'TY004', 'a credit needs a positive amount, a key, a time and the kind topup or adjustment',
+            jsonb_build_object('amount_micros', p_amount_micros, 'kind', p_kind, 'idempotency_key', p_idempotency_key),
+            'Correct the call; nothing was moved.'
+        );
+    END IF;
+    IF p_currency <> wallet.currency THEN
+        PERFORM refuse(
+            'TY005', format('the wallet holds %s, not %s', wallet.currency, p_currency),
+            jsonb_build_object('wallet_currency', wallet.currency, 'currency', p_currency),
+            'Exchange it outside and credit the wallet''s own currency.'
+        );
+    END IF;
+    SELECT * INTO booked FROM transfers WHERE idempotency_key = p_idempotency_key;
+    IF NOT found THEN
+        is_duplicate := false;
+        booked := book_transfer(
+            p_organization_id, p_amount_micros, CASE p_kind WHEN 'topup' THEN 'stripe' ELSE 'adjustments' END,
+            p_kind, p_idempotency_key, p_event_at,
+            p_payment_id => CASE WHEN p_kind = 'topup' THEN regexp_replace(p_idempotency_key, '^topup:', '') END,
+            p_reason => p_reason
+        );
+        PERFORM settle_outstanding(p_organization_id, booked.id);
+    ELSIF booked.organization_id <> p_organization_id OR booked.amount_micros <> p_amount_micros
+        OR booked.kind <> p_kind
+    THEN
+        PERFORM refuse(
+            'TY002', format('%s is already booked with other facts', p_idempotency_key),
+            jsonb_build_object(
+                'idempotency_key', p_idempotency_key,
+                'organization_id', booked.organization_id,
+                'amount_micros', booked.amount_micros,
+                'kind', booked.kind,
+                'other_organization_id', p_organization_id,
+                'other_amount_micros', p_amount_micros,
+                'other_kind', p_kind
+            ),
+            'Nothing was moved. Use another key for another payment.'
+        );
+    END IF;
+    SELECT coalesce(sum(charges.amount_micros), 0) INTO settled_micros
+    FROM charges WHERE charges.settled_by_transfer_id = booked.id;
+    RETURN QUERY SELECT
+        true, is_duplicate, booked.balance_after_micros - booked.amount_micros,
+        booked.balance_after_micros - settled_micros, settled_micros;
+END;
+$$;

@@ -1,0 +1,148 @@
+-- accept_events: stores deliveries, one row per (provider, delivery key); a repeated one only counts up.
+-- Wakes the workers when the transaction commits. Arrays of one length. Keys are taken in order, so that two
+-- receivers with the same keys cannot deadlock.
+CREATE OR REPLACE FUNCTION accept_events(
+    p_providers text[], p_delivery_keys text[], p_types text[], p_bodies bytea[]
+)
+RETURNS void LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
+BEGIN
+    INSERT INTO events (provider, delivery_key, type, body, deliveries)
+    SELECT DISTINCT ON (provider, delivery_key)
+        provider, delivery_key, type, body, count(*) OVER (PARTITION BY provider, delivery_key)
+    FROM unnest(p_providers, p_delivery_keys, p_types, p_bodies) AS delivery (provider, delivery_key, type, body)
+    ORDER BY provider, delivery_key
+    ON CONFLICT (provider, delivery_key) DO UPDATE SET
+        deliveries = events.deliveries + excluded.deliveries, last_received_at = now();
+    NOTIFY calltally_events;
+END;
+$$;
+
+-- claim_events: takes up to p_limit waiting events, oldest first, for a worker until its lease ends.
+-- The token of the claim is what finishing asks for. Never waits for another worker.
+CREATE OR REPLACE FUNCTION claim_events(
+    p_claimed_by text, p_limit integer, p_lease interval, p_flow_run_id uuid DEFAULT NULL
+)
+RETURNS TABLE (id bigint, provider text, type text, body bytea, attempts integer, claim_token uuid)
+LANGUAGE sql SECURITY DEFINER SET search_path = public, pg_temp AS $$
+    WITH due AS (
+        SELECT events.id FROM events
+        WHERE events.state = 'waiting'
+        ORDER BY events.id
+        LIMIT p_limit
+        FOR UPDATE SKIP LOCKED
+    ),
+
+    token AS MATERIALIZED (SELECT gen_random_uuid() AS id)
+
+    UPDATE events
+    SET state = 'active', claimed_by = p_claimed_by, claim_token = token.id, lease_until = now() + p_lease,
+        flow_run_id = coalesce(p_flow_run_id, events.flow_run_id), reason = NULL
+    FROM due, token
+    WHERE events.id = due.id
+    RETURNING events.id, events.provider, events.type, events.body, events.attempts, events.claim_token
+$$;
+
+-- finish_events: ends claimed events as done, skipped, parked or dead, in the transaction of their effects.
+-- Errors: TY009 the claim is not ours any more, so nothing of this transaction may be committed.
+CREATE OR REPLACE FUNCTION finish_events(p_claim_token uuid, p_ids bigint[], p_states text[], p_reasons text[])
+RETURNS void LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
+DECLARE
+    finished integer;
+BEGIN
+    UPDATE events
+    SET state = outcome.state, reason = outcome.reason, attempts = attempts + 1,
+        claim_token = NULL, lease_until = NULL,
+        finished_at = CASE WHEN outcome.state <> 'parked' THEN now() END
+    FROM unnest(p_ids, p_states, p_reasons) AS outcome (id, state, reason)
+    WHERE events.id = outcome.id AND events.claim_token = p_claim_token
+        AND outcome.state IN ('done', 'skipped', 'parked', 'dead');
+    GET DIAGNOSTICS finished = ROW_COUNT;
+    IF finished <> cardinality(p_ids) THEN
+        PERFORM refuse(
+            'TY009', format('%s of %s events are no longer claimed', cardinality(p_ids) - finished, cardinality(p_ids)),
+            jsonb_build_object('claim_token', p_claim_token, 'event_ids', to_jsonb(p_ids)),
+            'Nothing was applied here; whoever holds the claim now applies them.'
+        );
+    END IF;
+END;
+$$;
+
+-- fail_event: notes a failed attempt. The event stays with this worker as delayed for p_lease, for its next attempt,
+-- or (p_dead) ends here. Errors: TY009.
+CREATE OR REPLACE FUNCTION fail_event(
+    p_claim_token uuid, p_id bigint, p_error_class text, p_message text, p_dead boolean, p_lease interval,
+    p_flow_run_id uuid DEFAULT NULL
+)
+RETURNS void LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
+DECLARE
+    failed events;
+BEGIN
+    UPDATE events
+    SET state = CASE WHEN p_dead THEN 'dead' ELSE 'delayed' END,
+        reason = p_error_class || ': ' || p_message,
+        attempts = attempts + 1,
+        claim_token = CASE WHEN NOT p_dead THEN claim_token END,
+        lease_until = CASE WHEN NOT p_dead THEN now() + p_lease END,
+        finished_at = CASE WHEN p_dead THEN now() END
+    WHERE id = p_id AND claim_token = p_claim_token
+    RETURNING * INTO failed;
+    IF NOT found THEN
+        PERFORM refuse(
+            'TY009', format('event %s is no longer claimed', p_id),
+            jsonb_build_object('claim_token', p_claim_token, 'event_ids', jsonb_build_array(p_id)),
+            'Whoever holds the claim now applies it.'
+        );
+    END IF;
+    INSERT INTO event_attempts (event_id, attempt, error_class, message, flow_run_id)
+    VALUES (p_id, failed.attempts, p_error_class, p_message, p_flow_run_id);
+END;
+$$;
+
+-- sweep_events: puts events back in line whose worker is gone, that is, whose lease has ended. Answers with how many.
+CREATE OR REPLACE FUNCTION sweep_events()
+RETURNS integer LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
+DECLARE
+    swept integer;
+BEGIN
+    UPDATE events SET state = 'waiting', claim_token = NULL, lease_until = NULL
+    WHERE id IN (
+        SELECT id FROM events
+        WHERE state IN ('active', 'delayed') AND lease_until < now()
+        FOR UPDATE SKIP LOCKED
+    );
+    GET DIAGNOSTICS swept = ROW_COUNT;
+    RETURN swept;
+END;
+$$;
+
+-- wake_events: puts parked events back in line whose obstacle is gone. Answers with how many. Internal.
+CREATE OR REPLACE FUNCTION wake_events(p_reason text)
+RETURNS integer LANGUAGE plpgsql SET search_path = public, pg_temp AS $$
+DECLARE
+    woken integer;
+BEGIN
+    UPDATE events SET state = 'waiting', reason = NULL WHERE state = 'parked' AND reason = p_reason;
+    GET DIAGNOSTICS woken = ROW_COUNT;
+    NOTIFY calltally_events;
+    RETURN woken;
+END;
+$$;
+
+-- replay_events: puts dead, parked, skipped or done events back in line; what is applied already stays applied once.
+-- Answers with the ids that it woke: others are claimed or waiting anyway.
+CREATE OR REPLACE FUNCTION replay_events(p_ids bigint[])
+RETURNS SETOF bigint LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
+BEGIN
+    RETURN QUERY
+    UPDATE events SET state = 'waiting', reason = NULL, finished_at = NULL
+    WHERE id = ANY (p_ids) AND state IN ('dead', 'parked', 'skipped', 'done') AND body IS NOT NULL
+    RETURNING id;
+    NOTIFY calltally_events;
+END;
+$$;
+
+-- beat_heart: says that a worker is there.
+CREATE OR REPLACE FUNCTION beat_heart(p_worker text)
+RETURNS void LANGUAGE sql SECURITY DEFINER SET search_path = public, pg_temp AS $$
+    INSERT INTO workers (name) VALUES (p_worker) ON CONFLICT (name) DO UPDATE SET seen_at = now();
+$$;

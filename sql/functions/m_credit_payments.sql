@@ -1,0 +1,66 @@
+-- find_payer: which organization a payment belongs to. Our reference on the payment and its customer must not
+-- contradict each other; either alone is enough. Answers with null and the reason if nobody or somebody else is named.
+CREATE OR REPLACE FUNCTION find_payer(p_reference text, p_stripe_customer_id text)
+RETURNS TABLE (organization_id uuid, reason text)
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = public, pg_temp AS $$
+    SELECT
+        CASE WHEN count(*) = 1 AND NOT bool_or(contradicted) THEN min(id::text)::uuid END,
+        CASE
+            WHEN count(*) = 0 THEN 'unknown_organization'
+            WHEN count(*) > 1 OR bool_or(contradicted) THEN 'customer_mismatch'
+        END
+    FROM (
+        SELECT id, coalesce(stripe_customer_id <> p_stripe_customer_id, false) AS contradicted
+        FROM organizations
+        WHERE id::text = p_reference OR stripe_customer_id = p_stripe_customer_id
+    ) AS named
+$$;
+
+-- credit_payments: credits each payment once, whichever of its events comes first.
+--
+-- p_payments: array of {payment_id, reference, customer_id, amount_micros, currency, event_at}.
+-- Answers per payment with credited, duplicate, or parked and why: unknown_organization, customer_mismatch or
+-- currency_mismatch. Wallets are locked in the order of their ids. Errors: TY002, TY004.
+CREATE OR REPLACE FUNCTION credit_payments(p_payments jsonb)
+RETURNS TABLE (payment_id text, outcome text, reason text)
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
+DECLARE
+    payment record;
+BEGIN
+    FOR payment IN
+        SELECT told.*, payer.organization_id, payer.reason, wallets.currency AS wallet_currency
+        FROM jsonb_to_recordset(p_payments) AS told (
+            payment_id text, reference text, customer_id text, amount_micros bigint, currency text,
+            event_at timestamptz
+        )
+        CROSS JOIN LATERAL find_payer(told.reference, told.customer_id) AS payer
+        LEFT JOIN wallets ON wallets.organization_id = payer.organization_id
+        ORDER BY payer.organization_id, told.event_at, told.payment_id
+    LOOP
+        payment_id := payment.payment_id;
+        reason := coalesce(
+            payment.reason, CASE WHEN payment.currency <> payment.wallet_currency THEN 'currency_mismatch' END
+        );
+        outcome := 'parked';
+        IF reason IS NULL THEN
+            SELECT CASE WHEN credit.duplicate THEN 'duplicate' ELSE 'credited' END INTO outcome
+            FROM credit_wallet(
+                payment.organization_id, payment.amount_micros, 'topup:' || payment.payment_id, 'topup',
+                payment.event_at, payment.currency
+            ) AS credit;
+        END IF;
+        RETURN NEXT;
+    END LOOP;
+END;
+$$;
+
+-- link_customer: a Stripe customer pays for an organization. Puts parked events back in line; answers with how many.
+-- Errors: TY003; unique_violation if the customer is another organization's.
+CREATE OR REPLACE FUNCTION link_customer(p_organization_id uuid, p_stripe_customer_id text)
+RETURNS integer LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
+BEGIN
+    PERFORM lock_wallet(p_organization_id);
+    UPDATE organizations SET stripe_customer_id = p_stripe_customer_id WHERE id = p_organization_id;
+    RETURN wake_events('unknown_organization') + wake_events('customer_mismatch');
+END;
+$$;

@@ -1,0 +1,14 @@
+"""${message}"""
+
+from pathlib import Path
+
+from alembic import op
+
+revision = ${repr(up_revision)}
+down_revision = ${repr(down_revision)}
+
+
+def upgrade() -> None:
+    """Apply the SQL file beside this one."""
+    sql = Path(__file__).with_suffix(".sql").read_text()
+    op.get_bind().exec_driver_sql(sql, execution_options={"no_parameters": True})

@@ -1,0 +1,13 @@
+-- Per organization and day of the end (UTC): of the calls that connected and ended, how many told us by webhook before
+-- the night had to find them. Calls that never connected send no report, so they do not count.
+CREATE VIEW vapi_webhook_reliability WITH (security_invoker = true) AS
+SELECT
+    organization_id,
+    (ended_at AT TIME ZONE 'UTC')::date AS day,
+    count(*) AS ended,
+    count(*) FILTER (WHERE NOT reconciled) AS by_webhook,
+    count(*) FILTER (WHERE reconciled) AS reconciled,
+    round(count(*) FILTER (WHERE NOT reconciled)::numeric / count(*), 8) AS ratio
+FROM calls
+WHERE started_at IS NOT NULL AND ended_at IS NOT NULL
+GROUP BY organization_id, (ended_at AT TIME ZONE 'UTC')::date;
