@@ -11,9 +11,7 @@ from calltally.stack.postgres import EmbeddedPostgres
 
 
 @contextmanager
-def embedded_postgres(
-    home: Path, *, options: Mapping[str, str] = MappingProxyType({})
-) -> Iterator[EmbeddedPostgres]:
+def embedded_postgres(home: Path, *, options: Mapping[str, str] = MappingProxyType({})) -> Iterator[EmbeddedPostgres]:
     """Use the cluster in `home`, together with other processes; `options` count for whoever starts it.
 
     Two locks: starting and stopping happen under the gate, one at a time; a shared lock marks each user.

@@ -64,6 +64,7 @@ class Supervisor:
         self._logs = logs
         self._console = console
         self._running: list[_Running] = []
+        self._logs_opened = 0
         self._failed: asyncio.Future[None] | None = None
         self._guard: asyncio.subprocess.Process | None = None
 
@@ -92,7 +93,7 @@ class Supervisor:
 
         Raises ChildFailedError if it dies or isn't ready in time.
         """
-        log = ChildLog(child.name, self._logs / f"{child.name}.log", self._console, len(self._running))
+        log = self._open_log(child)
         running = _Running(child, log, *await self._spawn(child, log))
         self._running.append(running)
         try:
@@ -107,15 +108,36 @@ class Supervisor:
             raise ChildFailedError(child.name, problem, log) from error
         running.keeper = asyncio.create_task(self._keep_alive(running), name=f"keep {child.name}")
 
+    async def run(self, child: Child) -> None:
+        """Run `child` once, to its end.
+
+        Raises ChildFailedError if it fails, or takes longer than its `ready_timeout_seconds`.
+        """
+        log = self._open_log(child)
+        running = _Running(child, log, *await self._spawn(child, log))
+        try:
+            async with asyncio.timeout(child.ready_timeout_seconds):
+                exit_code = await running.process.wait()
+        except TimeoutError as error:
+            problem = f"took longer than {child.ready_timeout_seconds:g} s"
+            raise ChildFailedError(child.name, problem, log) from error
+        finally:
+            await self._stop(running)
+            log.close()
+        if exit_code != 0:
+            raise ChildFailedError(child.name, _ending(exit_code), log)
+
     async def wait(self) -> None:
         """Wait until a child can't be kept alive any more, and raise its ChildFailedError."""
         if self._failed is None:
             raise RuntimeError("enter the supervisor first")
         await asyncio.shield(self._failed)
 
-    async def _spawn(
-        self, child: Child, log: ChildLog
-    ) -> tuple[asyncio.subprocess.Process, asyncio.Task[None]]:
+    def _open_log(self, child: Child) -> ChildLog:
+        self._logs_opened += 1
+        return ChildLog(child.name, self._logs / f"{child.name}.log", self._console, self._logs_opened)
+
+    async def _spawn(self, child: Child, log: ChildLog) -> tuple[asyncio.subprocess.Process, asyncio.Task[None]]:
         # A pipe of our own: with asyncio's, the end of a process would wait for its children's output.
         source, sink = os.pipe()
         try:

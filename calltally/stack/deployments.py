@@ -1,0 +1,147 @@
+"""Installs the deployments of `prefect.yaml` through Prefect's API: once, fast, and again if they are lost."""
+
+import asyncio
+import hashlib
+from collections.abc import Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Final
+from uuid import UUID
+
+import yaml  # type: ignore[import-untyped]
+from prefect import Flow
+from prefect.client.orchestration import PrefectClient, get_client
+from prefect.client.schemas.actions import DeploymentScheduleCreate, WorkPoolCreate
+from prefect.client.schemas.schedules import CronSchedule, IntervalSchedule
+from prefect.context import AsyncClientContext
+from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
+from prefect.flows import load_flow_from_entrypoint
+from prefect.utilities.callables import parameter_schema
+from prefect.workers.base import BaseWorker
+from prefect.workers.process import ProcessWorker
+from pydantic import BaseModel, ConfigDict, TypeAdapter
+
+from calltally.stack.warm_worker import WarmWorker
+
+WORKERS: Final[dict[str, type[BaseWorker[Any, Any, Any]]]] = {"nights": ProcessWorker, "webhooks": WarmWorker}
+"""Work pool → the worker that serves it; a pool that exists already keeps its own type."""
+
+FILE_NAME: Final = "prefect.yaml"
+
+
+class Schedule(BaseModel):
+    """When a deployment runs by itself."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    slug: str
+    cron: str | None = None
+    interval: timedelta | None = None
+    timezone: str = "UTC"
+
+    def as_prefect(self) -> DeploymentScheduleCreate:
+        """The schedule in Prefect's words."""
+        when = (
+            CronSchedule(cron=self.cron, timezone=self.timezone)
+            if self.interval is None
+            else IntervalSchedule(interval=self.interval, timezone=self.timezone)
+        )
+        return DeploymentScheduleCreate(schedule=when, slug=self.slug)
+
+
+class WorkPool(BaseModel):
+    """Where a deployment runs."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: str
+
+
+class Deployment(BaseModel):
+    """One deployment of `prefect.yaml`; a key that this reader doesn't know is an error, not a surprise."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: str
+    description: str
+    entrypoint: str
+    tags: list[str]
+    schedules: list[Schedule] = []
+    concurrency_limit: int | None = None
+    work_pool: WorkPool
+    pull: list[dict[str, Any]]
+    enforce_parameter_schema: bool
+
+
+def read_deployments() -> Sequence[Deployment]:
+    """The deployments of `prefect.yaml`, which lies in the repository, or beside this file once installed."""
+    here = Path(__file__).parent
+    places = [here / FILE_NAME, here.parents[1] / FILE_NAME]
+    file = next((place for place in places if place.exists()), None)
+    if file is None:
+        raise FileNotFoundError(f"{FILE_NAME} isn't in {' or '.join(str(place.parent) for place in places)}")
+    content = yaml.safe_load(file.read_text(encoding="utf-8"))
+    return TypeAdapter(list[Deployment]).validate_python(content["deployments"])
+
+
+async def install_deployments() -> dict[str, UUID]:
+    """Make the work pools and deployments that are absent or have changed; the ids by deployment name.
+
+    What is up to date stays untouched, and with it a schedule that somebody paused in the UI.
+    Raises httpx.HTTPError or RuntimeError while the Prefect server can't be reached.
+    """
+    deployments = read_deployments()
+    async with AsyncClientContext.get_or_create() as context:
+        for pool in sorted({deployment.work_pool.name for deployment in deployments}):
+            await _ensure_work_pool(context.client, pool)
+        return {deployment.name: await _ensure(context.client, deployment) for deployment in deployments}
+
+
+async def _ensure_work_pool(client: PrefectClient, name: str) -> None:
+    worker = WORKERS[name]
+    pool = WorkPoolCreate(name=name, type=worker.type, base_job_template=worker.get_default_base_job_template())
+    try:
+        await client.read_work_pool(name)
+    except ObjectNotFound:
+        try:
+            await client.create_work_pool(pool)
+        except ObjectAlreadyExists:
+            return  # another process was faster
+
+
+async def _ensure(client: PrefectClient, deployment: Deployment) -> UUID:
+    flow: Flow[..., Any] = load_flow_from_entrypoint(deployment.entrypoint, use_placeholder_flow=False)
+    schema = parameter_schema(flow).model_dump(exclude_unset=True)
+    version = hashlib.sha256(f"{deployment.model_dump_json()}{schema}".encode()).hexdigest()[:12]
+    try:
+        existing = await client.read_deployment_by_name(f"{flow.name}/{deployment.name}")
+    except ObjectNotFound:
+        existing = None
+    if existing is not None and existing.version == version:
+        return existing.id
+    return await client.create_deployment(
+        flow_id=await client.create_flow(flow),
+        name=deployment.name,
+        version=version,
+        description=deployment.description,
+        entrypoint=deployment.entrypoint,
+        tags=deployment.tags,
+        schedules=[schedule.as_prefect() for schedule in deployment.schedules],
+        concurrency_limit=deployment.concurrency_limit,
+        work_pool_name=deployment.work_pool.name,
+        pull_steps=deployment.pull,
+        enforce_parameter_schema=deployment.enforce_parameter_schema,
+        parameter_openapi_schema=schema,
+    )
+
+
+async def main() -> None:
+    """Install as soon as the Prefect server answers; whoever starts this sets the time limit."""
+    async with get_client() as client:
+        while await client.api_healthcheck() is not None:  # noqa: ASYNC110 - nobody here could set an event
+            await asyncio.sleep(0.2)
+    await install_deployments()
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

@@ -1,0 +1,124 @@
+"""A Prefect server on our PostgreSQL: quick to record task runs, silent, and without a look at the internet."""
+
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit
+
+import psycopg
+import uvicorn
+from psycopg import errors, sql
+from sqlalchemy.engine import URL, make_url
+
+from calltally.stack.supervisor import Child
+
+START_TIMEOUT_SECONDS: Final = 180
+"""The first start on a slow machine makes 150 tables."""
+
+SERVER_SETTINGS: Final[Mapping[str, str]] = {
+    "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE": "100",
+    "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_READ_BATCH_SIZE": "100",
+    "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_FLUSH_INTERVAL": "1",
+    "PREFECT_SERVER_SERVICES_EVENT_PERSISTER_BATCH_SIZE": "200",
+    "PREFECT_SERVER_SERVICES_EVENT_PERSISTER_READ_BATCH_SIZE": "100",
+    # A sweep a minute is half a million runs a year: runs are forgotten after 30 days.
+    "PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED": "events,flow_runs",
+    "PREFECT_SERVER_SERVICES_DB_VACUUM_RETENTION_PERIOD": str(30 * 24 * 3600),
+    "PREFECT_SERVER_EVENTS_RETENTION_PERIOD": "P7D",
+    "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
+    "PREFECT_SERVER_LOGGING_LEVEL": "WARNING",
+}
+
+
+class PrefectDatabaseError(Exception):
+    """The Prefect server has no database; the message says how to give it one."""
+
+
+def client_environment(api_url: str, home: Path) -> dict[str, str]:
+    """What every process needs that talks to the server: its address, and no traces in the user's home."""
+    return {
+        "PREFECT_API_URL": api_url,
+        "PREFECT_HOME": str(home.absolute() / "prefect"),
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "DO_NOT_TRACK": "1",
+    }
+
+
+def server_child(api_url: str, database_url: str, home: Path) -> Child:
+    """The server that answers at `api_url` and keeps its state in `database_url`, a SQLAlchemy URL."""
+    address = urlsplit(api_url)
+    env = {
+        **SERVER_SETTINGS,
+        **client_environment(api_url, home),
+        "PREFECT_API_DATABASE_CONNECTION_URL": database_url,
+        "PREFECT_SERVER_API_HOST": address.hostname or "127.0.0.1",
+        "PREFECT_SERVER_API_PORT": str(address.port or 4200),
+        # By default the server writes its pages into its own package, which may be read-only.
+        "PREFECT_SERVER_UI_STATIC_DIRECTORY": str(home.absolute() / "prefect" / "ui"),
+    }
+    return Child(
+        name="prefect",
+        command=[sys.executable, "-m", "calltally.stack.prefect_server"],
+        # Settings of the person who runs this win over ours.
+        env={name: os.environ.get(name, value) if name in SERVER_SETTINGS else value for name, value in env.items()},
+        ready=f"{api_url}/ready",
+        ready_timeout_seconds=START_TIMEOUT_SECONDS,
+    )
+
+
+def ensure_prefect_database(database_url: str) -> str:
+    """Create `<database>_prefect` beside the database of `database_url`; its URL for the Prefect server.
+
+    Raises PrefectDatabaseError if it doesn't exist and can't be created.
+    """
+    libpq_url = make_url(database_url).set(drivername="postgresql")
+    name = f"{libpq_url.database}_prefect"
+    try:
+        with psycopg.connect(_text(libpq_url), autocommit=True) as connection:
+            if not connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [name]).fetchone():
+                connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+    except errors.DuplicateDatabase:
+        pass
+    except psycopg.Error as error:
+        message = (
+            f"Prefect's server needs the database {name!r}, and creating it failed: {error}\n"
+            f'Create it (CREATE DATABASE "{name}"), or set PREFECT_API_URL to a Prefect server that runs already.'
+        )
+        raise PrefectDatabaseError(message) from error
+    return _text(_for_asyncpg(libpq_url.set(database=name)))
+
+
+def _for_asyncpg(url: URL) -> URL:
+    """asyncpg calls libpq's `sslmode` `ssl`."""
+    mode = url.query.get("sslmode")
+    url = url.set(drivername="postgresql+asyncpg").difference_update_query(["sslmode"])
+    return url if mode is None else url.update_query_dict({"ssl": mode})
+
+
+def _text(url: URL) -> str:
+    return url.render_as_string(hide_password=False)
+
+
+def main() -> None:
+    """Serve until a signal comes; the settings are in the environment."""
+    from prefect.server.api import collections  # noqa: PLC0415 - only this process pays for the import
+    from prefect.server.api.server import create_app  # noqa: PLC0415
+    from prefect.settings import get_current_settings  # noqa: PLC0415
+
+    # The catalogue of worker types would be fetched from GitHub. An address that nothing speaks makes the
+    # server use the copy that it brings along.
+    collections.KNOWN_VIEWS = dict.fromkeys(collections.KNOWN_VIEWS, "bundled:")
+    api = get_current_settings().server.api
+    uvicorn.run(
+        create_app(final=True),
+        host=str(api.host),
+        port=api.port,
+        timeout_keep_alive=api.keepalive_timeout,
+        log_level="warning",
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,170 @@
+"""The whole stack on one machine: PostgreSQL, Prefect server, worker, nightly worker and receiver."""
+
+import asyncio
+import os
+import socket
+import sys
+from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Final
+
+from rich.console import Console
+from rich.panel import Panel
+from rich.table import Table
+
+from billing.migrate import migrate
+from billing.settings import Settings
+from calltally.stack.prefect_server import client_environment, ensure_prefect_database, server_child
+from calltally.stack.sharing import embedded_postgres
+from calltally.stack.supervisor import Child, Supervisor, cancelled_by_signals
+
+DEFAULT_PREFECT_PORT: Final = 4200
+DATABASE_NAME: Final = "calltally"
+
+
+class PortBusyError(Exception):
+    """Another program listens on a port of ours; the message says which, and how to use another one."""
+
+
+@dataclass(frozen=True)
+class Stack:
+    """A running stack: where its parts are."""
+
+    receiver_url: str
+    prefect_api_url: str
+    prefect_ui_url: str
+    database_url: str
+    supervisor: Supervisor
+
+
+@asynccontextmanager
+async def running_stack(
+    settings: Settings,
+    *,
+    env: Mapping[str, str] = MappingProxyType({}),
+    quiet: bool = False,
+    prefect_port: int = DEFAULT_PREFECT_PORT,
+) -> AsyncIterator[Stack]:
+    """Start everything, wait until it is ready, and stop it all at the end.
+
+    `env` goes to every process; `quiet` keeps their output in the log files alone; `prefect_port` counts only
+    if PREFECT_API_URL is unset.
+
+    Raises PortBusyError, PostgresError, AccountError, PrefectDatabaseError, ChildFailedError, or what
+    `migrate` raises; each message says what to do.
+    """
+    home = settings.calltally_home
+    api_url = settings.prefect_api_url or f"http://127.0.0.1:{prefect_port}/api"
+    _require_port(settings.receiver_host, settings.receiver_port, "the receiver", "RECEIVER_PORT")
+    if settings.prefect_api_url is None:
+        _require_port("127.0.0.1", prefect_port, "Prefect's server", "PREFECT_SERVER_API_PORT")
+    with _database(settings) as database_url:
+        shared = {
+            **client_environment(api_url, home),
+            **env,
+            "DATABASE_URL": database_url,
+            "CALLTALLY_HOME": str(home.absolute()),
+            "RECEIVER_HOST": settings.receiver_host,
+            "RECEIVER_PORT": str(settings.receiver_port),
+        }
+        console = None if quiet else Console()
+        async with Supervisor(home / "logs", console=console) as supervisor:
+            steps = [asyncio.to_thread(migrate, database_url), supervisor.run(_installer(shared))]
+            if settings.prefect_api_url is None:
+                prefect_database_url = await asyncio.to_thread(ensure_prefect_database, database_url)
+                steps.append(supervisor.start(server_child(api_url, prefect_database_url, home)))
+            await _together(steps)
+            for child in _workers(settings, shared):
+                await supervisor.start(child)
+            yield Stack(
+                receiver_url=_http(settings.receiver_host, settings.receiver_port),
+                prefect_api_url=api_url,
+                prefect_ui_url=api_url.removesuffix("/api"),
+                database_url=database_url,
+                supervisor=supervisor,
+            )
+
+
+async def up(settings: Settings) -> None:
+    """Run the stack until Ctrl-C, SIGTERM, or a part that can't be kept alive (ChildFailedError).
+
+    Raises what `running_stack` raises, and asyncio.CancelledError once a signal has stopped everything.
+    """
+    console = Console()
+    port = int(os.environ.get("PREFECT_SERVER_API_PORT", DEFAULT_PREFECT_PORT))
+    with cancelled_by_signals():
+        async with running_stack(settings, prefect_port=port) as stack:
+            console.print(_panel(stack))
+            await stack.supervisor.wait()
+
+
+async def _together(steps: Sequence[Coroutine[None, None, None]]) -> None:
+    """Await all `steps`; the first one that fails cancels the others and is raised as it is."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            for step in steps:
+                group.create_task(step)
+    except BaseExceptionGroup as failures:
+        raise failures.exceptions[0] from None
+
+
+def _installer(env: Mapping[str, str]) -> Child:
+    """Installs the deployments once the Prefect server answers; a process of its own, as it imports the flows."""
+    return Child("deploy", [sys.executable, "-m", "calltally.stack.deployments"], env, ready_timeout_seconds=240)
+
+
+def _workers(settings: Settings, env: Mapping[str, str]) -> Iterator[Child]:
+    async def receiver_listens() -> bool:
+        return await asyncio.to_thread(_is_listening, settings.receiver_host, settings.receiver_port)
+
+    prefect_worker = [sys.executable, "-m", "prefect", "worker", "start", "--pool", "nights"]
+    yield Child("worker", [sys.executable, "-m", "calltally", "worker"], env)
+    yield Child("nights", [*prefect_worker, "--type", "process", "--name", "nights"], env)
+    yield Child("receiver", [sys.executable, "-m", "calltally", "receiver"], env, ready=receiver_listens)
+
+
+@contextmanager
+def _database(settings: Settings) -> Iterator[str]:
+    if settings.database_url is not None:
+        yield settings.database_url
+        return
+    with embedded_postgres(settings.calltally_home) as server:
+        server.ensure_database(DATABASE_NAME)
+        yield server.url(DATABASE_NAME)
+
+
+def _require_port(host: str, port: int, who: str, variable: str) -> None:
+    if _is_listening(host, port):
+        message = (
+            f"Port {port}, which {who} needs, is in use. "
+            f"Stop the program that listens there, or choose another port with {variable}."
+        )
+        raise PortBusyError(message)
+
+
+def _is_listening(host: str, port: int) -> bool:
+    try:
+        socket.create_connection((_reachable(host), port), timeout=1).close()
+    except OSError:
+        return False
+    return True
+
+
+def _reachable(host: str) -> str:
+    """An address under which we reach a server that is bound to `host`."""
+    return {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(host, host)
+
+
+def _http(host: str, port: int) -> str:
+    name = _reachable(host)
+    return f"http://{f'[{name}]' if ':' in name else name}:{port}"
+
+
+def _panel(stack: Stack) -> Panel:
+    table = Table.grid(padding=(0, 2))
+    table.add_row("Webhooks", f"{stack.receiver_url}/webhooks/vapi  {stack.receiver_url}/webhooks/stripe")
+    table.add_row("Health", f"{stack.receiver_url}/health")
+    table.add_row("Prefect", stack.prefect_ui_url)
+    return Panel(table, title="calltally is up", subtitle="Ctrl-C stops it", expand=False)
