@@ -1,0 +1,201 @@
+"""`/control`: makes things happen in the sandbox, for people with curl.
+
+Bodies are JSON objects with the fields of the dataclass named beside each route; a field nobody knows
+is refused, so that a typing error does not pass for a default.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from datetime import timedelta
+
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route as HttpRoute
+
+from calltally.sandbox.call_json import render_call
+from calltally.sandbox.faults import FaultQueue
+from calltally.sandbox.orders import (
+    BadOrder,
+    CorrectCall,
+    DeliverCalls,
+    DeliverEvents,
+    FinishCall,
+    PayTopUp,
+    SpoilAnswers,
+    read_order,
+)
+from calltally.sandbox.traffic import Traffic
+from calltally.sandbox.wire import JsonObject, encode_json
+from calltally.sandbox.world import Delivered, NoTarget, Sandbox
+
+DEMO_ASSISTANT_ID = "a3d6c1f2-9b44-4e0b-8f52-6c1e7d90ab34"
+
+_DEFAULT_COUNT = 10
+_DEFAULT_WINDOW = timedelta(days=1)
+
+
+def control_app(sandbox: Sandbox) -> Starlette:
+    """Return the control routes of this sandbox."""
+    control = _Control(sandbox)
+    return Starlette(
+        routes=[
+            HttpRoute("/state", control.state),
+            HttpRoute("/vapi/calls", control.place_calls, methods=["POST"]),  # Traffic
+            HttpRoute("/vapi/calls/{call_id}", control.delete_call, methods=["DELETE"]),
+            HttpRoute("/vapi/calls/{call_id}/correct", control.correct_call, methods=["POST"]),  # CorrectCall
+            HttpRoute("/vapi/calls/{call_id}/finish", control.finish_call, methods=["POST"]),  # FinishCall
+            HttpRoute("/vapi/deliver", control.deliver_calls, methods=["POST"]),  # DeliverCalls
+            HttpRoute("/stripe/topups", control.pay_topup, methods=["POST"]),  # PayTopUp
+            HttpRoute("/stripe/deliver", control.deliver_events, methods=["POST"]),  # DeliverEvents
+            HttpRoute("/{provider}/faults", control.spoil_answers, methods=["POST"]),  # SpoilAnswers
+            HttpRoute("/{provider}/faults", control.clear_faults, methods=["DELETE"]),
+        ],
+        exception_handlers={
+            BadOrder: _answer_with(400),
+            NoTarget: _answer_with(400),
+            ValueError: _answer_with(400),
+            KeyError: _answer_with(404),
+        },
+    )
+
+
+class _Control:
+    def __init__(self, sandbox: Sandbox) -> None:
+        self._sandbox = sandbox
+
+    async def state(self, _: Request) -> Response:
+        sandbox = self._sandbox
+        calls = await run_in_threadpool(sandbox.vapi.calls)
+        return _json(
+            {
+                "vapi": {
+                    "rows": len(sandbox.vapi),
+                    "calls": Counter(call.status for call in calls),
+                    "unsent": len(sandbox.unsent_calls()),
+                    "target": sandbox.vapi_target,
+                    "faults": len(sandbox.vapi.faults),
+                },
+                "stripe": {
+                    "events": Counter(event.type for event in sandbox.stripe.events()),
+                    "undelivered": len(sandbox.undelivered_events()),
+                    "target": sandbox.stripe_target,
+                    "faults": len(sandbox.stripe.faults),
+                },
+                "slack": {"messages": len(sandbox.slack.messages), "faults": len(sandbox.slack.faults)},
+            }
+        )
+
+    async def place_calls(self, request: Request) -> Response:
+        now = self._sandbox.clock()
+        traffic = read_order(
+            await request.body(),
+            Traffic,
+            count=_DEFAULT_COUNT,
+            routes=[{"assistant_id": DEMO_ASSISTANT_ID}],
+            start=now - _DEFAULT_WINDOW,
+            end=now,
+        )
+        calls = await run_in_threadpool(self._sandbox.vapi.place_calls, traffic)
+        return _json({"placed": len(calls), "call_ids": [call.id for call in calls]}, 201)
+
+    async def delete_call(self, request: Request) -> Response:
+        self._sandbox.vapi.delete_call(request.path_params["call_id"])
+        return Response(status_code=204)
+
+    async def correct_call(self, request: Request) -> Response:
+        order = read_order(await request.body(), CorrectCall)
+        call = self._sandbox.vapi.correct_call(
+            request.path_params["call_id"],
+            at=self._sandbox.clock(),
+            duration_ms=order.duration_ms,
+            cost=order.cost,
+        )
+        return _json(render_call(call))
+
+    async def finish_call(self, request: Request) -> Response:
+        order = read_order(await request.body(), FinishCall)
+        call_id = request.path_params["call_id"]
+        return _json(render_call(self._sandbox.vapi.finish_call(call_id, duration_ms=order.duration_ms)))
+
+    async def deliver_calls(self, request: Request) -> Response:
+        order = read_order(await request.body(), DeliverCalls)
+        sandbox = self._sandbox
+        if order.call_ids is None:
+            calls = sandbox.unsent_calls()
+        else:
+            calls = [sandbox.vapi.call(call_id) for call_id in order.call_ids]
+        delivered = await run_in_threadpool(
+            sandbox.deliver_calls, calls, url=order.url, weather=order.weather, seed=order.seed
+        )
+        return _json(_summary(delivered))
+
+    async def pay_topup(self, request: Request) -> Response:
+        order = read_order(await request.body(), PayTopUp)
+        sandbox = self._sandbox
+        topup = sandbox.stripe.pay_topup(order.payment, at=order.at or sandbox.clock(), settlement=order.settlement)
+        answer: JsonObject = {
+            "payment_intent": topup.payment_intent_id,
+            "checkout_session": topup.session_id,
+            "events": [event.id for event in topup.events],
+        }
+        if order.deliver:
+            delivered = await run_in_threadpool(
+                sandbox.deliver_events, topup.events, url=order.url, weather=order.weather
+            )
+            answer |= _summary(delivered)
+        return _json(answer, 201)
+
+    async def deliver_events(self, request: Request) -> Response:
+        order = read_order(await request.body(), DeliverEvents)
+        sandbox = self._sandbox
+        delivered = await run_in_threadpool(
+            sandbox.deliver_events,
+            sandbox.undelivered_events(),
+            url=order.url,
+            weather=order.weather,
+            seed=order.seed,
+        )
+        return _json(_summary(delivered))
+
+    async def spoil_answers(self, request: Request) -> Response:
+        order = read_order(await request.body(), SpoilAnswers)
+        faults = self._faults(request)
+        faults.add(order.fault(), order.times)
+        return _json({"waiting": len(faults)}, 201)
+
+    async def clear_faults(self, request: Request) -> Response:
+        self._faults(request).clear()
+        return Response(status_code=204)
+
+    def _faults(self, request: Request) -> FaultQueue:
+        queues = {
+            "vapi": self._sandbox.vapi.faults,
+            "stripe": self._sandbox.stripe.faults,
+            "slack": self._sandbox.slack.faults,
+        }
+        return queues[request.path_params["provider"]]
+
+
+def _summary(delivered: Delivered) -> JsonObject:
+    return {
+        "deliveries": len(delivered.plan.deliveries),
+        "duplicates": delivered.plan.duplicates,
+        "lost_messages": len(delivered.plan.lost_messages),
+        "lost_reports": delivered.plan.lost,
+        "statuses": delivered.report.final_statuses,
+    }
+
+
+def _answer_with(status: int) -> Callable[[Request, Exception], Response]:
+    def answer(_: Request, error: Exception) -> Response:
+        return _json({"error": str(error)}, status)
+
+    return answer
+
+
+def _json(body: object, status: int = 200) -> Response:
+    return Response(encode_json(body), status, media_type="application/json")

@@ -1,0 +1,132 @@
+"""Stripe objects of a top-up: Checkout Session and PaymentIntent, at API version 2026-10-28.endive.
+
+Amounts are integers in the currency's minor unit, times are Unix seconds.
+"""
+
+from __future__ import annotations
+
+import string
+from dataclasses import dataclass, field
+from random import Random
+
+from calltally.sandbox.wire import JsonObject
+
+API_VERSION = "2026-10-28.endive"
+
+_ALPHABET = string.ascii_letters + string.digits
+
+
+@dataclass(frozen=True, slots=True)
+class Payment:
+    """What a customer pays, and the references of ours that travel with it."""
+
+    amount_minor: int
+    currency: str = "usd"
+    customer: str | None = None
+    client_reference_id: str | None = None
+    metadata: dict[str, str] = field(default_factory=dict)
+
+
+def new_stripe_id(prefix: str, random: Random) -> str:
+    """Return an id such as `pi_…` with 24 characters after the prefix."""
+    return f"{prefix}_{''.join(random.choices(_ALPHABET, k=24))}"
+
+
+def checkout_session(
+    session_id: str, payment_intent_id: str, payment: Payment, created: int, *, paid: bool
+) -> JsonObject:
+    """Return a completed Checkout Session; a delayed payment method leaves it `unpaid` for now."""
+    return {
+        "id": session_id,
+        "object": "checkout.session",
+        "amount_subtotal": payment.amount_minor,
+        "amount_total": payment.amount_minor,
+        "cancel_url": None,
+        "client_reference_id": payment.client_reference_id,
+        "created": created,
+        "currency": payment.currency,
+        "customer": payment.customer,
+        "expires_at": created + 86_400,
+        "livemode": False,
+        "metadata": payment.metadata,
+        "mode": "payment",
+        "payment_intent": payment_intent_id,
+        "payment_method_types": ["card" if paid else "us_bank_account"],
+        "payment_status": "paid" if paid else "unpaid",
+        "status": "complete",
+        "success_url": "https://reseller.example/paid",
+        "url": None,
+    }
+
+
+def payment_intent(
+    payment_intent_id: str, charge_id: str, payment: Payment, created: int, *, succeeded: bool
+) -> JsonObject:
+    """Return the PaymentIntent after it succeeded, or after a delayed payment was refused.
+
+    Stripe copies no metadata from the Checkout Session; here the reseller sent the same to both.
+    """
+    refusal = {"type": "card_error", "code": "payment_intent_payment_attempt_failed"}
+    return {
+        "id": payment_intent_id,
+        "object": "payment_intent",
+        "amount": payment.amount_minor,
+        "amount_received": payment.amount_minor if succeeded else 0,
+        "capture_method": "automatic_async",
+        "confirmation_method": "automatic",
+        "created": created,
+        "currency": payment.currency,
+        "customer": payment.customer,
+        "last_payment_error": None if succeeded else refusal,
+        "latest_charge": charge_id,
+        "livemode": False,
+        "metadata": payment.metadata,
+        "payment_method": None,
+        "status": "succeeded" if succeeded else "requires_payment_method",
+    }
+
+
+def charge(
+    charge_id: str, payment_intent_id: str, payment: Payment, created: int, *, refunded_minor: int
+) -> JsonObject:
+    """Return the charge; `amount_refunded` is cumulative and `refunded` only true once it is everything."""
+    return {
+        "id": charge_id,
+        "object": "charge",
+        "amount": payment.amount_minor,
+        "amount_captured": payment.amount_minor,
+        "amount_refunded": refunded_minor,
+        "created": created,
+        "currency": payment.currency,
+        "customer": payment.customer,
+        "livemode": False,
+        "metadata": payment.metadata,
+        "paid": True,
+        "payment_intent": payment_intent_id,
+        "refunded": refunded_minor == payment.amount_minor,
+        "status": "succeeded",
+    }
+
+
+def refund(
+    refund_id: str,
+    *,
+    charge_id: str,
+    payment_intent_id: str,
+    amount_minor: int,
+    currency: str,
+    created: int,
+) -> JsonObject:
+    """Return a refund; it carries none of the payment's metadata."""
+    return {
+        "id": refund_id,
+        "object": "refund",
+        "amount": amount_minor,
+        "charge": charge_id,
+        "created": created,
+        "currency": currency,
+        "metadata": {},
+        "payment_intent": payment_intent_id,
+        "reason": "requested_by_customer",
+        "status": "succeeded",
+    }
