@@ -43,6 +43,9 @@ class PermanentError(BillingError):
 class TransientError(BillingError):
     """May pass; worth a retry."""
 
+    affects_everything = False
+    """Whether whatever else is tried now will fail as well."""
+
 
 class InvalidSignature(PermanentError):
     """The request does not prove that it comes from the provider."""
@@ -98,6 +101,8 @@ class UnknownPayment(TransientError):
 
 class DatabaseUnavailable(TransientError):
     """Postgres is away, starting, stopping or full."""
+
+    affects_everything = True
 
 
 class TransactionConflict(TransientError):

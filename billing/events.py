@@ -1,0 +1,163 @@
+"""What an event means for the books. Pure: bytes in, one effect out."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Annotated
+
+import msgspec
+
+from billing.errors import UnreadablePayload
+from billing.money import micros_from_minor_units
+from billing.vapi import EndedCall, read_report
+
+
+@dataclass(frozen=True, slots=True)
+class CreditPayment:
+    """A payment has succeeded: credit it under its payment intent, whichever event tells of it first."""
+
+    payment_id: str
+    reference: str | None
+    """Our organization's id, as we gave it to Stripe."""
+    customer_id: str | None
+    amount_micros: int
+    currency: str
+    event_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class RecordCall:
+    """A call has ended: store it and charge it."""
+
+    call: EndedCall
+
+
+@dataclass(frozen=True, slots=True)
+class Skip:
+    """Nothing to do, and why."""
+
+    reason: str
+
+
+Effect = CreditPayment | RecordCall | Skip
+
+
+class _StripeEvent(msgspec.Struct, frozen=True):
+    class Data(msgspec.Struct, frozen=True):
+        object: msgspec.Raw
+
+    type: str
+    created: int
+    data: Data
+
+
+class _CheckoutSession(msgspec.Struct, frozen=True):
+    currency: str | None = None
+    amount_total: int | None = None
+    payment_status: str | None = None
+    payment_intent: str | None = None
+    client_reference_id: str | None = None
+    customer: str | None = None
+    metadata: dict[str, str] | None = None
+
+
+class _PaymentIntent(msgspec.Struct, frozen=True):
+    id: str
+    amount_received: Annotated[int, msgspec.Meta(ge=0)]
+    currency: str
+    customer: str | None = None
+    metadata: dict[str, str] | None = None
+
+
+def interpret(provider: str, event_type: str, body: bytes) -> Effect:
+    """The effect of a stored event.
+
+    Raises:
+        UnreadablePayload: a kind of event that moves money, but without what that takes.
+    """
+    meaning = MEANINGS.get((provider, event_type))
+    if meaning is None:
+        return Skip(f"{event_type} is not used for billing")
+    try:
+        return meaning(body)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise UnreadablePayload(f"the {provider} event is not readable: {error}") from error
+
+
+def _paid_checkout(body: bytes) -> Effect:
+    """`checkout.session.completed` or `.async_payment_succeeded`; the former also comes before delayed money does."""
+    event = msgspec.json.decode(body, type=_StripeEvent)
+    session = msgspec.json.decode(event.data.object, type=_CheckoutSession)
+    if session.payment_status == "unpaid":
+        return Skip("not paid yet: checkout.session.async_payment_succeeded follows when it is")
+    if session.payment_intent is None:
+        return Skip("no payment was made in this Checkout Session")
+    if not session.amount_total or not session.currency:
+        return Skip("nothing was paid in this Checkout Session")
+    return _credit(
+        event,
+        session.payment_intent,
+        reference=session.client_reference_id or _reference(session.metadata),
+        customer_id=session.customer,
+        amount=session.amount_total,
+        currency=session.currency,
+    )
+
+
+def _succeeded_payment(body: bytes) -> Effect:
+    """`payment_intent.succeeded`; `amount_received` is what arrived."""
+    event = msgspec.json.decode(body, type=_StripeEvent)
+    payment = msgspec.json.decode(event.data.object, type=_PaymentIntent)
+    if not payment.amount_received:
+        return Skip("nothing was received")
+    return _credit(
+        event,
+        payment.id,
+        reference=_reference(payment.metadata),
+        customer_id=payment.customer,
+        amount=payment.amount_received,
+        currency=payment.currency,
+    )
+
+
+def _credit(
+    event: _StripeEvent,
+    payment_id: str,
+    *,
+    reference: str | None,
+    customer_id: str | None,
+    amount: int,
+    currency: str,
+) -> CreditPayment:
+    """`amount` in Stripe's minor units."""
+    return CreditPayment(
+        payment_id=payment_id,
+        reference=reference,
+        customer_id=customer_id,
+        amount_micros=micros_from_minor_units(amount, currency),
+        currency=currency.upper(),
+        event_at=datetime.fromtimestamp(event.created, UTC),
+    )
+
+
+def _reference(metadata: dict[str, str] | None) -> str | None:
+    """The organization's id that we put on Stripe's objects."""
+    return (metadata or {}).get("org_id") or (metadata or {}).get("organization_id")
+
+
+def _ended_call(body: bytes) -> Effect:
+    return RecordCall(read_report(body))
+
+
+def _status_update(_body: bytes) -> Effect:
+    return Skip("a status update carries neither times nor money: the end-of-call report does")
+
+
+MEANINGS: dict[tuple[str, str], Callable[[bytes], Effect]] = {
+    ("stripe", "checkout.session.completed"): _paid_checkout,
+    ("stripe", "checkout.session.async_payment_succeeded"): _paid_checkout,
+    ("stripe", "payment_intent.succeeded"): _succeeded_payment,
+    ("vapi", "end-of-call-report"): _ended_call,
+    ("vapi", "status-update"): _status_update,
+}
+"""Everything that has a meaning; whatever is not here is skipped with that as its reason."""

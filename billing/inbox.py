@@ -1,0 +1,227 @@
+"""The inbox: store a delivery, claim events, apply them, end them. Each function is one transaction."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+import msgspec
+from sqlalchemy import Connection, Engine
+
+from billing.database import rows, transaction, value
+from billing.deliveries import Delivery
+from billing.errors import BillingError, PermanentError, TransientError
+from billing.events import CreditPayment, RecordCall, Skip, interpret
+
+LEASE = timedelta(seconds=30)
+"""How long a claimed event is left to its worker; longer than a batch and the retries of a failed event take."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimedEvent:
+    """An event that is ours until its lease ends; whoever ends it must show the token."""
+
+    id: int
+    provider: str
+    type: str
+    body: bytes
+    attempts: int
+    claim_token: UUID
+
+    @property
+    def name(self) -> str:
+        """For people, in run names and logs."""
+        return f"{self.provider} {self.type} (event {self.id})"
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """An event that could not be applied, and why."""
+
+    event: ClaimedEvent
+    error: BillingError
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """What became of a batch: how many events ended in each state, and those that are to be tried again."""
+
+    ended: Counter[str]
+    failures: list[Failure]
+
+
+@dataclass(frozen=True, slots=True)
+class _Outcome:
+    """The state in which an event ends, with the reason unless it is done."""
+
+    state: str
+    reason: str | None = None
+
+
+_DONE = _Outcome("done")
+
+CALL_OUTCOMES = {
+    "unattributed": _Outcome("parked", "unknown_organization"),
+    "unpriced": _Outcome("parked", "no_price"),
+}
+"""What `record_calls` answers for a call that is stored but cannot be charged yet; all else is done."""
+
+
+def accept(engine: Engine, deliveries: Sequence[Delivery]) -> None:
+    """Store deliveries durably; repeated ones are counted."""
+    with transaction(engine) as connection:
+        value(
+            connection,
+            "SELECT accept_events(:providers, :keys, :types, :bodies)",
+            providers=[delivery.provider for delivery in deliveries],
+            keys=[delivery.key for delivery in deliveries],
+            types=[delivery.type for delivery in deliveries],
+            bodies=[delivery.body for delivery in deliveries],
+        )
+
+
+def claim(engine: Engine, worker: str, limit: int, flow_run_id: UUID | None = None) -> list[ClaimedEvent]:
+    """Take up to `limit` events, oldest first, after putting back in line those whose worker is gone."""
+    with transaction(engine) as connection:
+        value(connection, "SELECT sweep_events()")
+        claimed = rows(
+            connection,
+            "SELECT * FROM claim_events(:worker, :limit, :lease, :flow_run_id) ORDER BY id",
+            worker=worker,
+            limit=limit,
+            lease=LEASE,
+            flow_run_id=flow_run_id,
+        )
+    return [ClaimedEvent(**row) for row in claimed]
+
+
+def apply_batch(engine: Engine, events: Sequence[ClaimedEvent]) -> Applied:
+    """Apply events together; if one of them spoils the batch, find it by halves, so that it fails alone.
+
+    Raises:
+        TransientError: nothing can be applied now, for example because the database is away.
+    """
+    try:
+        return Applied(apply(engine, events), [])
+    except BillingError as error:
+        if isinstance(error, TransientError) and error.affects_everything:
+            raise
+        if len(events) == 1:
+            return Applied(Counter(), [Failure(events[0], error)])
+    half = len(events) // 2
+    first, second = apply_batch(engine, events[:half]), apply_batch(engine, events[half:])
+    return Applied(first.ended + second.ended, first.failures + second.failures)
+
+
+def apply(engine: Engine, events: Sequence[ClaimedEvent]) -> Counter[str]:
+    """Book what the events mean and end them, all in one transaction.
+
+    Raises:
+        ClaimLost: another worker holds one of them now; nothing was committed.
+        BillingError: an effect was refused; nothing was committed.
+    """
+    outcomes: dict[int, _Outcome] = {}
+    calls: dict[int, RecordCall] = {}
+    payments: dict[int, CreditPayment] = {}
+    for event in events:
+        try:
+            effect = interpret(event.provider, event.type, event.body)
+        except PermanentError as error:
+            outcomes[event.id] = _Outcome("dead", _reason(error))
+            continue
+        match effect:
+            case Skip(reason):
+                outcomes[event.id] = _Outcome("skipped", reason)
+            case RecordCall():
+                calls[event.id] = effect
+            case CreditPayment():
+                payments[event.id] = effect
+    with transaction(engine) as connection:
+        outcomes |= _record_calls(connection, calls)
+        outcomes |= _credit_payments(connection, payments)
+        _finish(connection, events, outcomes)
+    return Counter(outcome.state for outcome in outcomes.values())
+
+
+def fail(engine: Engine, failure: Failure, *, dead: bool, flow_run_id: UUID | None = None) -> None:
+    """Note a failed attempt: the event stays with us for the next one, or, if `dead`, ends here.
+
+    Raises:
+        ClaimLost: another worker holds it now.
+    """
+    with transaction(engine) as connection:
+        value(
+            connection,
+            "SELECT fail_event(:token, :id, :error_class, :message, :dead, :lease, :flow_run_id)",
+            token=failure.event.claim_token,
+            id=failure.event.id,
+            error_class=type(failure.error).__name__,
+            message=str(failure.error),
+            dead=dead,
+            lease=LEASE,
+            flow_run_id=flow_run_id,
+        )
+
+
+def _record_calls(connection: Connection, calls: dict[int, RecordCall]) -> dict[int, _Outcome]:
+    answers = _answers(
+        connection,
+        "SELECT call_id, outcome FROM record_calls(CAST(:facts AS jsonb))",
+        [msgspec.to_builtins(effect.call) for effect in calls.values()],
+    )
+    outcomes = {answer["call_id"]: CALL_OUTCOMES.get(answer["outcome"], _DONE) for answer in answers}
+    return {event_id: outcomes[effect.call.id] for event_id, effect in calls.items()}
+
+
+def _credit_payments(connection: Connection, payments: dict[int, CreditPayment]) -> dict[int, _Outcome]:
+    answers = _answers(
+        connection,
+        "SELECT payment_id, outcome, reason FROM credit_payments(CAST(:facts AS jsonb))",
+        [_payment_facts(effect) for effect in payments.values()],
+    )
+    # Two events tell of one payment; if either of them could be credited, both are done.
+    credited = {answer["payment_id"] for answer in answers if answer["outcome"] != "parked"}
+    reasons = {answer["payment_id"]: answer["reason"] for answer in answers}
+    return {
+        event_id: _DONE if effect.payment_id in credited else _Outcome("parked", reasons[effect.payment_id])
+        for event_id, effect in payments.items()
+    }
+
+
+def _payment_facts(effect: CreditPayment) -> dict[str, Any]:
+    return {
+        "payment_id": effect.payment_id,
+        "reference": effect.reference,
+        "customer_id": effect.customer_id,
+        "amount_micros": effect.amount_micros,
+        "currency": effect.currency,
+        "event_at": effect.event_at.isoformat(),
+    }
+
+
+def _answers(connection: Connection, query: str, facts: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What a set-based function of `sql/` answers; it takes its facts as one JSON array."""
+    return rows(connection, query, facts=_json(facts)) if facts else []
+
+
+def _finish(connection: Connection, events: Sequence[ClaimedEvent], outcomes: dict[int, _Outcome]) -> None:
+    for token in {event.claim_token for event in events}:
+        ids = [event.id for event in events if event.claim_token == token]
+        value(
+            connection,
+            "SELECT finish_events(:token, :ids, :states, :reasons)",
+            token=token,
+            ids=ids,
+            states=[outcomes[event_id].state for event_id in ids],
+            reasons=[outcomes[event_id].reason for event_id in ids],
+        )
+
+
+def _reason(error: BillingError) -> str:
+    return f"{type(error).__name__}: {error}"
+
+
+def _json(content: Any) -> str:
+    return msgspec.json.encode(content).decode()

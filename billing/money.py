@@ -1,0 +1,52 @@
+"""Money is integer micros, a millionth of the currency unit: 5 000 000 is $5.00."""
+
+from decimal import ROUND_HALF_UP, Decimal, InvalidOperation
+
+MICROS = 1_000_000
+
+# Stripe's minor units, https://docs.stripe.com/currencies: most currencies have two decimals. ISK and UGX are written
+# with two although they have none in daily life, so they are not listed here.
+ZERO_DECIMAL = frozenset(
+    ["BIF", "CLP", "DJF", "GNF", "JPY", "KMF", "KRW", "MGA", "PYG", "RWF", "VND", "VUV", "XAF", "XOF", "XPF"]
+)
+THREE_DECIMAL = {"BHD", "JOD", "KWD", "OMR", "TND"}
+
+SYMBOLS = {"USD": "$", "EUR": "€", "GBP": "£"}
+
+
+def micros_from_minor_units(amount: int, currency: str) -> int:
+    """Stripe's integer amount in micros; always exact. `currency` in either case."""
+    code = currency.upper()
+    if code in ZERO_DECIMAL:
+        return amount * MICROS
+    return amount * (MICROS // 1000 if code in THREE_DECIMAL else MICROS // 100)
+
+
+def micros_from_decimal(amount: Decimal) -> int:
+    """A provider's decimal amount in micros, halves away from zero; exact up to six decimals."""
+    return int((amount * MICROS).to_integral_value(ROUND_HALF_UP))
+
+
+def parse_amount(text: str) -> int:
+    """An amount that a person typed, in currency units: `5`, `5.00`, `0.0079`.
+
+    Raises:
+        ValueError: not a number, or finer than a micro.
+    """
+    try:
+        micros = Decimal(text) * MICROS
+    except InvalidOperation:
+        micros = Decimal("NaN")
+    if not micros.is_finite() or micros != micros.to_integral_value():
+        raise ValueError(f"{text!r} is not an amount: write currency units with up to six decimals, for example 5.00")
+    return int(micros)
+
+
+def format_micros(micros: int, currency: str = "USD") -> str:
+    """For people: two decimals, more only where they say something: `$5.00`, `-$0.0079`."""
+    amount = (Decimal(abs(micros)) / MICROS).quantize(Decimal("0.000001"))
+    whole, _, decimals = f"{amount:,f}".partition(".")
+    decimals = decimals.rstrip("0").ljust(2, "0")
+    sign = "-" if micros < 0 else ""
+    symbol = SYMBOLS.get(currency)
+    return f"{sign}{symbol}{whole}.{decimals}" if symbol else f"{sign}{whole}.{decimals} {currency}"
