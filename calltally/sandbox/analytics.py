@@ -54,15 +54,15 @@ def answer_analytics(request: Any, calls: list[Call], *, now_ms: int) -> list[Js
     return [_answer_query(query, calls, now_ms) for query in queries]
 
 
-def _answer_query(query: JsonObject, calls: Iterable[Call], now_ms: int) -> JsonObject:
-    if query.get("table") != "call":
+def _answer_query(query: Any, calls: Iterable[Call], now_ms: int) -> JsonObject:
+    if not isinstance(query, dict) or query.get("table") != "call":
         raise BadQuery(["table must be one of the following values: call"])
     groups: list[str] = query.get("groupBy", [])
     operations: list[JsonObject] = query.get("operations", [])
     _check_names("groupBy", groups, _GROUPS)
     _check_names("operation", [each.get("operation") for each in operations], _OPERATIONS)
     _check_names("column", [each.get("column") for each in operations], _COLUMNS)
-    time_range = query.get("timeRange", {})
+    time_range: JsonObject = query.get("timeRange", {})
     window = _window(time_range, now_ms)
     step = time_range.get("step")
     buckets: dict[tuple[str | None, ...], list[Call]] = defaultdict(list)

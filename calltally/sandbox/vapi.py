@@ -127,6 +127,12 @@ class VapiWorld:
         with self._lock:
             return b"[" + b",".join(map(self._store.encoded, self._store.find(wanted, limit))) + b"]"
 
+    def encode_all(self) -> None:
+        """Encode every call now, as far as the cache holds, so that a measurement need not wait for it."""
+        with self._lock:
+            for row in self._store.find(CallFilter()):
+                self._store.encoded(row)
+
     def body(self, call_id: str) -> bytes | None:
         """Return the body of `GET /call/{id}`, None when there is no such call."""
         with self._lock:

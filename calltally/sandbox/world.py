@@ -40,7 +40,7 @@ class NoTarget(Exception):  # reads as the sentence it is
 
 
 class Sandbox:
-    """State of the three providers.
+    """State of the three providers; `vapi` may be made beforehand, with another key or cache size.
 
     `vapi_target` and `stripe_target` are webhook URLs, used when a delivery names none. `clock` gives the
     time of signatures and of what happens "now".
@@ -50,13 +50,14 @@ class Sandbox:
         self,
         *,
         seed: int = 0,
+        vapi: VapiWorld | None = None,
         vapi_target: str | None = None,
         stripe_target: str | None = None,
         vapi_signer: VapiSigner | None = None,
         stripe_secrets: tuple[str, ...] = (DEFAULT_SIGNING_SECRET,),
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        self.vapi = VapiWorld(seed=seed)
+        self.vapi = VapiWorld(seed=seed) if vapi is None else vapi
         self.stripe = StripeWorld(seed=seed)
         self.slack = SlackWorld()
         self.clock = clock
