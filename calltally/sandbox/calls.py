@@ -10,7 +10,7 @@ from typing import Literal
 
 CallType = Literal["inboundPhoneCall", "outboundPhoneCall", "webCall"]
 CallStatus = Literal["queued", "ringing", "in-progress", "ended"]
-Transport = Literal["twilio", "vapi.sip", "daily"]
+Transport = Literal["twilio", "vapi.sip"]
 Detail = Literal["slim", "small", "full"]
 
 NO_EXTRA_COST = Decimal(0)
@@ -21,7 +21,8 @@ class Route:
     """How calls reach an assistant, which is all that a call tells about the tenant behind it.
 
     Without `assistant_id` and `squad_id` the call carries its assistant inline. `tenant_id` travels as
-    metadata and variable value. Web calls have neither phone number nor customer.
+    metadata and variable value. Web calls have neither phone number nor customer, and `transport` says
+    nothing about them: they come through Daily.
     """
 
     assistant_id: str | None = None

@@ -48,6 +48,7 @@ def control_app(sandbox: Sandbox) -> Starlette:
             HttpRoute("/vapi/calls/{call_id}", control.delete_call, methods=["DELETE"]),
             HttpRoute("/vapi/calls/{call_id}/correct", control.correct_call, methods=["POST"]),  # CorrectCall
             HttpRoute("/vapi/calls/{call_id}/finish", control.finish_call, methods=["POST"]),  # FinishCall
+            HttpRoute("/vapi/calls/{call_id}/spoil", control.spoil_call, methods=["POST"]),
             HttpRoute("/vapi/deliver", control.deliver_calls, methods=["POST"]),  # DeliverCalls
             HttpRoute("/stripe/topups", control.pay_topup, methods=["POST"]),  # PayTopUp
             HttpRoute("/stripe/deliver", control.deliver_events, methods=["POST"]),  # DeliverEvents
@@ -120,6 +121,14 @@ class _Control:
         order = read_order(await request.body(), FinishCall)
         call_id = request.path_params["call_id"]
         return _json(render_call(self._sandbox.vapi.finish_call(call_id, duration_ms=order.duration_ms)))
+
+    async def spoil_call(self, request: Request) -> Response:
+        """Overlay the listed call with the body's fields; null removes a field."""
+        call_id = request.path_params["call_id"]
+        overlaid = self._sandbox.vapi.shown(call_id) | await request.json()
+        spoiled = {key: value for key, value in overlaid.items() if value is not None}
+        self._sandbox.vapi.spoil_call(call_id, spoiled)
+        return _json(spoiled)
 
     async def deliver_calls(self, request: Request) -> Response:
         order = read_order(await request.body(), DeliverCalls)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -107,17 +108,19 @@ def serve(
     *,
     vapi_target: str | None = None,
     stripe_target: str | None = None,
-    seed: int = 0,
+    seed: int | None = None,
     access_log: bool = False,
 ) -> None:
     """Serve in the foreground until interrupted.
 
     The sandbox answers anybody who reaches it and has well-known keys, so only loopback addresses are
-    accepted. The targets are the webhook URLs of the receiver.
+    accepted. The targets are the webhook URLs of the receiver. Without a seed each start invents other ids:
+    repeated ones would look like duplicates to books that outlive the sandbox.
     """
     if not ipaddress.ip_address(host).is_loopback:
         raise ValueError(f"the sandbox listens on loopback addresses only, not on {host}")
-    sandbox = Sandbox(seed=seed, vapi_target=vapi_target, stripe_target=stripe_target)
+    chosen_seed = secrets.randbits(32) if seed is None else seed
+    sandbox = Sandbox(seed=chosen_seed, vapi_target=vapi_target, stripe_target=stripe_target)
     config = server_config(sandbox_app(sandbox), access_log=access_log)
     config.host, config.port = host, port
     uvicorn.Server(config).run()

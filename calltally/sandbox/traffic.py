@@ -24,13 +24,24 @@ _ENDED_REASONS = (
     "silence-timed-out",
     "assistant-forwarded-call",
 )
-# How long after its creation Vapi closes a call that nobody answered, in ms.
-_NEVER_CONNECTED_MS = {
-    "customer-busy": 4_200,
-    "customer-did-not-answer": 300_356,
-    "call.in-progress.error-providerfault-outbound-sip-503-service-unavailable": 42_880,
-    START_ERROR_REASON: 107,
+# How long after its creation Vapi closes a call that nobody answered, in ms, by reason.
+_NEVER_CONNECTED_BY_PHONE_MS = {
+    "twilio": {
+        "customer-busy": 4_200,
+        "customer-did-not-answer": 300_356,
+        START_ERROR_REASON: 107,
+    },
+    "vapi.sip": {
+        "customer-busy": 4_200,
+        "call.in-progress.error-providerfault-outbound-sip-503-service-unavailable": 42_880,
+        START_ERROR_REASON: 107,
+    },
 }
+_NEVER_CONNECTED_IN_BROWSER_MS = {"customer-did-not-give-microphone-permission": 1_900}
+# Over `vapi.sip` an unanswered call was recorded with a start, 30 s and a cost.
+_RUNG_OUT_REASON = "customer-did-not-answer"
+_RUNG_OUT_MS = 30_000
+_RUNG_OUT_SHARE = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +96,7 @@ def generate_calls(traffic: Traffic, seed: int | str) -> Iterator[Call]:
         elif position in unanswered:
             yield _never_connected(call, random)
         else:
-            yield finished(_answered(call, random), _duration_ms(traffic, random), random)
+            yield _connected(call, _duration_ms(traffic, random), random)
 
 
 def finished(call: Call, duration_ms: int, random: Random) -> Call:
@@ -102,13 +113,24 @@ def finished(call: Call, duration_ms: int, random: Random) -> Call:
     )
 
 
+def _connected(call: Call, duration_ms: int, random: Random) -> Call:
+    is_by_sip = call.route.call_type != "webCall" and call.route.transport == "vapi.sip"
+    if is_by_sip and random.random() < _RUNG_OUT_SHARE:
+        return replace(finished(_answered(call, random), _RUNG_OUT_MS, random), ended_reason=_RUNG_OUT_REASON)
+    return finished(_answered(call, random), duration_ms, random)
+
+
 def _answered(call: Call, random: Random) -> Call:
     started_at_ms = call.created_at_ms + random.randint(*_RINGING_MS)
     return replace(call, status="in-progress", started_at_ms=started_at_ms, updated_at_ms=started_at_ms)
 
 
 def _never_connected(call: Call, random: Random) -> Call:
-    reason, closed_after_ms = random.choice(list(_NEVER_CONNECTED_MS.items()))
+    if call.route.call_type == "webCall":
+        closings_ms = _NEVER_CONNECTED_IN_BROWSER_MS
+    else:
+        closings_ms = _NEVER_CONNECTED_BY_PHONE_MS[call.route.transport]
+    reason, closed_after_ms = random.choice(list(closings_ms.items()))
     return replace(
         call,
         status="ended",

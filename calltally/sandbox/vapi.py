@@ -8,12 +8,13 @@ from collections.abc import Iterable
 from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
+from http import HTTPStatus
 from random import Random
 
 from calltally.sandbox.call_store import CACHE_LIMIT_BYTES, CallFilter, CallStore, Row
 from calltally.sandbox.calls import Call
 from calltally.sandbox.costs import costs_of, rounded
-from calltally.sandbox.faults import FaultQueue
+from calltally.sandbox.faults import Fault, FaultQueue, json_fault
 from calltally.sandbox.traffic import Traffic, finished, generate_calls
 from calltally.sandbox.wire import JsonObject, encode_json, to_ms
 
@@ -151,6 +152,14 @@ class VapiWorld:
         self._store.remove(call.id)
         self._store.add([_row_of(call)])
         return call
+
+
+def vapi_fault(
+    status: int, message: str, *, retry_after_seconds: float | None = None, path_prefix: str = "/"
+) -> Fault:
+    """Return a fault in Vapi's error shape, for example 429 "Rate limit exceeded"."""
+    body = {"message": message, "error": HTTPStatus(status).phrase, "statusCode": status}
+    return json_fault(status, body, retry_after_seconds=retry_after_seconds, path_prefix=path_prefix)
 
 
 def _row_of(call: Call) -> Row:

@@ -147,3 +147,20 @@ def test_corrected_duration_alone_changes_the_cost() -> None:
     after = world.shown(call.id)
     assert after["cost"] < before
     assert after["cost"] == pytest.approx(sum(item["cost"] for item in after["costs"]), abs=0.00005)
+
+
+def test_unanswered_call_over_sip_may_have_times_and_cost() -> None:
+    """Billability cannot be told from the reason: some unanswered SIP calls last 30 s and cost money."""
+    rows = listed(400, routes=(Route(assistant_id="a", transport="vapi.sip"),), never_connected_share=0.1)
+
+    rung_out = [row for row in rows if row["endedReason"] == "customer-did-not-answer"]
+    assert rung_out
+    assert all("startedAt" in row and row["cost"] > 0 for row in rung_out)
+    assert sum(1 for row in rows if "startedAt" not in row) == 40
+
+
+def test_web_call_never_connected_lacks_the_microphone() -> None:
+    """Reasons of the telephone network do not happen in a browser."""
+    rows = listed(20, routes=(Route(assistant_id="a", call_type="webCall"),), never_connected_share=1.0)
+
+    assert {row["endedReason"] for row in rows} == {"customer-did-not-give-microphone-permission"}

@@ -52,9 +52,12 @@ def test_calls_are_finished_corrected_and_deleted(sandbox: RunningSandbox, contr
 
     finished = control.post(f"/vapi/calls/{call_id}/finish", json={"duration_ms": 60_000}).json()
     corrected = control.post(f"/vapi/calls/{call_id}/correct", json={"cost": "0.5"}).json()
+    control.post(f"/vapi/calls/{call_id}/spoil", json={"cost": "abc", "createdAt": None})
+    spoiled = sandbox.vapi.shown(call_id)
     deleted = control.delete(f"/vapi/calls/{call_id}")
 
     assert (finished["status"], corrected["cost"]) == ("ended", 0.5)
+    assert (spoiled["cost"], "createdAt" in spoiled) == ("abc", False)
     assert (deleted.status_code, len(sandbox.vapi)) == (204, 0)
 
 

@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import hmac
 import json
+import time
 from collections import Counter
 
 import pytest
@@ -98,6 +99,17 @@ def test_sending_concurrently_delivers_everything(endpoint: Endpoint) -> None:
 
     assert Counter(each.body for each in messages(20)) == Counter(endpoint.bodies)
     assert list(planned.deliveries) == [outcome.delivery for outcome in report.outcomes]
+
+
+def test_sending_at_a_rate_takes_its_time(endpoint: Endpoint) -> None:
+    """At 100 per second ten deliveries take at least a tenth of a second."""
+    deliveries = plan_deliveries(messages(4)).deliveries[:10]
+    began = time.monotonic()
+
+    send_now(deliveries, Target(endpoint.url, VapiBearer("t")), concurrency=2, per_second=100)
+
+    assert len(endpoint.received) == 10
+    assert time.monotonic() - began >= 0.1
 
 
 @pytest.mark.parametrize(

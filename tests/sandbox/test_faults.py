@@ -9,6 +9,7 @@ import pytest
 
 from calltally.sandbox.faults import broken_connection, html_fault, json_fault, slow_answer
 from calltally.sandbox.server import RunningSandbox
+from calltally.sandbox.vapi import vapi_fault
 
 from .conftest import PlaceCalls
 
@@ -17,8 +18,8 @@ RATE_LIMITED = {"message": "Rate limit exceeded", "error": "Too Many Requests", 
 
 def test_faults_spoil_the_next_requests_only(sandbox: RunningSandbox, vapi: httpx.Client) -> None:
     """Two faults, two spoiled answers, then all is well; both forms of 429 exist."""
-    sandbox.vapi.faults.add(json_fault(429, RATE_LIMITED, retry_after_seconds=0.5))
-    sandbox.vapi.faults.add(json_fault(429, RATE_LIMITED))
+    sandbox.vapi.faults.add(vapi_fault(429, "Rate limit exceeded", retry_after_seconds=0.5))
+    sandbox.vapi.faults.add(vapi_fault(429, "Rate limit exceeded"))
 
     first, second, third = (vapi.get("/call") for _ in range(3))
 
