@@ -8,6 +8,7 @@ from typing import Any, TypeVar, cast
 from uuid import UUID
 
 import anyio.abc
+import httpx
 from prefect import Flow
 from prefect.client.schemas.objects import FlowRun
 from prefect.context import AsyncClientContext
@@ -17,6 +18,10 @@ from prefect.states import Pending
 from prefect.workers.base import BaseJobConfiguration, BaseVariables, BaseWorker, BaseWorkerResult
 
 T = TypeVar("T")
+
+
+class DeploymentGoneError(LookupError):
+    """The Prefect server doesn't know this deployment, as after a reset of its database: install it again."""
 
 
 class WarmWorkerResult(BaseWorkerResult):
@@ -58,13 +63,18 @@ async def run_deployed(
 
     The run begins as Pending, which no worker takes up. Hold one `AsyncClientContext` open around many runs.
 
-    Raises what the flow raises; ObjectNotFound if the deployment is gone, as after a reset of Prefect's
-    database (install it again); httpx.HTTPError or RuntimeError while the Prefect server can't be reached.
+    Raises what the flow raises; DeploymentGoneError; httpx.HTTPError or RuntimeError while the Prefect
+    server can't be reached.
     """
     async with AsyncClientContext.get_or_create() as context:
-        flow_run = await context.client.create_flow_run_from_deployment(
-            deployment_id, parameters=dict(parameters), state=Pending(), name=name
-        )
+        try:
+            flow_run = await context.client.create_flow_run_from_deployment(
+                deployment_id, parameters=dict(parameters), state=Pending(), name=name
+            )
+        except httpx.HTTPStatusError as error:
+            if error.response.status_code == httpx.codes.NOT_FOUND:
+                raise DeploymentGoneError(deployment_id) from error
+            raise
         return cast("T", await run_flow_async(flow, flow_run=flow_run, parameters=dict(parameters)))
 
 
