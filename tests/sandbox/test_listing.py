@@ -96,6 +96,33 @@ def test_list_by_update_finds_a_call_corrected_later(
     assert iso((calls[3].started_at_ms or 0) + 90_000) == rows[0]["endedAt"]
 
 
+def test_list_by_creation_and_update_keeps_calls_in_both_windows(
+    sandbox: RunningSandbox, vapi: httpx.Client, place_calls: PlaceCalls
+) -> None:
+    """Of two calls corrected later and one left alone, only the corrected one of the hour is listed."""
+    morning = place_calls(2, never_connected_share=0.0, end=DAY + timedelta(hours=1), tie_share=0.0)
+    evening = place_calls(1, never_connected_share=0.0, start=NEXT_DAY - timedelta(hours=1))
+    place_calls(5, start=NEXT_DAY, end=NEXT_DAY + timedelta(hours=1))
+    for call in (morning[0], evening[0]):
+        sandbox.vapi.correct_call(call.id, at=NEXT_DAY + timedelta(days=2), duration_ms=5_000)
+    bounds = {"createdAtLt": iso(to_ms(DAY + timedelta(hours=1))), "updatedAtGe": iso(to_ms(NEXT_DAY))}
+
+    rows = vapi.get("/call", params=bounds).json()
+
+    assert [row["id"] for row in rows] == [morning[0].id]
+
+
+def test_list_full_up_to_its_limit_starts_just_below_the_bound(vapi: httpx.Client, place_calls: PlaceCalls) -> None:
+    """A call created exactly at `createdAtLt` does not take a place on the page."""
+    bound = DAY + timedelta(milliseconds=1)
+    older = place_calls(3, end=bound)
+    place_calls(2, start=bound, end=bound + timedelta(milliseconds=1))
+
+    rows = vapi.get("/call", params={"createdAtLt": iso(to_ms(bound)), "limit": 3}).json()
+
+    assert {row["id"] for row in rows} == {call.id for call in older}
+
+
 def test_list_by_ids_matches_exactly(vapi: httpx.Client, place_calls: PlaceCalls) -> None:
     """`assistantId`, `phoneNumberId` and `id` each select their calls."""
     other = Route(assistant_id="other", phone_number_id="line")
