@@ -65,8 +65,10 @@ END;
 $$;
 
 -- What the books' functions may change. History is not among it.
-GRANT UPDATE ON organizations, wallets, prices, routes, calls, charges, events, workers TO calltally_books;
-GRANT DELETE ON prices, routes TO calltally_books;
+GRANT UPDATE ON organizations, wallets, prices, routes, calls, events, workers TO calltally_books;
+GRANT UPDATE (state, settled_by_transfer_id) ON charges TO calltally_books;
+GRANT DELETE ON routes TO calltally_books;
+REVOKE CREATE ON SCHEMA public FROM calltally_books; -- it owns its functions now
 
 -- Not money: the night keeps its own records.
 GRANT INSERT, UPDATE ON reconciliation_runs TO calltally_app;
@@ -75,7 +77,8 @@ GRANT INSERT ON findings TO calltally_app;
 GRANT EXECUTE ON FUNCTION check_books() TO calltally_app, calltally_analyst;
 GRANT EXECUTE ON FUNCTION
 billed_seconds(bigint, integer, integer, integer), billed_amount_micros(integer, bigint), round_to_micros(numeric),
-own_account(text, text), find_organization(text, text, text, timestamptz),
+own_account(text, text), revenue_kind(text), call_duration_ms(timestamptz, timestamptz),
+find_route(text, text, text, timestamptz), find_organization(text, text, text, timestamptz),
 find_price(uuid, text, timestamptz)
 TO calltally_app;
 
@@ -85,5 +88,6 @@ GRANT SELECT (id, name, currency, charge_policy, created_at) ON organizations TO
 GRANT SELECT ON prices TO calltally_tenant;
 GRANT SELECT ON
 accounts, prices, routes, reconciliation_runs, findings, event_queue TO calltally_analyst;
-GRANT SELECT (id, provider, type, state, reason, deliveries, received_at, attempts, finished_at) ON events
+GRANT SELECT ON ALL TABLES IN SCHEMA checks TO calltally_analyst;
+GRANT SELECT (id, provider, type, state, reason, deliveries, received_at, attempts, lease_until, finished_at) ON events
 TO calltally_analyst;

@@ -13,6 +13,11 @@ CREATE OR REPLACE FUNCTION round_to_micros(p_micros numeric)
 RETURNS bigint LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
 RETURN round(p_micros)::bigint;
 
+-- A call's duration by the provider's clock; 0 if it never connected or has not ended.
+CREATE OR REPLACE FUNCTION call_duration_ms(p_started_at timestamptz, p_ended_at timestamptz)
+RETURNS bigint LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN coalesce(greatest(0, round(extract(EPOCH FROM p_ended_at - p_started_at) * 1000)), 0)::bigint;
+
 -- Seconds to bill: what exceeds the free seconds, in whole increments, and no less than the minimum.
 -- A call that used nothing beyond its free seconds bills nothing, not the minimum.
 CREATE OR REPLACE FUNCTION billed_seconds(
@@ -36,3 +41,8 @@ RETURN round_to_micros(p_billed_seconds * p_per_minute_micros / 60::numeric);
 CREATE OR REPLACE FUNCTION own_account(p_kind text, p_currency text)
 RETURNS uuid LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
 RETURN md5('calltally:' || p_kind || ':' || p_currency)::uuid;
+
+-- Which of the reseller's accounts earns a charge, by its key.
+CREATE OR REPLACE FUNCTION revenue_kind(p_idempotency_key text)
+RETURNS text LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+RETURN CASE WHEN starts_with(p_idempotency_key, 'sms:') THEN 'sms_revenue' ELSE 'call_revenue' END;

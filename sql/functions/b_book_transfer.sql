@@ -17,26 +17,26 @@ CREATE OR REPLACE FUNCTION book_transfer(
 )
 RETURNS transfers LANGUAGE plpgsql SET search_path = public, pg_temp AS $$
 DECLARE
-    wallet wallets;
-    counter uuid;
     booked transfers;
 BEGIN
-    UPDATE wallets
-    SET balance_micros = balance_micros + p_into_wallet_micros, last_sequence = last_sequence + 1
-    WHERE organization_id = p_organization_id
-    RETURNING * INTO STRICT wallet;
-    counter := own_account(p_counter_kind, wallet.currency);
+    WITH moved AS (
+        UPDATE wallets
+        SET balance_micros = balance_micros + p_into_wallet_micros, last_sequence = last_sequence + 1
+        WHERE organization_id = p_organization_id
+        RETURNING *, own_account(p_counter_kind, currency) AS counter
+    )
+
     INSERT INTO transfers (
         from_account, to_account, amount_micros, currency, idempotency_key, kind, organization_id, wallet_sequence,
         balance_after_micros, debt_limit_micros, overrun, payment_id, corrects_transfer_id, reason, event_at
-    ) VALUES (
-        CASE WHEN p_into_wallet_micros > 0 THEN counter ELSE p_organization_id END,
-        CASE WHEN p_into_wallet_micros > 0 THEN p_organization_id ELSE counter END,
-        abs(p_into_wallet_micros), wallet.currency, p_idempotency_key, p_kind, p_organization_id,
-        wallet.last_sequence, wallet.balance_micros, wallet.debt_limit_micros, p_overrun, p_payment_id,
-        p_corrects_transfer_id, p_reason, p_event_at
     )
-    RETURNING * INTO booked;
+    SELECT
+        CASE WHEN p_into_wallet_micros > 0 THEN counter ELSE organization_id END,
+        CASE WHEN p_into_wallet_micros > 0 THEN organization_id ELSE counter END,
+        abs(p_into_wallet_micros), currency, p_idempotency_key, p_kind, organization_id, last_sequence,
+        balance_micros, debt_limit_micros, p_overrun, p_payment_id, p_corrects_transfer_id, p_reason, p_event_at
+    FROM moved
+    RETURNING * INTO STRICT booked;
     RETURN booked;
 END;
 $$;
@@ -50,12 +50,20 @@ DECLARE
 BEGIN
     SELECT * INTO wallet FROM wallets WHERE organization_id = p_organization_id FOR UPDATE;
     IF NOT found THEN
-        PERFORM refuse(
-            'TY003', format('there is no organization %s', p_organization_id),
-            jsonb_build_object('organization_id', p_organization_id),
-            'Create it with: calltally org create --name NAME --email EMAIL'
-        );
+        PERFORM refuse_unknown(p_organization_id);
     END IF;
     RETURN wallet;
+END;
+$$;
+
+-- refuse_unknown: TY003. Internal.
+CREATE OR REPLACE FUNCTION refuse_unknown(p_organization_id uuid)
+RETURNS void LANGUAGE plpgsql SET search_path = public, pg_temp AS $$
+BEGIN
+    PERFORM refuse(
+        'TY003', format('there is no organization %s', coalesce(p_organization_id::text, 'without an id')),
+        jsonb_build_object('organization_id', p_organization_id),
+        'Create it with: calltally org create --name NAME --email EMAIL'
+    );
 END;
 $$;

@@ -38,9 +38,11 @@ BEGIN
     IF posted.state = 'settled' THEN
         PERFORM book_transfer(
             posted.organization_id, -posted.amount_micros,
-            CASE WHEN split_part(posted.idempotency_key, ':', 1) = 'sms' THEN 'sms_revenue' ELSE 'call_revenue' END,
+            revenue_kind(posted.idempotency_key),
             posted.kind, posted.idempotency_key, posted.event_at, NOT fits,
-            p_corrects_transfer_id => (SELECT id FROM transfers WHERE idempotency_key = posted.corrects)
+            p_corrects_transfer_id => CASE
+                WHEN posted.corrects IS NOT NULL THEN (SELECT id FROM transfers WHERE idempotency_key = posted.corrects)
+            END
         );
     END IF;
     RETURN (posted, false)::charge_answer;

@@ -19,7 +19,7 @@ BEGIN
         EXIT WHEN owed.amount_micros > room_micros - settled_micros;
         PERFORM book_transfer(
             p_organization_id, -owed.amount_micros,
-            CASE WHEN split_part(owed.idempotency_key, ':', 1) = 'sms' THEN 'sms_revenue' ELSE 'call_revenue' END,
+            revenue_kind(owed.idempotency_key),
             owed.kind, owed.idempotency_key, owed.event_at,
             p_corrects_transfer_id => (SELECT id FROM transfers WHERE idempotency_key = owed.corrects)
         );

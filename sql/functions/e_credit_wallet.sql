@@ -1,7 +1,8 @@
 -- credit_wallet: puts money into a wallet once per idempotency key, then settles outstanding charges with it.
 --
 -- Kinds: topup (from the stripe account; key topup:<payment_intent id>) and adjustment (from adjustments).
--- A duplicate answers with the first outcome and moves nothing.
+-- A duplicate answers with the first outcome and moves nothing. Keys of other movements (call:…, sms:…, refund:…,
+-- dispute:…) are refused: a credit under one of them would block that movement for ever.
 -- Errors: TY002 key used with other facts, TY003 unknown organization, TY004 amount or kind not acceptable,
 -- TY005 other currency than the wallet's (only if one is given).
 CREATE OR REPLACE FUNCTION credit_wallet(
@@ -26,11 +27,12 @@ DECLARE
     settled_micros bigint;
     is_duplicate boolean := true;
 BEGIN
-    IF p_amount_micros IS NULL OR p_amount_micros <= 0 OR p_kind NOT IN ('topup', 'adjustment')
-        OR coalesce(p_idempotency_key, '') = '' OR p_event_at IS NULL
+    IF p_amount_micros IS NULL OR p_amount_micros <= 0 OR coalesce(p_kind, '') NOT IN ('topup', 'adjustment')
+        OR coalesce(p_idempotency_key, '') = '' OR p_idempotency_key ~ '^(call|sms|refund|dispute):'
+        OR p_event_at IS NULL
     THEN
         PERFORM refuse(
-            'TY004', 'a credit needs a positive amount, a key, a time and the kind topup or adjustment',
+            'TY004', 'a credit needs a positive amount, a key of its own, a time and the kind topup or adjustment',
             jsonb_build_object('amount_micros', p_amount_micros, 'kind', p_kind, 'idempotency_key', p_idempotency_key),
             'Correct the call; nothing was moved.'
         );
@@ -51,7 +53,7 @@ BEGIN
             p_payment_id => CASE WHEN p_kind = 'topup' THEN regexp_replace(p_idempotency_key, '^topup:', '') END,
             p_reason => p_reason
         );
-        PERFORM settle_outstanding(p_organization_id, booked.id);
+        settled_micros := settle_outstanding(p_organization_id, booked.id);
     ELSIF booked.organization_id <> p_organization_id OR booked.amount_micros <> p_amount_micros
         OR booked.kind <> p_kind
     THEN
@@ -68,9 +70,10 @@ BEGIN
             ),
             'Nothing was moved. Use another key for another payment.'
         );
+    ELSE
+        SELECT coalesce(sum(charges.amount_micros), 0) INTO settled_micros
+        FROM charges WHERE charges.settled_by_transfer_id = booked.id;
     END IF;
-    SELECT coalesce(sum(charges.amount_micros), 0) INTO settled_micros
-    FROM charges WHERE charges.settled_by_transfer_id = booked.id;
     RETURN QUERY SELECT
         true, is_duplicate, booked.balance_after_micros - booked.amount_micros,
         booked.balance_after_micros - settled_micros, settled_micros;

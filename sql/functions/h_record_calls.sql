@@ -1,17 +1,28 @@
--- find_organization: who pays for a call, by our own routes at the time of the call; the assistant decides before the
--- squad, the squad before the phone number. Null if nobody is known.
+-- find_route: the route that names who pays for a call, by our own mapping at the time of the call; the assistant
+-- decides before the squad, the squad before the phone number. No row if nobody is known.
+CREATE OR REPLACE FUNCTION find_route(p_assistant_id text, p_squad_id text, p_phone_number_id text, p_at timestamptz)
+RETURNS SETOF routes LANGUAGE sql STABLE PARALLEL SAFE AS $$
+    SELECT id, kind, external_id, organization_id, valid
+    FROM (
+        SELECT 1 AS rank, routes.* FROM routes
+        WHERE kind = 'assistant' AND external_id = p_assistant_id AND valid @> p_at
+        UNION ALL
+        SELECT 2 AS rank, routes.* FROM routes
+        WHERE kind = 'squad' AND external_id = p_squad_id AND valid @> p_at
+        UNION ALL
+        SELECT 3 AS rank, routes.* FROM routes
+        WHERE kind = 'phone_number' AND external_id = p_phone_number_id AND valid @> p_at
+    ) AS found
+    ORDER BY rank
+    LIMIT 1
+$$;
+
+-- find_organization: who pays for a call; null if nobody is known.
 CREATE OR REPLACE FUNCTION find_organization(
     p_assistant_id text, p_squad_id text, p_phone_number_id text, p_at timestamptz
 )
 RETURNS uuid LANGUAGE sql STABLE PARALLEL SAFE AS $$
-    SELECT routes.organization_id
-    FROM (
-        VALUES (1, 'assistant', p_assistant_id), (2, 'squad', p_squad_id), (3, 'phone_number', p_phone_number_id)
-    ) AS sought (rank, kind, external_id)
-    INNER JOIN routes USING (kind, external_id)
-    WHERE routes.valid @> p_at
-    ORDER BY sought.rank
-    LIMIT 1
+    SELECT organization_id FROM find_route(p_assistant_id, p_squad_id, p_phone_number_id, p_at)
 $$;
 
 -- find_price: the price in force for an organization at a time: its own, else the default of its currency.
@@ -30,17 +41,22 @@ $$;
 --
 -- p_calls: array of {id, assistant_id, squad_id, phone_number_id, call_type, ended_reason, created_at, started_at,
 -- ended_at, provider_cost_micros}; times ISO 8601. What was seen first stays: a call that is known already keeps its
--- facts, and only notes that its webhook has arrived. Calls are locked in the order of their ids, then the wallets.
--- Answers once per call id with outcome: settled, outstanding or free (its charge), unattributed (no route; stored and
--- charged when a route appears) or unpriced (no price in force; the same), and whether the call was known before.
+-- facts, and only notes that its webhook has arrived. A call that the night sees first counts as reconciled only if its
+-- report is not in the inbox either, in whatever state. Waits for changes of routes and prices; locks calls in the
+-- order of their ids, then wallets. LATERAL with LIMIT 1, and no sequential scan, keep the plan to one look-up by key
+-- per call, however small the tables were when it was made.
+-- Answers once per call id with outcome: settled, outstanding, free or cancelled (its charge), unattributed (no route;
+-- stored, and charged when a route appears) or unpriced (no price in force; the same), and whether it was known before.
 -- Errors: TY002, TY003.
 CREATE OR REPLACE FUNCTION record_calls(p_calls jsonb, p_reconciled boolean DEFAULT false, p_run_id uuid DEFAULT NULL)
 RETURNS TABLE (call_id text, organization_id uuid, outcome text, amount_micros bigint, known boolean)
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp SET enable_seqscan = off AS $$
 DECLARE
     told text[];
-    added text[];
+    are_known boolean[];
 BEGIN
+    LOCK TABLE routes, prices IN ROW EXCLUSIVE MODE; -- add_route and set_price would miss what we are about to store
+
     WITH told_calls AS (
         SELECT DISTINCT ON (told_call.id) told_call.*
         FROM jsonb_to_recordset(p_calls) AS told_call (
@@ -56,72 +72,83 @@ BEGIN
             started_at, ended_at, duration_ms, provider_cost_micros, reconciled, webhook_at, reconciliation_run_id
         )
         SELECT
-            id, find_organization(assistant_id, squad_id, phone_number_id, created_at), assistant_id, squad_id,
-            phone_number_id, call_type, ended_reason, created_at, started_at, ended_at,
-            coalesce(greatest(0, round(extract(EPOCH FROM ended_at - started_at) * 1000)), 0), provider_cost_micros,
-            p_reconciled, CASE WHEN NOT p_reconciled THEN now() END, p_run_id
+            told_calls.id, route.organization_id, assistant_id, squad_id, phone_number_id, call_type, ended_reason,
+            created_at, started_at, ended_at, call_duration_ms(started_at, ended_at), provider_cost_micros,
+            p_reconciled AND report.received_at IS NULL,
+            CASE WHEN p_reconciled THEN report.received_at ELSE now() END, p_run_id
         FROM told_calls
-        ORDER BY id
+        LEFT JOIN LATERAL find_route(assistant_id, squad_id, phone_number_id, created_at) AS route ON true
+        LEFT JOIN LATERAL (
+            SELECT received_at FROM events
+            WHERE p_reconciled AND provider = 'vapi' AND delivery_key = told_calls.id || ':end-of-call-report'
+            LIMIT 1
+        ) AS report ON true
+        ORDER BY told_calls.id
         ON CONFLICT (id) DO UPDATE SET
             webhook_at = coalesce(calls.webhook_at, excluded.webhook_at),
             organization_id = coalesce(calls.organization_id, excluded.organization_id)
-        RETURNING id, xmax = 0 AS is_new -- xmax is 0 on a row that this statement inserted
+        RETURNING id, xmax <> 0 AS is_known -- xmax is 0 on a row that this statement inserted
     )
 
-    SELECT array_agg(id), array_agg(id) FILTER (WHERE is_new) INTO told, added FROM stored;
+    SELECT array_agg(id), array_agg(is_known) INTO told, are_known FROM stored;
 
     PERFORM charge_calls(told);
 
     RETURN QUERY
     SELECT
-        calls.id,
-        calls.organization_id,
+        told_call.id,
+        call.organization_id,
         CASE
-            WHEN calls.organization_id IS NULL THEN 'unattributed'
-            ELSE coalesce(charges.state, 'unpriced')
+            WHEN call.organization_id IS NULL THEN 'unattributed'
+            ELSE coalesce(charge.state, 'unpriced')
         END,
-        charges.amount_micros,
-        calls.id <> ALL (coalesce(added, '{}'))
-    FROM calls
-    LEFT JOIN charges ON charges.idempotency_key = 'call:' || calls.id
-    WHERE calls.id = ANY (told);
+        charge.amount_micros,
+        told_call.is_known
+    FROM unnest(told, are_known) AS told_call (id, is_known)
+    CROSS JOIN LATERAL (SELECT calls.organization_id FROM calls WHERE calls.id = told_call.id LIMIT 1) AS call
+    LEFT JOIN LATERAL (
+        SELECT charges.state, charges.amount_micros FROM charges
+        WHERE charges.idempotency_key = 'call:' || told_call.id
+        LIMIT 1
+    ) AS charge ON true;
 END;
 $$;
 
 -- charge_calls: charges those of the stored calls that have an organization, a price and no charge yet.
 -- Oldest first, which decides what fits below a debt limit. Internal. Answers with how many it charged.
 CREATE OR REPLACE FUNCTION charge_calls(p_call_ids text[])
-RETURNS integer LANGUAGE plpgsql SET search_path = public, pg_temp AS $$
+RETURNS integer LANGUAGE plpgsql SET search_path = public, pg_temp SET enable_seqscan = off AS $$
 DECLARE
     requests charge_request[];
 BEGIN
     SELECT array_agg(
         ROW(
-            calls.organization_id, 'call:' || calls.id, 'call',
-            CASE
-                WHEN calls.duration_ms = 0 THEN 0
-                ELSE billed_amount_micros(used.billed_seconds, price.per_minute_micros)
-            END,
-            coalesce(calls.ended_at, calls.created_at), calls.duration_ms, coalesce(used.billed_seconds, 0),
+            call.organization_id, 'call:' || call.id, 'call',
+            coalesce(billed_amount_micros(used.billed_seconds, price.per_minute_micros), 0),
+            coalesce(call.ended_at, call.created_at), call.duration_ms, used.billed_seconds,
             price.id, price.per_minute_micros, price.increment_seconds, price.minimum_seconds, price.free_seconds,
             NULL
         )::charge_request
-        ORDER BY coalesce(calls.ended_at, calls.created_at), calls.id
+        ORDER BY coalesce(call.ended_at, call.created_at), call.id
     ) INTO requests
-    FROM calls
-    INNER JOIN wallets ON wallets.organization_id = calls.organization_id
+    FROM unnest(p_call_ids) AS told (id)
+    CROSS JOIN LATERAL (SELECT * FROM calls WHERE calls.id = told.id LIMIT 1) AS call
+    CROSS JOIN LATERAL (
+        SELECT currency FROM wallets WHERE wallets.organization_id = call.organization_id LIMIT 1
+    ) AS wallet
+    LEFT JOIN LATERAL (
+        SELECT true AS found FROM charges WHERE charges.idempotency_key = 'call:' || told.id LIMIT 1
+    ) AS charge ON true
     LEFT JOIN LATERAL find_price(
-        calls.organization_id, wallets.currency, coalesce(calls.started_at, calls.created_at)
+        call.organization_id, wallet.currency, coalesce(call.started_at, call.created_at)
     ) AS price ON true
     CROSS JOIN LATERAL (
-        SELECT billed_seconds(
-            calls.duration_ms, price.increment_seconds, price.minimum_seconds, price.free_seconds
-        ) AS billed_seconds
+        SELECT coalesce(billed_seconds(
+            call.duration_ms, price.increment_seconds, price.minimum_seconds, price.free_seconds
+        ), 0) AS billed_seconds
     ) AS used
-    WHERE calls.id = ANY (p_call_ids)
-        AND (price.id IS NOT NULL OR calls.duration_ms = 0)
-        AND NOT EXISTS (SELECT FROM charges WHERE charges.idempotency_key = 'call:' || calls.id);
-    PERFORM post_charges(requests) WHERE requests IS NOT NULL;
+    WHERE charge.found IS NULL AND (price.id IS NOT NULL OR call.duration_ms = 0);
+    PERFORM book_charges(requests) WHERE requests IS NOT NULL;
     RETURN coalesce(cardinality(requests), 0);
 END;
 $$;

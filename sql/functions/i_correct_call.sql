@@ -1,9 +1,10 @@
--- correct_call: the provider corrected a call's duration after it was charged; books the difference, once.
+-- correct_call: the provider corrected a call's times after it was charged; books the difference, once.
 --
 -- The new amount is reckoned at the price that the call was charged at. A settled charge gets a correction of the
 -- signed difference, which names what it corrects; an outstanding one is cancelled and replaced by a correction of the
 -- whole new amount. Idempotent by state: a call that already has this duration and cost is left alone.
--- Answers with the difference in micros, 0 if nothing changed; null if the call is unknown or not charged yet.
+-- Locks the call, then the wallet. Answers with the difference in micros, 0 if nothing changed; null if the call is
+-- unknown, not charged yet, charged by amount alone, or has no price to be reckoned at.
 -- Errors: TY004 negative duration.
 CREATE OR REPLACE FUNCTION correct_call(
     p_call_id text,
@@ -15,19 +16,13 @@ CREATE OR REPLACE FUNCTION correct_call(
 RETURNS bigint LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
 DECLARE
     call calls;
-    basis charges;   -- the first charge: it holds the price
-    new_duration_ms bigint := coalesce(round(extract(EPOCH FROM p_ended_at - p_started_at) * 1000), 0);
-    seconds integer;
-    new_micros bigint;
-    old_micros bigint;
-    kept_micros bigint; -- of the old amount, what is not cancelled
-    corrections bigint;
-    wallet wallets;
+    basis charges; -- the charge in force: it holds the price
+    new_duration_ms bigint := call_duration_ms(p_started_at, p_ended_at);
 BEGIN
-    IF new_duration_ms < 0 THEN
+    IF p_ended_at < p_started_at THEN
         PERFORM refuse(
             'TY004', 'a call cannot end before it starts',
-            jsonb_build_object('call_id', p_call_id, 'duration_ms', new_duration_ms),
+            jsonb_build_object('call_id', p_call_id, 'started_at', p_started_at, 'ended_at', p_ended_at),
             'Look the call up at the provider; nothing was moved.'
         );
     END IF;
@@ -35,48 +30,112 @@ BEGIN
     IF call.organization_id IS NULL THEN
         RETURN NULL;
     END IF;
-    wallet := lock_wallet(call.organization_id);
-    SELECT * INTO basis FROM charges WHERE idempotency_key = 'call:' || p_call_id;
-    IF NOT found OR (basis.per_minute_micros IS NULL AND basis.amount_micros > 0) THEN
-        RETURN NULL; -- not charged yet, or charged by amount alone, which no duration can change
+    PERFORM lock_wallet(call.organization_id);
+    basis := charge_in_force(p_call_id);
+    IF basis.per_minute_micros IS NULL AND basis.amount_micros = 0 THEN -- it never connected: no price was looked up
+        basis := with_price_in_force(basis, coalesce(p_started_at, call.created_at));
     END IF;
-    IF basis.per_minute_micros IS NULL AND new_duration_ms > 0 THEN -- it never connected, so no price was looked up
-        SELECT price.id, price.per_minute_micros, price.increment_seconds, price.minimum_seconds, price.free_seconds
-        INTO basis.price_id, basis.per_minute_micros, basis.increment_seconds, basis.minimum_seconds,
-            basis.free_seconds
-        FROM find_price(call.organization_id, wallet.currency, p_started_at) AS price;
+    IF basis.per_minute_micros IS NULL THEN
+        RETURN NULL;
     END IF;
-    seconds := coalesce(
-        billed_seconds(new_duration_ms, basis.increment_seconds, basis.minimum_seconds, basis.free_seconds), 0
-    );
-    new_micros := coalesce(billed_amount_micros(seconds, basis.per_minute_micros), 0);
-    SELECT sum(amount_micros) FILTER (WHERE state <> 'cancelled'), count(*) FILTER (WHERE kind = 'correction')
-    INTO old_micros, corrections
-    FROM charges
-    WHERE idempotency_key = basis.idempotency_key OR corrects = basis.idempotency_key;
-
     UPDATE calls SET
         started_at = p_started_at, ended_at = p_ended_at, duration_ms = new_duration_ms,
         provider_cost_micros = coalesce(p_provider_cost_micros, provider_cost_micros)
     WHERE id = p_call_id;
+    RETURN book_correction(basis, 'call:' || p_call_id, new_duration_ms, p_event_at);
+END;
+$$;
+
+-- reprice_call: the price was wrong when the call was charged, and set_price has set it right since; books the
+-- difference, once. As correct_call otherwise: the same answers, the same locks.
+CREATE OR REPLACE FUNCTION reprice_call(p_call_id text, p_event_at timestamptz DEFAULT now())
+RETURNS bigint LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
+DECLARE
+    call calls;
+    basis charges;
+BEGIN
+    LOCK TABLE prices IN ROW EXCLUSIVE MODE; -- set_price first locks prices, then calls and wallets
+    SELECT * INTO call FROM calls WHERE id = p_call_id FOR UPDATE;
+    IF call.organization_id IS NULL THEN
+        RETURN NULL;
+    END IF;
+    PERFORM lock_wallet(call.organization_id);
+    basis := charge_in_force(p_call_id);
+    IF basis.per_minute_micros IS NULL THEN
+        RETURN NULL;
+    END IF;
+    basis := with_price_in_force(basis, coalesce(call.started_at, call.created_at));
+    RETURN book_correction(basis, 'call:' || p_call_id, call.duration_ms, p_event_at);
+END;
+$$;
+
+-- charge_in_force: the last charge of a call that was not cancelled, or else the last one. Internal.
+CREATE OR REPLACE FUNCTION charge_in_force(p_call_id text)
+RETURNS charges LANGUAGE sql STABLE SET search_path = public, pg_temp AS $$
+    SELECT charges
+    FROM charges
+    WHERE idempotency_key = 'call:' || p_call_id OR corrects = 'call:' || p_call_id
+    ORDER BY state = 'cancelled', length(idempotency_key) DESC, idempotency_key DESC -- …:correction:10 after …:9
+    LIMIT 1
+$$;
+
+-- with_price_in_force: a charge with the price that is in force at a time now, if there is one. Internal.
+CREATE OR REPLACE FUNCTION with_price_in_force(p_charge charges, p_at timestamptz)
+RETURNS charges LANGUAGE plpgsql STABLE SET search_path = public, pg_temp AS $$
+DECLARE
+    price prices;
+BEGIN
+    SELECT found_price.* INTO price
+    FROM wallets
+    CROSS JOIN LATERAL find_price(wallets.organization_id, wallets.currency, p_at) AS found_price
+    WHERE wallets.organization_id = p_charge.organization_id;
+    IF found THEN
+        p_charge.price_id := price.id;
+        p_charge.per_minute_micros := price.per_minute_micros;
+        p_charge.increment_seconds := price.increment_seconds;
+        p_charge.minimum_seconds := price.minimum_seconds;
+        p_charge.free_seconds := price.free_seconds;
+    END IF;
+    RETURN p_charge;
+END;
+$$;
+
+-- book_correction: makes a call cost what its duration costs at the price of p_basis. Internal; the caller holds the
+-- locks of the call and the wallet. Answers with the difference in micros.
+CREATE OR REPLACE FUNCTION book_correction(
+    p_basis charges, p_corrects text, p_duration_ms bigint, p_event_at timestamptz
+)
+RETURNS bigint LANGUAGE plpgsql SET search_path = public, pg_temp AS $$
+DECLARE
+    seconds integer := billed_seconds(
+        p_duration_ms, p_basis.increment_seconds, p_basis.minimum_seconds, p_basis.free_seconds
+    );
+    new_micros bigint := billed_amount_micros(seconds, p_basis.per_minute_micros);
+    old_micros bigint;
+    kept_micros bigint; -- of the old amount, what is not cancelled
+    corrections bigint;
+BEGIN
+    SELECT
+        coalesce(sum(amount_micros) FILTER (WHERE state <> 'cancelled'), 0),
+        coalesce(sum(amount_micros) FILTER (WHERE state IN ('settled', 'free')), 0),
+        count(*) FILTER (WHERE kind = 'correction')
+    INTO old_micros, kept_micros, corrections
+    FROM charges
+    WHERE idempotency_key = p_corrects OR corrects = p_corrects;
     IF new_micros = old_micros THEN
         RETURN 0;
     END IF;
-    WITH cancelled AS (
-        UPDATE charges SET state = 'cancelled'
-        WHERE (idempotency_key = basis.idempotency_key OR corrects = basis.idempotency_key) AND state = 'outstanding'
-        RETURNING amount_micros
-    )
-
-    SELECT old_micros - coalesce(sum(amount_micros), 0) INTO kept_micros FROM cancelled;
+    UPDATE charges SET state = 'cancelled'
+    WHERE (idempotency_key = p_corrects OR corrects = p_corrects) AND state = 'outstanding';
     IF new_micros <> kept_micros THEN
         PERFORM post_charge(ROW(
-            call.organization_id, basis.idempotency_key || ':correction:' || corrections + 1, 'correction',
-            new_micros - kept_micros, p_event_at, new_duration_ms, seconds, basis.price_id, basis.per_minute_micros,
-            basis.increment_seconds, basis.minimum_seconds, basis.free_seconds, basis.idempotency_key
+            p_basis.organization_id, p_corrects || ':correction:' || corrections + 1, 'correction',
+            new_micros - kept_micros, p_event_at, p_duration_ms, seconds, p_basis.price_id,
+            p_basis.per_minute_micros, p_basis.increment_seconds, p_basis.minimum_seconds, p_basis.free_seconds,
+            p_corrects
         )::charge_request);
-        PERFORM settle_outstanding(call.organization_id);
     END IF;
+    PERFORM settle_outstanding(p_basis.organization_id);
     RETURN new_micros - old_micros;
 END;
 $$;

@@ -3,8 +3,8 @@
 -- Always booked, even past the debt limit: the money is gone. All that is taken back of one payment never exceeds what
 -- was credited for it. Idempotent by refund:<re>, dispute:<dp>:withdrawn and dispute:<dp>:reinstated.
 -- Each answers with duplicate and the balance before and after it, in micros.
--- Errors: TY002 key used with other facts, TY004 amount not positive, TY006 no such payment (yet), TY007 more than is
--- left.
+-- Errors: TY002 key used with other facts, TY004 amount not positive or no id, TY006 no such payment (yet), TY007 more
+-- than is left.
 CREATE OR REPLACE FUNCTION refund_payment(
     p_payment_id text, p_refund_id text, p_amount_micros bigint, p_event_at timestamptz DEFAULT now()
 )
@@ -47,7 +47,13 @@ BEGIN
         RETURN QUERY SELECT true, booked.balance_after_micros - booked.amount_micros, booked.balance_after_micros;
         RETURN;
     END IF;
-    IF p_amount_micros IS NULL OR p_amount_micros <= 0 OR p_amount_micros > withdrawn.amount_micros THEN
+    IF p_amount_micros IS NULL OR p_amount_micros <= 0 OR p_event_at IS NULL THEN
+        PERFORM refuse(
+            'TY004', 'giving back needs a time and a positive amount',
+            jsonb_build_object('idempotency_key', new_key, 'amount_micros', p_amount_micros),
+            'Correct the call; nothing was moved.'
+        );
+    ELSIF p_amount_micros > withdrawn.amount_micros THEN
         PERFORM refuse(
             'TY007', format('dispute %s can give back at most what it took', p_dispute_id),
             jsonb_build_object('withdrawn_micros', withdrawn.amount_micros, 'amount_micros', p_amount_micros),
@@ -94,9 +100,9 @@ BEGIN
     ) INTO left_micros
     FROM transfers
     WHERE payment_id = p_payment_id AND kind <> 'topup';
-    IF p_amount_micros IS NULL OR p_amount_micros <= 0 THEN
+    IF p_amount_micros IS NULL OR p_amount_micros <= 0 OR p_idempotency_key IS NULL OR p_event_at IS NULL THEN
         PERFORM refuse(
-            'TY004', 'taking back needs a positive amount',
+            'TY004', 'taking back needs an id, a time and a positive amount',
             jsonb_build_object('idempotency_key', p_idempotency_key, 'amount_micros', p_amount_micros),
             'Correct the call; nothing was moved.'
         );

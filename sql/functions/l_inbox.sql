@@ -111,6 +111,9 @@ BEGIN
         FOR UPDATE SKIP LOCKED
     );
     GET DIAGNOSTICS swept = ROW_COUNT;
+    IF swept > 0 THEN
+        NOTIFY calltally_events;
+    END IF;
     RETURN swept;
 END;
 $$;

@@ -12,7 +12,8 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = public, pg_temp AS $$
     FROM (
         SELECT id, coalesce(stripe_customer_id <> p_stripe_customer_id, false) AS contradicted
         FROM organizations
-        WHERE id::text = p_reference OR stripe_customer_id = p_stripe_customer_id
+        WHERE stripe_customer_id = p_stripe_customer_id
+            OR id = CASE WHEN p_reference ~* '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' THEN p_reference::uuid END
     ) AS named
 $$;
 
@@ -20,13 +21,15 @@ $$;
 --
 -- p_payments: array of {payment_id, reference, customer_id, amount_micros, currency, event_at}.
 -- Answers per payment with credited, duplicate, or parked and why: unknown_organization, customer_mismatch or
--- currency_mismatch. Wallets are locked in the order of their ids. Errors: TY002, TY004.
+-- currency_mismatch. Waits for changes of customers; wallets are locked in the order of their ids.
+-- Errors: TY002, TY004.
 CREATE OR REPLACE FUNCTION credit_payments(p_payments jsonb)
 RETURNS TABLE (payment_id text, outcome text, reason text)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
 DECLARE
     payment record;
 BEGIN
+    LOCK TABLE organizations IN ROW EXCLUSIVE MODE; -- link_customer would miss what we are about to park
     FOR payment IN
         SELECT told.*, payer.organization_id, payer.reason, wallets.currency AS wallet_currency
         FROM jsonb_to_recordset(p_payments) AS told (
@@ -59,8 +62,11 @@ $$;
 CREATE OR REPLACE FUNCTION link_customer(p_organization_id uuid, p_stripe_customer_id text)
 RETURNS integer LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
 BEGIN
-    PERFORM lock_wallet(p_organization_id);
+    LOCK TABLE organizations IN SHARE ROW EXCLUSIVE MODE;
     UPDATE organizations SET stripe_customer_id = p_stripe_customer_id WHERE id = p_organization_id;
+    IF NOT found THEN
+        PERFORM refuse_unknown(p_organization_id);
+    END IF;
     RETURN wake_events('unknown_organization') + wake_events('customer_mismatch');
 END;
 $$;

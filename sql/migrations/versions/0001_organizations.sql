@@ -46,12 +46,13 @@ CREATE TABLE prices (
     increment_seconds integer NOT NULL DEFAULT 1 CHECK (increment_seconds IN (1, 6, 60)),
     minimum_seconds integer NOT NULL DEFAULT 0 CHECK (minimum_seconds >= 0),
     free_seconds integer NOT NULL DEFAULT 0 CHECK (free_seconds >= 0),
-    valid tstzrange NOT NULL CHECK (NOT isempty(valid)),
+    valid tstzrange NOT NULL, -- empty: replaced before it ended; kept for the charges that were made at it
     CONSTRAINT prices_do_not_overlap EXCLUDE USING gist (
         (coalesce(organization_id, '00000000-0000-0000-0000-000000000000')) WITH =, currency WITH =, valid WITH &&
     )
 );
 COMMENT ON TABLE prices IS 'What a minute costs, and since when; a row without organization is everybody''s default.';
+CREATE INDEX prices_organization ON prices (organization_id);
 
 INSERT INTO prices (currency, per_minute_micros, valid) VALUES ('USD', 700000, '(,)');
 

@@ -1,0 +1,109 @@
+-- set_price: what a minute costs from a time on, for one organization or (null) for all without a price of their own.
+-- The price in force then ends there; prices that begin later stay. Charges made keep the price that they were made at
+-- (reprice_call changes them one by one); calls that had no price are charged now.
+-- Waits for running record_calls. Answers with the price's id.
+-- Errors: TY003; check_violation for an increment other than 1, 6 or 60 or a negative number.
+CREATE OR REPLACE FUNCTION set_price(
+    p_organization_id uuid,
+    p_per_minute_micros bigint,
+    p_increment_seconds integer DEFAULT 1,
+    p_minimum_seconds integer DEFAULT 0,
+    p_free_seconds integer DEFAULT 0,
+    p_from timestamptz DEFAULT '-infinity',
+    p_currency text DEFAULT 'USD'
+)
+RETURNS bigint LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
+DECLARE
+    currency_used text := p_currency;
+    from_time timestamptz := coalesce(p_from, '-infinity');
+    until_time timestamptz;
+    new_id bigint;
+BEGIN
+    LOCK TABLE prices IN SHARE ROW EXCLUSIVE MODE; -- two settings at once would split the same range
+    IF p_organization_id IS NOT NULL THEN
+        SELECT currency INTO currency_used FROM wallets WHERE organization_id = p_organization_id;
+        IF NOT found THEN
+            PERFORM refuse_unknown(p_organization_id);
+        END IF;
+    END IF;
+    SELECT min(lower(valid)) INTO until_time
+    FROM prices
+    WHERE organization_id IS NOT DISTINCT FROM p_organization_id AND currency = currency_used
+        AND lower(valid) > from_time;
+    UPDATE prices SET valid = tstzrange(lower(valid), from_time)
+    WHERE organization_id IS NOT DISTINCT FROM p_organization_id AND currency = currency_used
+        AND valid @> from_time;
+    INSERT INTO prices (
+        organization_id, currency, per_minute_micros, increment_seconds, minimum_seconds, free_seconds, valid
+    ) VALUES (
+        p_organization_id, currency_used, p_per_minute_micros, p_increment_seconds, p_minimum_seconds,
+        p_free_seconds, tstzrange(from_time, until_time)
+    )
+    RETURNING id INTO new_id;
+    PERFORM charge_calls(array_agg(calls.id))
+    FROM calls
+    INNER JOIN wallets ON wallets.organization_id = calls.organization_id
+    WHERE wallets.currency = currency_used
+        AND (p_organization_id IS NULL OR wallets.organization_id = p_organization_id)
+        AND coalesce(calls.started_at, calls.created_at) >= from_time
+        AND NOT EXISTS (SELECT FROM charges WHERE charges.idempotency_key = 'call:' || calls.id);
+    RETURN new_id;
+END;
+$$;
+
+-- add_route: from a time on, calls of an assistant, squad or phone number belong to an organization.
+-- Without a time: from the beginning if the id was never routed, else from now. Charges the quarantined calls that it
+-- explains and puts parked events back in line. Waits for running record_calls; locks calls, then wallets.
+-- Answers with how many calls it charged and how many events it woke.
+-- Errors: TY003; check_violation for another kind or an empty id.
+CREATE OR REPLACE FUNCTION add_route(
+    p_organization_id uuid, p_kind text, p_external_id text, p_from timestamptz DEFAULT NULL
+)
+RETURNS TABLE (charged_calls integer, woken_events integer)
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
+DECLARE
+    from_time timestamptz := p_from;
+    until_time timestamptz;
+    explained text[];
+BEGIN
+    LOCK TABLE routes IN SHARE ROW EXCLUSIVE MODE;
+    IF NOT EXISTS (SELECT FROM wallets WHERE organization_id = p_organization_id) THEN
+        PERFORM refuse_unknown(p_organization_id);
+    END IF;
+    IF from_time IS NULL THEN
+        from_time := CASE
+            WHEN EXISTS (SELECT FROM routes WHERE kind = p_kind AND external_id = p_external_id) THEN now()
+            ELSE '-infinity'
+        END;
+    END IF;
+    SELECT min(lower(valid)) INTO until_time
+    FROM routes
+    WHERE kind = p_kind AND external_id = p_external_id AND lower(valid) > from_time;
+    DELETE FROM routes WHERE kind = p_kind AND external_id = p_external_id AND lower(valid) = from_time;
+    UPDATE routes SET valid = tstzrange(lower(valid), from_time)
+    WHERE kind = p_kind AND external_id = p_external_id AND valid @> from_time;
+    INSERT INTO routes (kind, external_id, organization_id, valid)
+    VALUES (p_kind, p_external_id, p_organization_id, tstzrange(from_time, until_time));
+
+    WITH quarantined AS (
+        SELECT calls.id, route.organization_id
+        FROM calls
+        CROSS JOIN LATERAL find_route(assistant_id, squad_id, phone_number_id, created_at) AS route
+        WHERE calls.organization_id IS NULL
+        ORDER BY calls.id
+        FOR UPDATE OF calls
+    ),
+
+    attributed AS (
+        UPDATE calls SET organization_id = quarantined.organization_id
+        FROM quarantined
+        WHERE calls.id = quarantined.id
+        RETURNING calls.id
+    )
+
+    SELECT coalesce(array_agg(id), '{}') INTO explained FROM attributed;
+    charged_calls := charge_calls(explained);
+    woken_events := wake_events('unknown_organization');
+    RETURN NEXT;
+END;
+$$;
