@@ -36,6 +36,14 @@ class ClaimedEvent:
         return f"{self.provider} {self.type} (event {self.id})"
 
 
+def in_words(events: Sequence[ClaimedEvent]) -> str:
+    """What a batch is about: a single event by its name, more of them by their numbers."""
+    if len(events) == 1:
+        return events[0].name
+    counts = Counter(f"{event.provider} {event.type}" for event in events)
+    return ", ".join(f"{count} {kind}" for kind, count in counts.most_common(3)) or "nothing waiting"
+
+
 @dataclass(frozen=True, slots=True)
 class Failure:
     """An event that could not be applied, and why."""

@@ -1,6 +1,7 @@
 """Settings: one frozen object, read once from the environment or `.env`; the names are a contract."""
 
 from datetime import timedelta
+from decimal import Decimal
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Literal
@@ -47,10 +48,12 @@ class Settings(BaseSettings):
     """Where the embedded database, logs and reports live."""
 
     webhook_max_bytes: Annotated[int, Field(ge=1024)] = 1_000_000
-    """A larger body is refused with 413."""
+    """A larger body of Stripe's is refused with 413."""
+    vapi_webhook_max_bytes: Annotated[int, Field(ge=1024)] = 8_000_000
+    """The same for Vapi, whose reports hold the transcript of the call twice: an hour is more than 1 MB."""
     health_max_waiting: timedelta = timedelta(minutes=5)
     """`/health` turns 503 when an event has waited longer than this."""
-    reliability_threshold: Annotated[float, Field(ge=0, le=1)] = 0.95
+    reliability_threshold: Annotated[Decimal, Field(ge=0, le=1)] = Decimal("0.95")
     """Below this share of calls reported by webhook, Slack is alerted."""
 
     @field_validator("stripe_webhook_secrets", "vapi_webhook_secrets", mode="before")

@@ -1,0 +1,99 @@
+"""Organizations, and which calls are theirs."""
+
+from datetime import datetime
+from typing import Annotated
+
+import typer
+
+from billing.database import rows, transaction, value
+from billing.errors import InvalidAmount
+from billing.organizations import find_organization
+from calltally.cli.database import open_books
+from calltally.cli.output import Json, Organization, amount, print_facts, print_rows
+
+org = typer.Typer(no_args_is_help=True, help="Organizations: the reseller's customers.")
+route = typer.Typer(no_args_is_help=True, help="Routes: which assistant, squad or phone number is whose.")
+
+
+@org.command("create")
+def create(
+    name: Annotated[str, typer.Option(help="Unique; commands accept it in place of the id.")],
+    email: Annotated[str, typer.Option(help="Where its invoices go.")],
+    currency: Annotated[str, typer.Option(help="ISO code; it never changes.")] = "USD",
+    debt_limit: Annotated[str, typer.Option(help="How far usage may take it into debt.")] = "5.00",
+    price_per_minute: Annotated[str | None, typer.Option(help="Its own price; the default is 0.70 USD.")] = None,
+    increment: Annotated[int, typer.Option(help="Billing increment in seconds: 1, 6 or 60.")] = 1,
+    minimum: Annotated[int, typer.Option(help="Seconds that each call is billed at least.")] = 0,
+    free: Annotated[int, typer.Option(help="Seconds of each call that cost nothing.")] = 0,
+    stripe_customer: Annotated[str | None, typer.Option(help="cus_… that pays for it.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Create an organization with an empty wallet."""
+    if increment not in {1, 6, 60}:
+        raise InvalidAmount(f"--increment {increment}: calls are billed by 1, 6 or 60 seconds")
+    has_own_price = price_per_minute is not None or (increment, minimum, free) != (1, 0, 0)
+    with open_books() as engine, transaction(engine) as connection:
+        organization_id = value(
+            connection,
+            "SELECT create_organization(:name, :email, :currency, :debt_limit, :customer)",
+            name=name,
+            email=email,
+            currency=currency.upper(),
+            debt_limit=amount(debt_limit),
+            customer=stripe_customer,
+        )
+        if has_own_price:
+            value(
+                connection,
+                "SELECT set_price(:organization_id, :per_minute, :increment, :minimum, :free)",
+                organization_id=organization_id,
+                per_minute=amount(price_per_minute or "0.70"),
+                increment=increment,
+                minimum=minimum,
+                free=free,
+            )
+    print_facts({"organization_id": organization_id, "name": name}, as_json=as_json)
+
+
+@org.command("list")
+def list_organizations(as_json: Json = False) -> None:
+    """Every organization with its balance and what it owes."""
+    with open_books() as engine, transaction(engine) as connection:
+        found = rows(
+            connection,
+            "SELECT id, name, balances.currency, balance_micros, debt_limit_micros, outstanding_micros,"
+            " needs_recharge FROM organizations"
+            " JOIN wallet_balances AS balances ON balances.organization_id = id ORDER BY name",
+        )
+    print_rows(found, as_json=as_json, title="Organizations")
+
+
+@route.command("add")
+def add_route(
+    organization: Organization,
+    assistant: Annotated[str | None, typer.Option(help="Id of a Vapi assistant.")] = None,
+    squad: Annotated[str | None, typer.Option(help="Id of a Vapi squad.")] = None,
+    phone_number: Annotated[str | None, typer.Option(help="Id of a Vapi phone number.")] = None,
+    from_time: Annotated[
+        datetime | None,
+        typer.Option("--from", help="Since when (UTC). Default: always, or now if the id was routed elsewhere."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Say whose the calls of an assistant, squad or phone number are; charges those that waited for it."""
+    given = {"assistant": assistant, "squad": squad, "phone_number": phone_number}
+    chosen = [(kind, external_id) for kind, external_id in given.items() if external_id]
+    if len(chosen) != 1:
+        raise InvalidAmount("name exactly one of --assistant, --squad and --phone-number")
+    kind, external_id = chosen[0]
+    with open_books() as engine, transaction(engine) as connection:
+        organization_id = find_organization(connection, organization)
+        added = rows(
+            connection,
+            "SELECT * FROM add_route(:organization_id, :kind, :external_id, :from_time)",
+            organization_id=organization_id,
+            kind=kind,
+            external_id=external_id,
+            from_time=from_time,
+        )[0]
+    print_facts({"organization_id": organization_id, kind: external_id, **added}, as_json=as_json)

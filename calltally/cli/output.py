@@ -1,0 +1,88 @@
+"""What commands print: tables for people, JSON with `--json` for programs."""
+
+import json
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Annotated, Any
+from uuid import UUID
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from billing.errors import InvalidAmount
+from billing.money import format_micros, parse_amount
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON; amounts are micros.")]
+Organization = Annotated[str, typer.Argument(metavar="ORG", help="Id or name of the organization.")]
+
+
+def print_rows(rows: Sequence[dict[str, Any]], *, as_json: bool, title: str | None = None) -> None:
+    """Rows of one shape."""
+    if as_json:
+        print_json(rows)
+        return
+    console = Console()
+    if not rows:
+        console.print(f"{title or 'Nothing'}: none")
+        return
+    table = Table(title=title, title_justify="left")
+    for column in rows[0]:
+        table.add_column(_heading(column), justify="right" if column.endswith("_micros") else "left")
+    for row in rows:
+        table.add_row(*(_cell(column, content, row) for column, content in row.items()))
+    console.print(table)
+
+
+def print_facts(facts: dict[str, Any], *, as_json: bool) -> None:
+    """One thing with its properties."""
+    if as_json:
+        print_json(facts)
+        return
+    table = Table.grid(padding=(0, 2))
+    for name, content in facts.items():
+        table.add_row(_heading(name), _cell(name, content, facts))
+    Console().print(table)
+
+
+def print_json(content: Any) -> None:
+    """For programs."""
+    typer.echo(json.dumps(content, default=_plain, indent=2))
+
+
+def amount(text: str) -> int:
+    """An amount in currency units, as micros.
+
+    Raises:
+        InvalidAmount: with how to write one.
+    """
+    try:
+        return parse_amount(text)
+    except ValueError as error:
+        raise InvalidAmount(str(error)) from error
+
+
+def _plain(content: Any) -> Any:
+    match content:
+        case datetime():
+            return content.isoformat()
+        case UUID():
+            return str(content)
+        case _:
+            raise TypeError(f"{type(content).__name__} has no JSON form")
+
+
+def _heading(column: str) -> str:
+    return column.removesuffix("_micros").replace("_", " ")
+
+
+def _cell(column: str, content: Any, row: dict[str, Any]) -> str:
+    if content is None:
+        return "-"
+    if column.endswith("_micros"):
+        return format_micros(content, row.get("currency", "USD"))
+    if isinstance(content, datetime):
+        return f"{content:%Y-%m-%d %H:%M:%S}"
+    if isinstance(content, bool):
+        return "yes" if content else "no"
+    return str(content)

@@ -1,0 +1,95 @@
+"""The processes: everything at once, or each alone."""
+
+import asyncio
+import logging
+from typing import Annotated
+
+import typer
+
+from billing.settings import get_settings
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verbs."""
+    for command in (up, demo, sandbox, migrate, receiver, worker):
+        app.command()(command)
+
+
+def up() -> None:
+    """Run everything on this machine: Postgres, Prefect, worker and receiver."""
+    from calltally.stack.up import up as run_stack  # noqa: PLC0415 - Prefect takes seconds to import
+
+    try:
+        asyncio.run(run_stack(get_settings()))
+    except asyncio.CancelledError:
+        raise typer.Exit from None
+
+
+def demo(
+    keep: Annotated[bool, typer.Option(help="Leave everything running until Ctrl-C.")] = False,
+    seed: Annotated[int, typer.Option(help="Another seed, another story.")] = 7,
+) -> None:
+    """Tell the whole story with real parts: calls, lost webhooks, a debt limit, and the night that finds them."""
+    from calltally.demo.story import tell  # noqa: PLC0415 - Prefect takes seconds to import
+
+    raise typer.Exit(asyncio.run(tell(keep=keep, seed=seed)))
+
+
+def sandbox(
+    port: Annotated[int, typer.Option(help="Port on 127.0.0.1.")] = 4010,
+    vapi_target: Annotated[str | None, typer.Option(help="Where Vapi's webhooks go.")] = None,
+    stripe_target: Annotated[str | None, typer.Option(help="Where Stripe's webhooks go.")] = None,
+    seed: Annotated[int | None, typer.Option(help="What happens by chance follows from it; default: new.")] = None,
+) -> None:
+    """Imitate Vapi, Stripe and Slack on this machine."""
+    from calltally.sandbox.server import serve  # noqa: PLC0415 - only this verb needs it
+
+    serve(port=port, vapi_target=vapi_target, stripe_target=stripe_target, seed=seed)
+
+
+def migrate() -> None:
+    """Bring the database to the newest schema."""
+    from billing.migrate import migrate as apply  # noqa: PLC0415 - only this verb needs Alembic
+    from calltally.cli.database import database_url  # noqa: PLC0415
+
+    with database_url() as url:
+        apply(url)
+    typer.echo("The database is up to date.")
+
+
+def receiver() -> None:
+    """Take in webhooks on RECEIVER_HOST and RECEIVER_PORT."""
+    import uvicorn  # noqa: PLC0415 - only this verb needs it
+
+    from billing.process import get_engine  # noqa: PLC0415
+    from receiver.app import create_app  # noqa: PLC0415
+
+    settings = get_settings()
+    for name, secrets in (("STRIPE", settings.stripe_webhook_secrets), ("VAPI", settings.vapi_webhook_secrets)):
+        if not secrets:
+            logging.getLogger("billing.receiver").warning(
+                "%s_WEBHOOK_SECRETS is not set: every webhook of theirs is refused with 401", name
+            )
+    uvicorn.run(
+        create_app(settings, get_engine()),
+        host=settings.receiver_host,
+        port=settings.receiver_port,
+        log_level="warning",
+        access_log=False,
+        timeout_graceful_shutdown=15,
+    )
+
+
+def worker() -> None:
+    """Apply the webhooks that wait in the inbox, as runs in Prefect."""
+    from calltally.stack.supervisor import cancelled_by_signals  # noqa: PLC0415
+    from calltally.worker import work  # noqa: PLC0415 - Prefect takes seconds to import
+
+    async def until_told_to_stop() -> None:
+        with cancelled_by_signals():
+            await work()
+
+    try:
+        asyncio.run(until_told_to_stop())
+    except asyncio.CancelledError:
+        raise typer.Exit from None

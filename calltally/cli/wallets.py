@@ -1,0 +1,76 @@
+"""Wallets and the proof that the books are right."""
+
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from billing.database import rows, transaction
+from billing.organizations import find_organization
+from calltally.cli.database import open_books
+from calltally.cli.output import Json, Organization, amount, print_facts, print_json, print_rows
+
+wallet = typer.Typer(no_args_is_help=True, help="Wallets: prepaid balances.")
+books = typer.Typer(no_args_is_help=True, help="The books as a whole.")
+
+
+@wallet.command("show")
+def show(
+    organization: Organization,
+    limit: Annotated[int, typer.Option(help="How many of the last movements.")] = 20,
+    as_json: Json = False,
+) -> None:
+    """Balance, debt and the last movements."""
+    with open_books() as engine, transaction(engine) as connection:
+        organization_id = find_organization(connection, organization)
+        balance = rows(connection, "SELECT * FROM wallet_balances WHERE organization_id = :id", id=organization_id)
+        movements = rows(
+            connection,
+            "SELECT wallet_sequence AS number, event_at, kind, amount_micros, balance_after_micros, currency,"
+            " idempotency_key FROM wallet_statement WHERE organization_id = :id"
+            " ORDER BY wallet_sequence DESC LIMIT :limit",
+            id=organization_id,
+            limit=limit,
+        )
+    if as_json:
+        print_json({**balance[0], "movements": movements})
+        return
+    print_facts(balance[0], as_json=False)
+    print_rows(movements, as_json=False, title="Last movements")
+
+
+@wallet.command("credit")
+def credit(
+    organization: Organization,
+    amount_text: Annotated[str, typer.Argument(metavar="AMOUNT", help="In currency units, for example 25.00.")],
+    key: Annotated[str, typer.Option(help="Names this credit for ever: the same key credits once.")],
+    reason: Annotated[str, typer.Option(help="Why; it stays in the ledger.")],
+    as_json: Json = False,
+) -> None:
+    """Credit a wallet by hand, as an adjustment, and settle what is outstanding with it."""
+    with open_books() as engine, transaction(engine) as connection:
+        organization_id = find_organization(connection, organization)
+        answer = rows(
+            connection,
+            "SELECT * FROM credit_wallet(:id, :amount, :key, 'adjustment', p_reason => :reason)",
+            id=organization_id,
+            amount=amount(amount_text),
+            key=key if ":" in key else f"adjustment:{key}",
+            reason=reason,
+        )[0]
+    print_facts(answer, as_json=as_json)
+
+
+@books.command("check")
+def check(as_json: Json = False) -> None:
+    """Check every invariant of the books; exit code 1 if one does not hold."""
+    with open_books() as engine, transaction(engine) as connection:
+        broken = rows(connection, "SELECT * FROM check_books()")
+    if as_json:
+        print_json(broken)
+    elif broken:
+        print_rows(broken, as_json=False, title="Broken invariants (sql/checks/NAME.sql says what each means)")
+    else:
+        Console().print("The books are right: every invariant holds.")
+    if broken:
+        raise typer.Exit(1)

@@ -1,0 +1,151 @@
+"""The worker: one long-lived process that runs `process_webhooks` as soon as something waits in the inbox.
+
+Postgres says that something arrived (LISTEN), a slow poll is the safety net, and Prefect records each run. While the
+Prefect server is away, events wait; nothing is lost.
+"""
+
+import asyncio
+import logging
+from contextlib import suppress
+from uuid import UUID
+
+import psycopg
+from httpx import HTTPError
+from prefect.context import AsyncClientContext
+from prefect.exceptions import PrefectException
+from sqlalchemy import Engine
+
+from billing.database import transaction, value
+from billing.errors import BillingError
+from billing.process import get_engine, process_name
+from calltally.stack.deployments import install_deployments
+from calltally.stack.warm_worker import DeploymentGoneError, WarmWorker, run_deployed
+from flows.process_webhooks import process_webhooks
+
+log = logging.getLogger("billing.worker")
+
+POLL_SECONDS = 2.0
+"""How long an event waits at most if its notification got lost."""
+HEARTBEAT_SECONDS = 5.0
+MAX_RUNS = 8
+"""Flow runs at once; most of them wait in a retry."""
+BATCH_LIMIT = 2000
+PAUSE_SECONDS = 3.0
+"""Before the next try while Prefect or Postgres is away."""
+STOP_SECONDS = 20.0
+"""What is under way may finish when the worker is told to stop; leases bring back the rest."""
+
+
+class Worker:
+    """Turns notifications into flow runs, until it is cancelled."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._arrival = asyncio.Event()
+        self._runs: set[asyncio.Task[None]] = set()
+        self._deployment_id: UUID | None = None
+
+    async def work(self) -> None:
+        """Run until cancelled; then wait for what is under way."""
+        duties = [self._drain_inbox(), self._listen(), self._beat_heart(), self._serve_schedule()]
+        tasks = [asyncio.create_task(duty) for duty in duties]
+        try:
+            await asyncio.gather(*tasks)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            if self._runs:
+                await asyncio.wait(self._runs, timeout=STOP_SECONDS)
+
+    async def _drain_inbox(self) -> None:
+        """Start a run whenever events wait that no run is about to claim."""
+        while True:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._arrival.wait(), POLL_SECONDS)
+            self._arrival.clear()
+            try:
+                while (oldest := await self._oldest_waiting()) is not None and len(self._runs) < MAX_RUNS:
+                    run = asyncio.create_task(self._run_once())
+                    self._runs.add(run)
+                    run.add_done_callback(self._runs.discard)
+                    await self._until_claimed(oldest, run)
+            except BillingError as error:
+                log.warning("worker.database_away error=%s", type(error).__name__)
+                await asyncio.sleep(PAUSE_SECONDS)
+
+    async def _oldest_waiting(self) -> int | None:
+        query = "SELECT min(id) FROM events WHERE state = 'waiting'"
+
+        def ask() -> int | None:
+            with transaction(self._engine) as connection:
+                oldest: int | None = value(connection, query)
+                return oldest
+
+        return await asyncio.to_thread(ask)
+
+    async def _until_claimed(self, oldest: int, run: asyncio.Task[None]) -> None:
+        """Wait until the run has taken its events: the next run then finds only what came later."""
+        while not run.done() and await self._oldest_waiting() == oldest:
+            await asyncio.wait([run], timeout=0.02)
+
+    async def _run_once(self) -> None:
+        """One flow run; a Prefect server that is away or has forgotten its deployments is waited for."""
+        try:
+            if self._deployment_id is None:
+                self._deployment_id = (await install_deployments())["process_webhooks"]
+            await run_deployed(process_webhooks, self._deployment_id, {"batch_limit": BATCH_LIMIT}, "claiming events")
+        except DeploymentGoneError:
+            log.warning("worker.deployment_lost: installing the deployments again")
+            self._deployment_id = None
+        except BillingError as error:
+            log.warning("worker.run_failed error=%s", type(error).__name__)
+            await asyncio.sleep(PAUSE_SECONDS)
+        except (HTTPError, PrefectException, RuntimeError, OSError) as error:
+            log.warning("worker.prefect_away error=%s: events wait until it is back", type(error).__name__)
+            await asyncio.sleep(PAUSE_SECONDS)
+
+    async def _listen(self) -> None:
+        """Hear of arrivals at once; a lost connection is opened again, and the poll bridges the gap."""
+        url = self._engine.url.set(drivername="postgresql").render_as_string(hide_password=False)
+        while True:
+            try:
+                async with await psycopg.AsyncConnection.connect(url, autocommit=True) as connection:
+                    await connection.execute("LISTEN calltally_events")
+                    self._arrival.set()
+                    async for _ in connection.notifies():
+                        self._arrival.set()
+            except psycopg.Error as error:
+                log.warning("worker.not_listening error=%s", type(error).__name__)
+                await asyncio.sleep(PAUSE_SECONDS)
+
+    async def _beat_heart(self) -> None:
+        def beat() -> None:
+            with transaction(self._engine) as connection:
+                value(connection, "SELECT beat_heart(:worker)", worker=process_name())
+
+        while True:
+            with suppress(BillingError):
+                await asyncio.to_thread(beat)
+            await asyncio.sleep(HEARTBEAT_SECONDS)
+
+    async def _serve_schedule(self) -> None:
+        """Runs that Prefect schedules, or that people start in its UI, happen in this process too."""
+        while True:
+            try:
+                await WarmWorker("webhooks", name=process_name()).start()
+            except (HTTPError, PrefectException, RuntimeError, OSError) as error:
+                log.warning("worker.schedule_away error=%s", type(error).__name__)
+            await asyncio.sleep(PAUSE_SECONDS)
+
+
+async def work() -> None:
+    """Be a worker until cancelled, with one Prefect client for all runs."""
+    worker = Worker(get_engine())
+    while True:
+        try:
+            async with AsyncClientContext.get_or_create():
+                await worker.work()
+        except (HTTPError, RuntimeError) as error:
+            log.warning("worker.prefect_away error=%s: events wait until it is back", type(error).__name__)
+            await asyncio.sleep(PAUSE_SECONDS)

@@ -1,0 +1,37 @@
+"""Applies the webhooks that wait in the inbox to the books."""
+
+import asyncio
+from typing import Annotated
+
+from prefect import flow
+from pydantic import Field
+
+from billing.inbox import in_words
+from tasks.inbox import apply_event, apply_events, claim_events
+from tasks.runs import name_this_run
+
+
+@flow(name="process_webhooks", validate_parameters=True)
+async def process_webhooks(
+    batch_limit: Annotated[
+        int, Field(ge=1, le=10_000, title="Batch limit", description="At most so many events in this run.")
+    ] = 1000,
+) -> dict[str, int]:
+    """Apply the webhooks that wait in the inbox.
+
+    The worker starts this flow whenever something arrives, on everything that waits; once a minute it also runs as
+    a sweep, which puts the events of workers that died back in line. Starting it by hand does no harm.
+
+    When it fails: the database was away. Nothing is lost; the next run takes the same events.
+    """
+    events = await claim_events(batch_limit)
+    await name_this_run(in_words(events))
+    if not events:
+        return {}
+    applied = await apply_events(events)
+    retries = await asyncio.gather(*(apply_event(f.event) for f in applied.failures), return_exceptions=True)
+    return {
+        **applied.ended,
+        "done after retry": retries.count(None),
+        "retried in vain": len(retries) - retries.count(None),
+    }

@@ -1,0 +1,39 @@
+"""The receiver: webhooks in, health out. It knows the inbox and nothing of what events mean."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+
+from sqlalchemy import Engine
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.routing import Route
+
+from billing import inbox
+from billing.settings import Settings
+from receiver.health import Health
+from receiver.inbox_writer import InboxWriter
+from receiver.webhooks import WebhookEndpoint, providers
+
+
+def create_app(settings: Settings, engine: Engine) -> Starlette:
+    """The ASGI application on an open engine, which stays the caller's."""
+    writer = InboxWriter(partial(inbox.accept, engine))
+    health = Health(engine, settings)
+
+    @asynccontextmanager
+    async def lifespan(_app: Starlette) -> AsyncIterator[None]:
+        writer.start()
+        yield
+        await writer.drain()
+
+    async def get_health(_request: Request) -> JSONResponse:
+        healthy, body = await health.report()
+        return JSONResponse(body, status_code=200 if healthy else 503)
+
+    webhooks = [
+        Route(f"/webhooks/{provider.name}", WebhookEndpoint(provider, writer), methods=["POST"])
+        for provider in providers(settings)
+    ]
+    return Starlette(routes=[*webhooks, Route("/health", get_health)], lifespan=lifespan)

@@ -1,0 +1,79 @@
+"""Tasks on the inbox; each is one transaction, except that a batch which fails is tried again by halves."""
+
+import asyncio
+import logging
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+from prefect.runtime import flow_run, task_run
+
+from billing import inbox
+from billing.errors import BillingError, ClaimLost, TransientError
+from billing.inbox import Applied, ClaimedEvent, Failure, in_words
+from billing.process import get_engine, process_name
+from tasks.retries import DELAYS_SECONDS, RETRIES, is_transient
+
+log = logging.getLogger("billing.inbox")
+
+
+@task(task_run_name="claim up to {limit} events", cache_policy=NO_CACHE)
+async def claim_events(limit: int) -> list[ClaimedEvent]:
+    """Take waiting events, oldest first, and whatever a worker that died has left."""
+    events = await asyncio.to_thread(inbox.claim, get_engine(), process_name(), limit, flow_run.id)
+    log.info("events.claimed count=%d ids=%s", len(events), [event.id for event in events[:10]])
+    return events
+
+
+def _apply_run_name() -> str:
+    return f"apply {in_words(task_run.parameters['events'])}"
+
+
+@task(task_run_name=_apply_run_name, cache_policy=NO_CACHE)
+async def apply_events(events: list[ClaimedEvent]) -> Applied:
+    """Book what the events mean, together; those that fail alone come back as failures, noted and still ours.
+
+    An error that cannot pass ends its event here and now.
+    """
+    applied = await asyncio.to_thread(inbox.apply_batch, get_engine(), events)
+    kept = []
+    for failure in applied.failures:
+        if isinstance(failure.error, ClaimLost):
+            log.warning("event.claim_lost event=%d", failure.event.id)
+            continue
+        dead = not isinstance(failure.error, TransientError)
+        await _note(failure, dead=dead)
+        if not dead:
+            kept.append(failure)
+    log.info("events.applied %s failed=%d", dict(applied.ended), len(applied.failures))
+    return Applied(applied.ended, kept)
+
+
+@task(
+    task_run_name="retry {event.name}",
+    cache_policy=NO_CACHE,
+    retries=RETRIES,
+    retry_delay_seconds=DELAYS_SECONDS,
+    retry_condition_fn=is_transient,
+)
+async def apply_event(event: ClaimedEvent) -> None:
+    """Apply one event that failed before; after the last attempt it is dead.
+
+    Raises:
+        TransientError: this attempt failed as well; Prefect makes the next one.
+    """
+    last = task_run.run_count > RETRIES
+    try:
+        await asyncio.to_thread(inbox.apply, get_engine(), [event])
+    except ClaimLost:
+        log.warning("event.claim_lost event=%d", event.id)
+    except BillingError as error:
+        dead = last or not isinstance(error, TransientError)
+        await _note(Failure(event, error), dead=dead)
+        raise
+
+
+async def _note(failure: Failure, *, dead: bool) -> None:
+    run_id = flow_run.id
+    await asyncio.to_thread(inbox.fail, get_engine(), failure, dead=dead, flow_run_id=run_id)
+    kind = "event.dead" if dead else "event.delayed"
+    log.warning("%s event=%d error=%s", kind, failure.event.id, type(failure.error).__name__)

@@ -1,0 +1,26 @@
+"""Tells Prefect what a run is about."""
+
+import logging
+from datetime import UTC, datetime
+
+from httpx import HTTPError
+from prefect import get_client
+from prefect.runtime import flow_run
+
+log = logging.getLogger("billing.runs")
+
+
+def scheduled_start() -> datetime:
+    """When this run was meant to begin, so that a late or repeated run covers the same window; else now."""
+    return flow_run.scheduled_start_time or datetime.now(UTC)
+
+
+async def name_this_run(name: str) -> None:
+    """Give the current flow run a name that says what it does; a run that keeps its old one is no worse."""
+    if flow_run.id is None:
+        return
+    try:
+        async with get_client() as client:
+            await client.update_flow_run(flow_run.id, name=name)
+    except HTTPError as error:
+        log.warning("run.not_named error=%s", type(error).__name__)
