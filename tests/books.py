@@ -1,5 +1,7 @@
 """The SQL contract for tests: each method is one statement in one transaction."""
 
+import json
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -61,3 +63,107 @@ class Books:
     def broken(self) -> list[Row]:
         """The invariants that do not hold; none when healthy."""
         return self.rows("SELECT * FROM check_books()")
+
+    def debt_limit(self, organization_id: UUID, debt_limit_micros: int) -> int:
+        """Set the debt limit; what that settled."""
+        settled: int = self.value("SELECT set_debt_limit(:id, :limit)", id=organization_id, limit=debt_limit_micros)
+        return settled
+
+    def policy(self, organization_id: UUID, charge_policy: str) -> None:
+        """Set what happens to a charge past the limit."""
+        self.value("SELECT set_charge_policy(:id, :policy)", id=organization_id, policy=charge_policy)
+
+    def price(
+        self,
+        organization_id: UUID | None,
+        per_minute_micros: int,
+        *,
+        increment: int = 1,
+        minimum: int = 0,
+        free: int = 0,
+        since: str = "-infinity",
+    ) -> int:
+        """Set a price; its id."""
+        price_id: int = self.value(
+            "SELECT set_price(:id, :price, :increment, :minimum, :free, CAST(:since AS timestamptz))",
+            id=organization_id,
+            price=per_minute_micros,
+            increment=increment,
+            minimum=minimum,
+            free=free,
+            since=since,
+        )
+        return price_id
+
+    def route(self, organization_id: UUID, assistant_id: str, since: str | None = None) -> Row:
+        """What add_route answers for an assistant."""
+        return self.rows(
+            "SELECT * FROM add_route(:id, 'assistant', :assistant, CAST(:since AS timestamptz))",
+            id=organization_id,
+            assistant=assistant_id,
+            since=since,
+        )[0]
+
+    def record(self, *calls: Row, reconciled: bool = False) -> list[Row]:
+        """What record_calls answers, by call id."""
+        return self.rows(
+            "SELECT * FROM record_calls(CAST(:calls AS jsonb), :reconciled) ORDER BY call_id",
+            calls=json.dumps(calls),
+            reconciled=reconciled,
+        )
+
+    def correct(self, call_id: str, seconds: float) -> int | None:
+        """What correct_call answers when a call of `told_call` turns out to have lasted so long."""
+        told = told_call(call_id, None, seconds)
+        difference: int | None = self.value(
+            "SELECT correct_call(:id, CAST(:started AS timestamptz), CAST(:ended AS timestamptz), NULL)",
+            id=call_id,
+            started=told["started_at"],
+            ended=told["ended_at"],
+        )
+        return difference
+
+    def take_back(self, function: str, *arguments: object) -> Row:
+        """What refund_payment, withdraw_dispute or reinstate_dispute answers."""
+        places = ", ".join(f":a{place}" for place in range(len(arguments)))
+        named = {f"a{place}": argument for place, argument in enumerate(arguments)}
+        return self.rows(f"SELECT * FROM {function}({places})", **named)[0]
+
+    def charges(self, organization_id: UUID) -> list[Row]:
+        """The organization's charges in the order of their keys."""
+        return self.rows(
+            "SELECT * FROM charges WHERE organization_id = :id ORDER BY idempotency_key", id=organization_id
+        )
+
+    def transfers(self, organization_id: UUID) -> list[Row]:
+        """The organization's transfers in the order in which they were booked."""
+        return self.rows(
+            "SELECT * FROM transfers WHERE organization_id = :id ORDER BY wallet_sequence", id=organization_id
+        )
+
+    def states(self, organization_id: UUID) -> dict[str, str]:
+        """The state of each charge by its key."""
+        return {row["idempotency_key"]: row["state"] for row in self.charges(organization_id)}
+
+    def balance(self, organization_id: UUID) -> int:
+        """The stored balance in micros."""
+        balance: int = self.wallet(organization_id)["balance_micros"]
+        return balance
+
+
+def told_call(
+    call_id: str,
+    assistant_id: str | None,
+    seconds: float | None,
+    created_at: datetime = datetime(2026, 7, 1, tzinfo=UTC),
+) -> Row:
+    """A call as record_calls is told of it; without seconds it never connected."""
+    started_at = None if seconds is None else created_at + timedelta(seconds=5)
+    ended_at = created_at + timedelta(seconds=5 + (seconds or 0))
+    return {
+        "id": call_id,
+        "assistant_id": assistant_id,
+        "created_at": created_at.isoformat(),
+        "started_at": started_at and started_at.isoformat(),
+        "ended_at": ended_at.isoformat(),
+    }
