@@ -33,6 +33,14 @@ def shared(shared_url: str) -> Iterator[Books]:
 
 
 @pytest.fixture
+def owner(database_url: str) -> Iterator[Books]:
+    """A fresh database as its superuser, who can do what no function would."""
+    engine = open_engine(database_url, role=None)
+    yield Books(engine)
+    engine.dispose()
+
+
+@pytest.fixture
 def tag() -> str:
     """Makes ids of a test its own."""
     return uuid4().hex[:12]
