@@ -12,6 +12,9 @@ from billing.vapi import identify_message
 MAX_KEY_LENGTH = 200
 """A longer id is no id of a provider; its hash stands in for it."""
 
+NOT_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What the decoder raises for bytes that are no JSON, or nested so deeply that nobody means it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
@@ -41,9 +44,11 @@ def identify_stripe(body: bytes) -> Delivery:
         event = _stripe_identity.decode(body)
     except msgspec.ValidationError:
         return _unidentified("stripe", body)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except NOT_JSON as error:
         raise UnreadablePayload("the body is not JSON") from error
-    return Delivery("stripe", _storable(event.id), _storable(event.type), body)
+    if not event.id:
+        return _unidentified("stripe", body, event.type)
+    return Delivery("stripe", _storable(event.id), _storable(event.type or "unknown"), body)
 
 
 def identify_vapi(body: bytes) -> Delivery:
@@ -58,7 +63,7 @@ def identify_vapi(body: bytes) -> Delivery:
         message = identify_message(body)
     except msgspec.ValidationError:
         return _unidentified("vapi", body)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except NOT_JSON as error:
         raise UnreadablePayload("the body is not JSON") from error
     if not message.call_id:
         return _unidentified("vapi", body, message.type)
@@ -68,13 +73,13 @@ def identify_vapi(body: bytes) -> Delivery:
     return Delivery("vapi", _storable(":".join(parts)), _storable(message.type), body)
 
 
-def _unidentified(provider: str, body: bytes, event_type: str = "unknown") -> Delivery:
+def _unidentified(provider: str, body: bytes, event_type: str = "") -> Delivery:
     """JSON that does not say what it is about: stored for inspection, known by its content."""
     try:
-        msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        msgspec.json.decode(body, type=msgspec.Raw)
+    except NOT_JSON as error:
         raise UnreadablePayload("the body is not JSON") from error
-    return Delivery(provider, f"sha256:{hashlib.sha256(body).hexdigest()}", _storable(event_type), body)
+    return Delivery(provider, f"sha256:{hashlib.sha256(body).hexdigest()}", _storable(event_type or "unknown"), body)
 
 
 def _storable(text: str) -> str:

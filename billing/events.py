@@ -39,7 +39,18 @@ class Skip:
     reason: str
 
 
-Effect = CreditPayment | RecordCall | Skip
+@dataclass(frozen=True, slots=True)
+class Park:
+    """It cannot be applied here as things are; `reason` is a short code, as the inbox keeps it."""
+
+    reason: str
+
+
+Effect = CreditPayment | RecordCall | Skip | Park
+
+
+LAST_SECOND = 253_402_300_799
+"""Of the year 9999, the last that a datetime can hold."""
 
 
 class _StripeEvent(msgspec.Struct, frozen=True):
@@ -47,8 +58,12 @@ class _StripeEvent(msgspec.Struct, frozen=True):
         object: msgspec.Raw
 
     type: str
-    created: int
+    created: Annotated[int, msgspec.Meta(ge=0, le=LAST_SECOND)]
     data: Data
+
+
+class _Mode(msgspec.Struct, frozen=True):
+    livemode: bool
 
 
 class _CheckoutSession(msgspec.Struct, frozen=True):
@@ -69,8 +84,8 @@ class _PaymentIntent(msgspec.Struct, frozen=True):
     metadata: dict[str, str] | None = None
 
 
-def interpret(provider: str, event_type: str, body: bytes) -> Effect:
-    """The effect of a stored event.
+def interpret(provider: str, event_type: str, body: bytes, *, livemode: bool | None = None) -> Effect:
+    """The effect of a stored event; `livemode` is the mode of Stripe that counts here, None for both.
 
     Raises:
         UnreadablePayload: a kind of event that moves money, but without what that takes.
@@ -79,9 +94,16 @@ def interpret(provider: str, event_type: str, body: bytes) -> Effect:
     if meaning is None:
         return Skip(f"{event_type} is not used for billing")
     try:
+        if provider == "stripe" and livemode is not None and _is_live(body) is not livemode:
+            return Park("livemode_mismatch")
         return meaning(body)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise UnreadablePayload(f"the {provider} event is not readable: {error}") from error
+
+
+def _is_live(body: bytes) -> bool:
+    """Whether real money moved. Test events reach a live endpoint through its secret or a Connect account."""
+    return msgspec.json.decode(body, type=_Mode).livemode
 
 
 def _paid_checkout(body: bytes) -> Effect:

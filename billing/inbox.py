@@ -13,7 +13,8 @@ from sqlalchemy import Connection, Engine
 from billing.database import rows, transaction, value
 from billing.deliveries import Delivery
 from billing.errors import BillingError, PermanentError, TransientError
-from billing.events import CreditPayment, RecordCall, Skip, interpret
+from billing.events import CreditPayment, Park, RecordCall, Skip, interpret
+from billing.settings import get_settings
 
 LEASE = timedelta(seconds=30)
 """How long a claimed event is left to its worker; longer than a batch and the retries of a failed event take."""
@@ -130,18 +131,21 @@ def apply(engine: Engine, events: Sequence[ClaimedEvent]) -> Counter[str]:
         ClaimLost: another worker holds one of them now; nothing was committed.
         BillingError: an effect was refused; nothing was committed.
     """
+    livemode = get_settings().stripe_expects_livemode
     outcomes: dict[int, _Outcome] = {}
     calls: dict[int, RecordCall] = {}
     payments: dict[int, CreditPayment] = {}
     for event in events:
         try:
-            effect = interpret(event.provider, event.type, event.body)
+            effect = interpret(event.provider, event.type, event.body, livemode=livemode)
         except PermanentError as error:
             outcomes[event.id] = _Outcome("dead", _reason(error))
             continue
         match effect:
             case Skip(reason):
                 outcomes[event.id] = _Outcome("skipped", reason)
+            case Park(reason):
+                outcomes[event.id] = _Outcome("parked", reason)
             case RecordCall():
                 calls[event.id] = effect
             case CreditPayment():

@@ -1,8 +1,13 @@
 """Money is integer micros, a millionth of the currency unit: 5 000 000 is $5.00."""
 
-from decimal import ROUND_HALF_UP, Decimal, InvalidOperation
+import re
+from decimal import ROUND_HALF_UP, Decimal
 
 MICROS = 1_000_000
+ONE_MICRO = Decimal("0.000001")
+MAX_UNITS = Decimal(1_000_000_000_000)
+"""A million million of any currency; in micros that is well within a bigint."""
+WRITTEN_AMOUNT = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)")
 
 # Stripe's minor units, https://docs.stripe.com/currencies: most currencies have two decimals. ISK and UGX are written
 # with two although they have none in daily life, so they are not listed here.
@@ -23,23 +28,30 @@ def micros_from_minor_units(amount: int, currency: str) -> int:
 
 
 def micros_from_decimal(amount: Decimal) -> int:
-    """A provider's decimal amount in micros, halves away from zero; exact up to six decimals."""
-    return int((amount * MICROS).to_integral_value(ROUND_HALF_UP))
+    """A provider's decimal amount in micros, halves away from zero; exact up to six decimals.
+
+    Raises:
+        ValueError: not finite, or more than the books can hold.
+    """
+    if not amount.is_finite() or abs(amount) > MAX_UNITS:
+        raise ValueError(f"{amount} is not an amount of money")
+    return int(amount.quantize(ONE_MICRO, ROUND_HALF_UP) * MICROS)
 
 
 def parse_amount(text: str) -> int:
     """An amount that a person typed, in currency units: `5`, `5.00`, `0.0079`.
 
     Raises:
-        ValueError: not a number, or finer than a micro.
+        ValueError: not a number, finer than a micro, or more than the books can hold.
     """
-    try:
-        micros = Decimal(text) * MICROS
-    except InvalidOperation:
-        micros = Decimal("NaN")
-    if not micros.is_finite() or micros != micros.to_integral_value():
+    if WRITTEN_AMOUNT.fullmatch(text.strip()) is None:
         raise ValueError(f"{text!r} is not an amount: write currency units with up to six decimals, for example 5.00")
-    return int(micros)
+    amount = Decimal(text.strip())
+    if abs(amount) > MAX_UNITS:
+        raise ValueError(f"{text!r} is more than the books can hold")
+    if amount.quantize(ONE_MICRO) != amount:
+        raise ValueError(f"{text!r} is finer than a millionth: write up to six decimals, for example 5.00")
+    return int(amount * MICROS)
 
 
 def format_micros(micros: int, currency: str = "USD") -> str:

@@ -119,6 +119,12 @@ def findings(
     return [*recorded, *drifted, *phantom, *unreadable]
 
 
+def of_lost_webhooks(comparison: Comparison, recovered: Sequence[Recovered]) -> list[Recovered]:
+    """Those of the recorded calls whose webhook got lost; the others never connected, so none was due."""
+    kinds = comparison.differences.set_index("call_id")["kind"]
+    return [call for call in recovered if kinds[call.call_id] == "missing"]
+
+
 def missing_traits(comparison: Comparison) -> list[dict[str, Any]]:
     """What the calls whose webhook got lost may have in common."""
     missing = comparison.differences[comparison.differences["kind"] == "missing"]

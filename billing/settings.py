@@ -4,16 +4,24 @@ from datetime import timedelta
 from decimal import Decimal
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from billing.signatures import HmacPlan
 
 
 class Settings(BaseSettings):
     """What the environment says. An empty value counts as absent, so an empty secret never verifies anything."""
 
-    model_config = SettingsConfigDict(env_file=".env", env_ignore_empty=True, extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(
+        env_file=".env",
+        env_ignore_empty=True,
+        extra="ignore",
+        frozen=True,
+        hide_input_in_errors=True,  # a complaint about one value must not print the secrets beside it
+    )
 
     database_url: str | None = None
     """`postgresql://…` of a PostgreSQL 15 to 18; absent: the embedded one in `calltally_home`."""
@@ -24,6 +32,8 @@ class Settings(BaseSettings):
     stripe_api_base: str = "https://api.stripe.com"
     stripe_webhook_secrets: Annotated[tuple[SecretStr, ...], NoDecode] = ()
     """Signing secrets of the endpoint; two while rotating."""
+    stripe_livemode: bool | None = None
+    """Whether this is the live endpoint; events of the other mode are parked. Absent: as `stripe_api_key` says."""
 
     vapi_api_key: SecretStr | None = None
     """The private key of the reseller's Vapi organisation."""
@@ -31,6 +41,18 @@ class Settings(BaseSettings):
     vapi_webhook_secrets: Annotated[tuple[SecretStr, ...], NoDecode] = ()
     vapi_webhook_auth: Literal["bearer", "secret", "hmac"] = "bearer"
     """How Vapi proves itself: `Authorization: Bearer`, `X-Vapi-Secret`, or an HMAC of time and body."""
+    vapi_hmac_algorithm: Literal["sha256", "sha512", "sha1"] = "sha256"
+    """This and the next ones are the HMAC plan of Vapi's credential, with Vapi's own defaults."""
+    vapi_hmac_signature_header: str = "x-signature"
+    vapi_hmac_signature_encoding: Literal["hex", "base64"] = "hex"
+    vapi_hmac_signature_prefix: str = ""
+    """In front of the signature, for example `sha256=`."""
+    vapi_hmac_payload_format: str = "{timestamp}.{body}"
+    """What is signed; without `{timestamp}` an old delivery can be sent again by whoever saw it."""
+    vapi_hmac_timestamp_header: str = "x-timestamp"
+    vapi_hmac_timestamp_unit: Literal["any", "seconds", "milliseconds"] = "any"
+    """`any` tells the two apart by their length."""
+    vapi_hmac_secret_is_base64: bool = False
 
     twilio_account_sid: str | None = None
     twilio_auth_token: SecretStr | None = None
@@ -51,6 +73,8 @@ class Settings(BaseSettings):
     """A larger body of Stripe's is refused with 413."""
     vapi_webhook_max_bytes: Annotated[int, Field(ge=1024)] = 8_000_000
     """The same for Vapi, whose reports hold the transcript of the call twice: an hour is more than 1 MB."""
+    webhook_read_timeout: timedelta = timedelta(seconds=20)
+    """A sender that takes longer to send its body is answered 408."""
     health_max_waiting: timedelta = timedelta(minutes=5)
     """`/health` turns 503 when an event has waited longer than this."""
     reliability_threshold: Annotated[Decimal, Field(ge=0, le=1)] = Decimal("0.95")
@@ -63,6 +87,37 @@ class Settings(BaseSettings):
         if isinstance(value, str):
             return tuple(SecretStr(part.strip()) for part in value.split(",") if part.strip())
         return value
+
+    @model_validator(mode="after")
+    def _check_hmac(self) -> Self:
+        """Find a plan or a secret that could never match when the program starts, not at the first webhook."""
+        plan = self.vapi_hmac_plan
+        if self.vapi_webhook_auth == "hmac":
+            for secret in self.vapi_webhook_secrets:
+                plan.key(secret.get_secret_value())
+        return self
+
+    @property
+    def vapi_hmac_plan(self) -> HmacPlan:
+        """How Vapi signs, as its credential is set up."""
+        return HmacPlan(
+            algorithm=self.vapi_hmac_algorithm,
+            signature_header=self.vapi_hmac_signature_header,
+            encoding=self.vapi_hmac_signature_encoding,
+            prefix=self.vapi_hmac_signature_prefix,
+            payload_format=self.vapi_hmac_payload_format,
+            timestamp_header=self.vapi_hmac_timestamp_header,
+            timestamp_unit=self.vapi_hmac_timestamp_unit,
+            secret_is_base64=self.vapi_hmac_secret_is_base64,
+        )
+
+    @property
+    def stripe_expects_livemode(self) -> bool | None:
+        """Which of Stripe's modes counts here; None: both, since neither the setting nor the key says."""
+        if self.stripe_livemode is not None or self.stripe_api_key is None:
+            return self.stripe_livemode
+        key = self.stripe_api_key.get_secret_value()
+        return True if "_live_" in key else False if "_test_" in key else None
 
 
 @cache

@@ -6,7 +6,7 @@ and `updatedAt` are promised; an absent value is an absent key, or null in older
 
 from datetime import datetime
 from decimal import Decimal
-from typing import Annotated, Any
+from typing import Annotated
 
 import msgspec
 
@@ -147,13 +147,13 @@ def read_report(body: bytes) -> EndedCall:
     """
     try:
         message = _envelope.decode(body).message
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise UnreadablePayload(f"the report is not readable: {error}") from error
     call, started_at, ended_at = message.call or _CallAsCreated(), message.started_at, message.ended_at
     created_at = call.created_at or started_at or ended_at
     if not call.id or created_at is None:
         raise UnreadablePayload("the report names no call, or gives no time for it")
-    if problem := _problem_of_times(started_at, ended_at):
+    if problem := _problem_of_times(started_at, ended_at) or _problem_of_cost(message.cost):
         raise UnreadablePayload(f"the report of call {call.id} {problem}")
     return EndedCall(
         id=call.id,
@@ -188,9 +188,10 @@ def read_page(body: bytes) -> list[ListedCall | UnreadableRow]:
 def _read_row(row: msgspec.Raw) -> ListedCall | UnreadableRow:
     try:
         call = _listed_call.decode(row)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         return UnreadableRow(_id_of(row), str(error))
     problem = _problem_of_times(call.started_at, call.ended_at) if call.status == "ended" else None
+    problem = problem or _problem_of_cost(call.cost)
     return UnreadableRow(call.id, f"it {problem}") if problem else call
 
 
@@ -203,7 +204,16 @@ def _problem_of_times(started_at: datetime | None, ended_at: datetime | None) ->
     return "ends before it starts" if ended_at < started_at else None
 
 
+def _problem_of_cost(cost: Decimal | None) -> str | None:
+    try:
+        micros_from_decimal(cost or Decimal(0))
+    except ValueError:
+        return "costs what is no amount of money"
+    return None
+
+
 def _id_of(row: msgspec.Raw) -> str | None:
-    content: Any = msgspec.json.decode(row)
-    call_id = content.get("id") if isinstance(content, dict) else None
-    return call_id if isinstance(call_id, str) else None
+    try:
+        return msgspec.json.decode(row, type=_Reference).id
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None

@@ -106,8 +106,11 @@ def _require_success(answer: httpx.Response) -> None:
 
 
 def floor_to_millisecond(moment: datetime) -> datetime:
-    """Vapi shows whole milliseconds; half-open windows on them are right whatever precision it keeps."""
-    return moment.astimezone(UTC).replace(microsecond=moment.microsecond // 1000 * 1000)
+    """Vapi shows whole milliseconds; half-open windows on them are right whatever precision it keeps.
+
+    A plain datetime in UTC, whatever subclass came in: Prefect's own do arithmetic of another kind.
+    """
+    return datetime.fromisoformat(moment.astimezone(UTC).isoformat(timespec="milliseconds"))
 
 
 def _stamp(moment: datetime) -> str:

@@ -59,7 +59,11 @@ class Worker:
                 await asyncio.wait(self._runs, timeout=STOP_SECONDS)
 
     async def _drain_inbox(self) -> None:
-        """Start a run whenever events wait that no run is about to claim."""
+        """Start a run whenever events wait that no run is about to claim.
+
+        The first run is made whether any wait or not: it takes what an earlier worker left, and warms up Prefect.
+        """
+        await self._run_once()
         while True:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._arrival.wait(), POLL_SECONDS)

@@ -12,7 +12,6 @@ from prefect.cache_policies import NO_CACHE
 from prefect.runtime import flow_run, task_run
 
 from billing import runs
-from billing.errors import BillingError
 from billing.night import Comparison, compare
 from billing.process import get_engine
 from billing.reconcile import known_frame, provider_frame
@@ -36,8 +35,8 @@ async def failure_noted(run_id: UUID) -> AsyncIterator[None]:
     """Note on the run why it could not compare; the error goes on to Prefect."""
     try:
         yield
-    except BillingError as error:
-        await asyncio.to_thread(runs.fail_run, get_engine(), run_id, str(error))
+    except Exception as error:
+        await asyncio.to_thread(runs.fail_run, get_engine(), run_id, str(error) or type(error).__name__)
         raise
 
 

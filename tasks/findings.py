@@ -12,7 +12,7 @@ from prefect.runtime import flow_run
 
 from billing import runs
 from billing.messages import Night, likely_cause, recovered_table, summary_markdown
-from billing.night import Comparison, findings, missing_traits
+from billing.night import Comparison, findings, missing_traits, of_lost_webhooks
 from billing.process import get_engine
 from billing.runs import Recovered, Window
 from billing.settings import get_settings
@@ -51,7 +51,7 @@ async def store_findings(
         counts=comparison.counts,
         ended=comparison.ended,
         by_webhook=comparison.by_webhook,
-        recovered=recovered,
+        recovered=of_lost_webhooks(comparison, recovered),
         corrected_micros=sum(difference or 0 for difference in corrected.values()),
         organizations=await asyncio.to_thread(runs.organization_names, engine),
         cause=likely_cause(missing_traits(comparison)),
@@ -64,7 +64,7 @@ async def store_findings(
         "ended_calls": night.ended,
         "ended_by_webhook": night.by_webhook,
         "reliability_ratio": night.ratio,
-        "recovered_calls": len(recovered),
+        "recovered_calls": len(night.recovered),
         "recovered_micros": night.charged_micros,
         "outstanding_micros": night.outstanding_micros,
         "report_path": str(report),

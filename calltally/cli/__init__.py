@@ -22,8 +22,7 @@ app.add_typer(events, name="events")
 
 def main() -> None:
     """Run a command; an error that we raise on purpose is one line that says what to do."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    logging.getLogger("httpx").setLevel(logging.WARNING)
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     try:
         app()
     except BillingError as error:

@@ -17,8 +17,10 @@ def database_url() -> Iterator[str]:
     if settings.database_url is not None:
         yield settings.database_url
         return
-    from calltally.stack.sharing import embedded_postgres  # noqa: PLC0415 - not needed with a server of one's own
-    from calltally.stack.up import DATABASE_NAME  # noqa: PLC0415
+    from calltally.stack.sharing import (  # noqa: PLC0415 - not needed with a server of one's own
+        DATABASE_NAME,
+        embedded_postgres,
+    )
 
     with embedded_postgres(settings.calltally_home) as server:
         server.ensure_database(DATABASE_NAME)

@@ -37,7 +37,7 @@ def list_events(
     with open_books() as engine, transaction(engine) as connection:
         found = rows(
             connection,
-            "SELECT id, provider, type, state, reason, deliveries, attempts, received_at, delivery_key"
+            "SELECT id, state, provider, type, received_at, deliveries, attempts, delivery_key, reason"
             f"{SELECTION} ORDER BY id DESC LIMIT :limit",
             state=state,
             type=event_type,

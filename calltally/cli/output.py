@@ -3,15 +3,19 @@
 import json
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
 import typer
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
 from billing.errors import InvalidAmount
 from billing.money import format_micros, parse_amount
+
+MAX_CELL = 60
+"""Characters of a cell in a table; `--json` has all of them."""
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON; amounts are micros.")]
 Organization = Annotated[str, typer.Argument(metavar="ORG", help="Id or name of the organization.")]
@@ -23,12 +27,15 @@ def print_rows(rows: Sequence[dict[str, Any]], *, as_json: bool, title: str | No
         print_json(rows)
         return
     console = Console()
+    if not console.is_terminal:
+        console.width = 200
     if not rows:
         console.print(f"{title or 'Nothing'}: none")
         return
-    table = Table(title=title, title_justify="left")
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
     for column in rows[0]:
-        table.add_column(_heading(column), justify="right" if column.endswith("_micros") else "left")
+        justify: Literal["left", "right"] = "right" if column.endswith("_micros") else "left"
+        table.add_column(_heading(column), justify=justify)
     for row in rows:
         table.add_row(*(_cell(column, content, row) for column, content in row.items()))
     console.print(table)
@@ -67,7 +74,8 @@ def _plain(content: Any) -> Any:
         case datetime():
             return content.isoformat()
         case UUID():
-            return str(content)
+            text = str(content)
+    return text if len(text) <= MAX_CELL else f"{text[:MAX_CELL]}…"
         case _:
             raise TypeError(f"{type(content).__name__} has no JSON form")
 
@@ -85,4 +93,5 @@ def _cell(column: str, content: Any, row: dict[str, Any]) -> str:
         return f"{content:%Y-%m-%d %H:%M:%S}"
     if isinstance(content, bool):
         return "yes" if content else "no"
-    return str(content)
+    text = str(content)
+    return text if len(text) <= MAX_CELL else f"{text[:MAX_CELL]}…"

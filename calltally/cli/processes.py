@@ -64,6 +64,7 @@ def receiver() -> None:
     from billing.process import get_engine  # noqa: PLC0415
     from receiver.app import create_app  # noqa: PLC0415
 
+    log_what_happens()
     settings = get_settings()
     for name, secrets in (("STRIPE", settings.stripe_webhook_secrets), ("VAPI", settings.vapi_webhook_secrets)):
         if not secrets:
@@ -85,6 +86,8 @@ def worker() -> None:
     from calltally.stack.supervisor import cancelled_by_signals  # noqa: PLC0415
     from calltally.worker import work  # noqa: PLC0415 - Prefect takes seconds to import
 
+    log_what_happens()
+
     async def until_told_to_stop() -> None:
         with cancelled_by_signals():
             await work()
@@ -93,3 +96,8 @@ def worker() -> None:
         asyncio.run(until_told_to_stop())
     except asyncio.CancelledError:
         raise typer.Exit from None
+
+
+def log_what_happens() -> None:
+    """Processes say what they do; commands only what went wrong."""
+    logging.getLogger("billing").setLevel(logging.INFO)

@@ -6,8 +6,12 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
+from typing import Final
 
 from calltally.stack.postgres import EmbeddedPostgres
+
+DATABASE_NAME: Final = "calltally"
+"""The database of the books in the embedded cluster."""
 
 
 @contextmanager

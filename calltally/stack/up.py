@@ -17,11 +17,10 @@ from rich.table import Table
 from billing.migrate import migrate
 from billing.settings import Settings
 from calltally.stack.prefect_server import client_environment, ensure_prefect_database, server_child
-from calltally.stack.sharing import embedded_postgres
+from calltally.stack.sharing import DATABASE_NAME, embedded_postgres
 from calltally.stack.supervisor import Child, Supervisor, cancelled_by_signals
 
 DEFAULT_PREFECT_PORT: Final = 4200
-DATABASE_NAME: Final = "calltally"
 
 
 class PortBusyError(Exception):

@@ -1,0 +1,1 @@
+"""The demo: the main job of calltally, told with real parts."""
