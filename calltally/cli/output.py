@@ -74,8 +74,7 @@ def _plain(content: Any) -> Any:
         case datetime():
             return content.isoformat()
         case UUID():
-            text = str(content)
-    return text if len(text) <= MAX_CELL else f"{text[:MAX_CELL]}…"
+            return str(content)
         case _:
             raise TypeError(f"{type(content).__name__} has no JSON form")
 
