@@ -80,7 +80,7 @@ billed_seconds(bigint, integer, integer, integer), billed_amount_micros(integer,
 own_account(text, text), revenue_kind(text), call_duration_ms(timestamptz, timestamptz),
 find_route(text, text, text, timestamptz), find_organization(text, text, text, timestamptz),
 find_price(uuid, text, timestamptz)
-TO calltally_app;
+TO calltally_app, calltally_analyst;
 
 GRANT SELECT ON wallets, transfers, charges, calls, wallet_balances, wallet_statement, vapi_webhook_reliability
 TO calltally_tenant, calltally_analyst;

@@ -1,4 +1,4 @@
--- A row: a wallet's stored balance is not the sum of its transfers.
+-- A row: a wallet's stored balance is not the sum of its transfers, or its last number is not the last of theirs.
 CREATE VIEW checks.stored_balance_equals_transfers WITH (security_invoker = true) AS
 SELECT
     wallets.organization_id,
@@ -8,8 +8,9 @@ CROSS JOIN
     LATERAL (
         SELECT
             coalesce(sum(CASE WHEN to_account = wallets.organization_id THEN amount_micros ELSE -amount_micros END), 0)
-                AS micros
+                AS micros,
+            coalesce(max(wallet_sequence), 0) AS last_sequence
         FROM transfers
         WHERE transfers.organization_id = wallets.organization_id
     ) AS summed
-WHERE wallets.balance_micros <> summed.micros;
+WHERE wallets.balance_micros <> summed.micros OR wallets.last_sequence <> summed.last_sequence;

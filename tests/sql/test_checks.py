@@ -1,0 +1,114 @@
+"""Each check sees exactly the damage that it is for."""
+
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from tests.books import Books, told_call
+
+CHECKS = sorted(file.stem for file in (Path(__file__).parents[2] / "sql" / "checks").glob("*.sql"))
+OTHER = "11111111-1111-1111-1111-111111111111"
+DAMAGE: dict[str, str] = {
+    "stored_balance_equals_transfers": ("UPDATE wallets SET balance_micros = balance_micros + 1"),
+    "sequences_without_gaps": (
+        "UPDATE transfers SET wallet_sequence = 9 WHERE wallet_sequence = 6; UPDATE wallets SET last_sequence = 9"
+    ),
+    "transfers_sum_to_zero": (f"UPDATE transfers SET from_account = '{OTHER}' WHERE kind = 'topup'"),
+    "one_charge_per_call": (
+        "ALTER TABLE charges DROP CONSTRAINT charges_pkey CASCADE;"
+        "INSERT INTO charges SELECT * FROM charges WHERE idempotency_key = 'call:free'"
+    ),
+    "one_credit_per_payment": (
+        "DROP INDEX transfers_one_credit_per_payment;"
+        "UPDATE transfers SET payment_id = 'pi_1', kind = 'topup' WHERE kind = 'adjustment'"
+    ),
+    "taken_back_within_credited": ("UPDATE transfers SET payment_id = 'pi_other' WHERE kind = 'refund'"),
+    "no_usage_beyond_debt_limit": ("UPDATE transfers SET debt_limit_micros = 0 WHERE idempotency_key = 'call:last'"),
+    "charges_equal_transfers": ("DELETE FROM charges WHERE idempotency_key = 'call:amount'"),
+    "charges_follow_from_their_prices": (
+        "UPDATE charges SET per_minute_micros = per_minute_micros + 60 WHERE idempotency_key = 'call:priced'"
+    ),
+    "every_ended_call_is_charged": ("DELETE FROM charges WHERE idempotency_key = 'call:free'"),
+    "every_event_in_a_known_state": (
+        "UPDATE events SET state = 'active', claim_token = gen_random_uuid(), lease_until = now() - interval '1 hour'"
+    ),
+    "no_routed_call_in_quarantine": ("UPDATE calls SET assistant_id = 'a1' WHERE id = 'nobody'"),
+    "references_lead_somewhere": ("UPDATE charges SET price_id = 999999 WHERE idempotency_key = 'call:priced'"),
+}
+
+
+@pytest.fixture
+def healthy(books: Books) -> Books:
+    """Books with something of everything."""
+    organization_id = books.organization()
+    books.route(organization_id, "a1")
+    books.credit(organization_id, 10_000_000, "topup:pi_1")
+    books.credit(organization_id, 1_000_000, "gift", "adjustment")
+    books.deduct(organization_id, "amount", 500_000)
+    books.record(told_call("priced", "a1", 60), told_call("free", "a1", None), told_call("nobody", "a9", 60))
+    books.take_back("refund_payment", "pi_1", "re_1", 10_000_000)
+    books.deduct(organization_id, "last", 1_000_000)
+    books.deduct(organization_id, "owed", 9_000_000)
+    books.value("SELECT accept_events(ARRAY['vapi'], ARRAY['e'], ARRAY['t'], ARRAY[CAST('{}' AS bytea)])")
+    assert books.broken() == []
+    return books
+
+
+def damage(database_url: str, statements: str) -> None:
+    """What no function would do: triggers and foreign keys look away."""
+    with psycopg.connect(database_url) as connection:
+        connection.execute("SET session_replication_role = replica")
+        connection.execute(statements.encode())
+
+
+@pytest.mark.parametrize("check", CHECKS)
+def test_check_sees_its_damage_alone(healthy: Books, database_url: str, check: str) -> None:
+    """One broken invariant is one row, from the check that is for it."""
+    damage(database_url, DAMAGE[check])
+
+    assert [row["name"] for row in healthy.broken()] == [check]
+
+
+@pytest.mark.parametrize("check", CHECKS)
+def test_check_says_what_a_row_means(check: str) -> None:
+    """The first line of each file is for the person who finds a row at night."""
+    text = (Path(__file__).parents[2] / "sql" / "checks" / f"{check}.sql").read_text()
+
+    assert text.startswith("-- A row: ")
+
+
+@pytest.mark.parametrize(
+    "statements",
+    [
+        pytest.param(
+            "ALTER TABLE events DROP CONSTRAINT events_state_check; UPDATE events SET state = 'lost'", id="unknown"
+        ),
+        pytest.param(
+            "ALTER TABLE events DROP CONSTRAINT events_check2; UPDATE events SET state = 'parked'", id="no reason"
+        ),
+    ],
+)
+def test_check_of_events_sees_states_that_constraints_forbid(
+    healthy: Books, database_url: str, statements: str
+) -> None:
+    """Even without its constraints, an event in no state is noticed."""
+    damage(database_url, statements)
+
+    assert [row["name"] for row in healthy.broken()] == ["every_event_in_a_known_state"]
+
+
+def test_checks_are_readable_by_analyst(healthy: Books, database_url: str) -> None:
+    """Who reports on the books can check them."""
+    with psycopg.connect(database_url) as connection:
+        connection.execute("SET ROLE calltally_analyst")
+        assert connection.execute("SELECT * FROM check_books()").fetchall() == []
+
+
+def test_books_remain_healthy_after_policy_allowed_overrun(healthy: Books) -> None:
+    """Usage past the limit that the policy allowed is no damage."""
+    organization_id = healthy.organization()
+    healthy.policy(organization_id, "allow_overrun")
+    healthy.deduct(organization_id, "far", 50_000_000)
+
+    assert healthy.broken() == []
