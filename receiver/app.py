@@ -14,6 +14,7 @@ from billing import inbox
 from billing.settings import Settings
 from receiver.health import Health
 from receiver.inbox_writer import InboxWriter
+from receiver.openapi import OPENAPI
 from receiver.webhooks import WebhookEndpoint, providers
 
 
@@ -27,13 +28,19 @@ def create_app(settings: Settings, engine: Engine) -> Starlette:
         writer.start()
         yield
         await writer.drain()
+        await health.close()
 
     async def get_health(_request: Request) -> JSONResponse:
         healthy, body = await health.report()
         return JSONResponse(body, status_code=200 if healthy else 503)
 
+    async def get_openapi(_request: Request) -> JSONResponse:
+        return JSONResponse(OPENAPI)
+
     webhooks = [
         Route(f"/webhooks/{provider.name}", WebhookEndpoint(provider, writer), methods=["POST"])
         for provider in providers(settings)
     ]
-    return Starlette(routes=[*webhooks, Route("/health", get_health)], lifespan=lifespan)
+    return Starlette(
+        routes=[*webhooks, Route("/health", get_health), Route("/openapi.json", get_openapi)], lifespan=lifespan
+    )

@@ -1,9 +1,11 @@
 """`POST /webhooks/{provider}`: check the signature on the raw bytes, store, and only then say "got it"."""
 
+import asyncio
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
@@ -17,15 +19,11 @@ from receiver.inbox_writer import InboxWriter, StoreUnavailable
 
 log = logging.getLogger("billing.receiver")
 
-RETRY_AFTER_SECONDS = "5"
+RETRY_AFTER = {"Retry-After": "5"}
+HANG_UP = {"Connection": "close"}
+"""For a sender of whose body the rest is not wanted."""
 
 Verify = Callable[[bytes, Mapping[str, str], Sequence[str], float], None]
-
-VAPI_AUTH: dict[str, Verify] = {
-    "bearer": verify_vapi_bearer,
-    "secret": verify_vapi_secret,
-    "hmac": verify_vapi_hmac,
-}
 
 
 @dataclass(frozen=True)
@@ -36,15 +34,29 @@ class Provider:
     verify: Verify
     secrets: Sequence[str]
     max_bytes: int
+    read_seconds: float
+    """How long a sender may take for its body."""
 
 
 def providers(settings: Settings) -> list[Provider]:
     """The providers that send us webhooks. One without secrets is refused everything."""
     stripe_secrets = [secret.get_secret_value() for secret in settings.stripe_webhook_secrets]
     vapi_secrets = [secret.get_secret_value() for secret in settings.vapi_webhook_secrets]
+    verify_vapi: dict[str, Verify] = {
+        "bearer": verify_vapi_bearer,
+        "secret": verify_vapi_secret,
+        "hmac": partial(verify_vapi_hmac, plan=settings.vapi_hmac_plan),
+    }
+    read_seconds = settings.webhook_read_timeout.total_seconds()
     return [
-        Provider("stripe", verify_stripe, stripe_secrets, settings.webhook_max_bytes),
-        Provider("vapi", VAPI_AUTH[settings.vapi_webhook_auth], vapi_secrets, settings.vapi_webhook_max_bytes),
+        Provider("stripe", verify_stripe, stripe_secrets, settings.webhook_max_bytes, read_seconds),
+        Provider(
+            "vapi",
+            verify_vapi[settings.vapi_webhook_auth],
+            vapi_secrets,
+            settings.vapi_webhook_max_bytes,
+            read_seconds,
+        ),
     ]
 
 
@@ -57,7 +69,7 @@ class WebhookEndpoint:
         self._writer = writer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer 200 once stored, first time or not; 401, 400, 413 or 503 otherwise, and say no more than that."""
+        """Answer 200 once stored, first time or not; otherwise 400, 401, 408, 413 or 503, and no more than that."""
         request = Request(scope, receive)
         try:
             response = await self._respond(request)
@@ -66,9 +78,13 @@ class WebhookEndpoint:
         await response(scope, receive, send)
 
     async def _respond(self, request: Request) -> Response:
-        body = await _read(request, self._provider.max_bytes)
+        try:
+            async with asyncio.timeout(self._provider.read_seconds):
+                body = await _read(request, self._provider.max_bytes)
+        except TimeoutError:
+            return _refusal(408, "too slow", HANG_UP)
         if body is None:
-            return _refusal(413, "too large")
+            return _refusal(413, "too large", HANG_UP)
         try:
             self._provider.verify(body, request.headers, self._provider.secrets, time.time())
             delivery = self._identify(body)
@@ -80,7 +96,7 @@ class WebhookEndpoint:
             log.warning("webhook.unreadable provider=%s bytes=%d", self._provider.name, len(body))
             return _refusal(400, "not JSON")
         except StoreUnavailable:
-            return _refusal(503, "try again later", {"Retry-After": RETRY_AFTER_SECONDS})
+            return _refusal(503, "try again later", RETRY_AFTER)
         return Response(b'{"received": true}', media_type="application/json")
 
 
