@@ -55,7 +55,7 @@ BEGIN
             AND NOT EXISTS (SELECT FROM pg_depend WHERE objid = p.oid AND deptype = 'e')
     LOOP
         EXECUTE format('ALTER FUNCTION %s OWNER TO calltally_books', routine.name);
-        EXECUTE format('REVOKE ALL ON FUNCTION %s FROM PUBLIC, calltally_app, calltally_tenant, calltally_analyst',
+        EXECUTE format('REVOKE ALL ON FUNCTION %s FROM PUBLIC, calltally_owner, calltally_app, calltally_tenant, calltally_analyst',
             routine.name);
         IF routine.prosecdef THEN -- the ways in; what they use is theirs alone
             EXECUTE format('GRANT EXECUTE ON FUNCTION %s TO calltally_app', routine.name);
@@ -74,13 +74,13 @@ REVOKE CREATE ON SCHEMA public FROM calltally_books; -- it owns its functions no
 GRANT INSERT, UPDATE ON reconciliation_runs TO calltally_app;
 GRANT INSERT ON findings TO calltally_app;
 
-GRANT EXECUTE ON FUNCTION check_books() TO calltally_app, calltally_analyst;
+GRANT EXECUTE ON FUNCTION check_books() TO calltally_owner, calltally_app, calltally_analyst;
 GRANT EXECUTE ON FUNCTION
 billed_seconds(bigint, integer, integer, integer), billed_amount_micros(integer, bigint), round_to_micros(numeric),
 own_account(text, text), revenue_kind(text), call_duration_ms(timestamptz, timestamptz),
 find_route(text, text, text, timestamptz), find_organization(text, text, text, timestamptz),
 find_price(uuid, text, timestamptz)
-TO calltally_app, calltally_analyst;
+TO calltally_owner, calltally_app, calltally_analyst;
 
 GRANT SELECT ON wallets, transfers, charges, calls, wallet_balances, wallet_statement, vapi_webhook_reliability
 TO calltally_tenant, calltally_analyst;

@@ -1,0 +1,526 @@
+-- The resulting schema, for reviewers; written by `python -m tests.sql.schema`, never by hand.
+
+TABLE accounts (
+    id uuid NOT NULL,
+    kind text NOT NULL,
+    currency character(3) NOT NULL,
+    organization_id uuid
+);
+TABLE calls (
+    id text NOT NULL,
+    organization_id uuid,
+    assistant_id text,
+    squad_id text,
+    phone_number_id text,
+    call_type text,
+    ended_reason text,
+    created_at timestamp with time zone NOT NULL,
+    started_at timestamp with time zone,
+    ended_at timestamp with time zone,
+    duration_ms bigint NOT NULL,
+    provider_cost_micros bigint,
+    reconciled boolean NOT NULL DEFAULT false,
+    first_seen_at timestamp with time zone NOT NULL DEFAULT now(),
+    webhook_at timestamp with time zone,
+    reconciliation_run_id uuid
+);
+TABLE charges (
+    idempotency_key text NOT NULL,
+    organization_id uuid NOT NULL,
+    kind text NOT NULL,
+    state text NOT NULL,
+    amount_micros bigint NOT NULL,
+    event_at timestamp with time zone NOT NULL,
+    duration_ms bigint,
+    billed_seconds integer,
+    price_id bigint,
+    per_minute_micros bigint,
+    increment_seconds integer,
+    minimum_seconds integer,
+    free_seconds integer,
+    corrects text,
+    accepted boolean NOT NULL,
+    balance_before_micros bigint NOT NULL,
+    debt_limit_micros bigint NOT NULL,
+    needs_recharge boolean NOT NULL,
+    charged_at timestamp with time zone NOT NULL DEFAULT now(),
+    settled_by_transfer_id bigint
+);
+TABLE event_attempts (
+    event_id bigint NOT NULL,
+    attempt integer NOT NULL,
+    failed_at timestamp with time zone NOT NULL DEFAULT now(),
+    error_class text NOT NULL,
+    message text NOT NULL,
+    flow_run_id uuid
+);
+TABLE events (
+    id bigint NOT NULL GENERATED ALWAYS AS IDENTITY,
+    provider text NOT NULL,
+    delivery_key text NOT NULL,
+    type text NOT NULL,
+    state text NOT NULL DEFAULT 'waiting'::text,
+    reason text,
+    body bytea,
+    deliveries integer NOT NULL DEFAULT 1,
+    received_at timestamp with time zone NOT NULL DEFAULT now(),
+    last_received_at timestamp with time zone NOT NULL DEFAULT now(),
+    attempts integer NOT NULL DEFAULT 0,
+    claim_token uuid,
+    claimed_by text,
+    lease_until timestamp with time zone,
+    flow_run_id uuid,
+    finished_at timestamp with time zone
+);
+TABLE findings (
+    id bigint NOT NULL GENERATED ALWAYS AS IDENTITY,
+    run_id uuid NOT NULL,
+    kind text NOT NULL,
+    call_id text,
+    organization_id uuid,
+    amount_micros bigint,
+    outcome text,
+    detail jsonb NOT NULL DEFAULT '{}'::jsonb
+);
+TABLE organizations (
+    id uuid NOT NULL DEFAULT gen_random_uuid(),
+    name text NOT NULL,
+    email text NOT NULL,
+    currency character(3) NOT NULL,
+    charge_policy text NOT NULL DEFAULT 'record'::text,
+    stripe_customer_id text,
+    created_at timestamp with time zone NOT NULL DEFAULT now()
+);
+TABLE prices (
+    id bigint NOT NULL GENERATED ALWAYS AS IDENTITY,
+    organization_id uuid,
+    currency character(3) NOT NULL,
+    per_minute_micros bigint NOT NULL,
+    increment_seconds integer NOT NULL DEFAULT 1,
+    minimum_seconds integer NOT NULL DEFAULT 0,
+    free_seconds integer NOT NULL DEFAULT 0,
+    valid tstzrange NOT NULL
+);
+TABLE reconciliation_runs (
+    id uuid NOT NULL DEFAULT gen_random_uuid(),
+    state text NOT NULL DEFAULT 'running'::text,
+    window_from timestamp with time zone NOT NULL,
+    window_to timestamp with time zone NOT NULL,
+    organization_id uuid,
+    dry_run boolean NOT NULL DEFAULT false,
+    started_at timestamp with time zone NOT NULL DEFAULT now(),
+    finished_at timestamp with time zone,
+    provider_calls integer,
+    known_calls integer,
+    counts jsonb NOT NULL DEFAULT '{}'::jsonb,
+    ended_calls integer,
+    ended_by_webhook integer,
+    reliability_ratio numeric(9,8),
+    recovered_calls integer,
+    recovered_micros bigint,
+    outstanding_micros bigint,
+    alert text,
+    error text,
+    report_path text,
+    flow_run_id uuid
+);
+TABLE routes (
+    id bigint NOT NULL GENERATED ALWAYS AS IDENTITY,
+    kind text NOT NULL,
+    external_id text NOT NULL,
+    organization_id uuid NOT NULL,
+    valid tstzrange NOT NULL
+);
+TABLE schema_revision (
+    version_num character varying(32) NOT NULL
+);
+TABLE transfers (
+    id bigint NOT NULL GENERATED ALWAYS AS IDENTITY,
+    from_account uuid NOT NULL,
+    to_account uuid NOT NULL,
+    amount_micros bigint NOT NULL,
+    currency character(3) NOT NULL,
+    idempotency_key text NOT NULL,
+    kind text NOT NULL,
+    organization_id uuid NOT NULL,
+    wallet_sequence bigint NOT NULL,
+    balance_after_micros bigint NOT NULL,
+    debt_limit_micros bigint NOT NULL,
+    overrun boolean NOT NULL DEFAULT false,
+    payment_id text,
+    corrects_transfer_id bigint,
+    reason text,
+    event_at timestamp with time zone NOT NULL,
+    booked_at timestamp with time zone NOT NULL DEFAULT now()
+);
+TABLE wallets (
+    organization_id uuid NOT NULL,
+    currency character(3) NOT NULL,
+    balance_micros bigint NOT NULL DEFAULT 0,
+    debt_limit_micros bigint NOT NULL,
+    recharge_threshold_micros bigint NOT NULL DEFAULT 0,
+    last_sequence bigint NOT NULL DEFAULT 0
+);
+TABLE workers (
+    name text NOT NULL,
+    started_at timestamp with time zone NOT NULL DEFAULT now(),
+    seen_at timestamp with time zone NOT NULL DEFAULT now()
+);
+
+CONSTRAINT accounts.accounts_check CHECK (((kind = 'wallet'::text) = (organization_id IS NOT NULL)));
+CONSTRAINT accounts.accounts_check1 CHECK (((organization_id IS NULL) OR (id = organization_id)));
+CONSTRAINT accounts.accounts_kind_check CHECK ((kind = ANY (ARRAY['wallet'::text, 'stripe'::text, 'call_revenue'::text, 'sms_revenue'::text, 'refunds'::text, 'disputes'::text, 'adjustments'::text, 'suspense'::text])));
+CONSTRAINT accounts.accounts_organization_id_fkey FOREIGN KEY (organization_id) REFERENCES organizations(id);
+CONSTRAINT accounts.accounts_pkey PRIMARY KEY (id);
+CONSTRAINT calls.calls_duration_ms_check CHECK ((duration_ms >= 0));
+CONSTRAINT calls.calls_id_check CHECK ((id <> ''::text));
+CONSTRAINT calls.calls_pkey PRIMARY KEY (id);
+CONSTRAINT charges.charges_check CHECK (((amount_micros >= 0) OR (kind = 'correction'::text)));
+CONSTRAINT charges.charges_corrects_fkey FOREIGN KEY (corrects) REFERENCES charges(idempotency_key);
+CONSTRAINT charges.charges_kind_check CHECK ((kind = ANY (ARRAY['call'::text, 'sms'::text, 'correction'::text])));
+CONSTRAINT charges.charges_pkey PRIMARY KEY (idempotency_key);
+CONSTRAINT charges.charges_settled_by_transfer_id_fkey FOREIGN KEY (settled_by_transfer_id) REFERENCES transfers(id);
+CONSTRAINT charges.charges_state_check CHECK ((state = ANY (ARRAY['settled'::text, 'outstanding'::text, 'free'::text, 'cancelled'::text])));
+CONSTRAINT event_attempts.event_attempts_event_id_fkey FOREIGN KEY (event_id) REFERENCES events(id) ON DELETE CASCADE;
+CONSTRAINT event_attempts.event_attempts_pkey PRIMARY KEY (event_id, attempt);
+CONSTRAINT events.events_check CHECK (((state = ANY (ARRAY['active'::text, 'delayed'::text])) = ((claim_token IS NOT NULL) AND (lease_until IS NOT NULL))));
+CONSTRAINT events.events_check1 CHECK (((state = ANY (ARRAY['done'::text, 'skipped'::text, 'dead'::text])) = (finished_at IS NOT NULL)));
+CONSTRAINT events.events_check2 CHECK (((reason IS NOT NULL) OR (state <> ALL (ARRAY['skipped'::text, 'parked'::text, 'dead'::text]))));
+CONSTRAINT events.events_pkey PRIMARY KEY (id);
+CONSTRAINT events.events_provider_check CHECK ((provider = ANY (ARRAY['stripe'::text, 'vapi'::text, 'twilio'::text])));
+CONSTRAINT events.events_provider_delivery_key_key UNIQUE (provider, delivery_key);
+CONSTRAINT events.events_state_check CHECK ((state = ANY (ARRAY['waiting'::text, 'active'::text, 'delayed'::text, 'done'::text, 'skipped'::text, 'parked'::text, 'dead'::text])));
+CONSTRAINT findings.findings_organization_id_fkey FOREIGN KEY (organization_id) REFERENCES organizations(id);
+CONSTRAINT findings.findings_pkey PRIMARY KEY (id);
+CONSTRAINT findings.findings_run_id_fkey FOREIGN KEY (run_id) REFERENCES reconciliation_runs(id) ON DELETE CASCADE;
+CONSTRAINT organizations.organizations_charge_policy_check CHECK ((charge_policy = ANY (ARRAY['record'::text, 'allow_overrun'::text])));
+CONSTRAINT organizations.organizations_currency_check CHECK ((currency ~ '^[A-Z]{3}$'::text));
+CONSTRAINT organizations.organizations_email_check CHECK ((email ~~ '%_@_%'::text));
+CONSTRAINT organizations.organizations_name_check CHECK ((name <> ''::text));
+CONSTRAINT organizations.organizations_name_key UNIQUE (name);
+CONSTRAINT organizations.organizations_pkey PRIMARY KEY (id);
+CONSTRAINT organizations.organizations_stripe_customer_id_key UNIQUE (stripe_customer_id);
+CONSTRAINT prices.prices_do_not_overlap EXCLUDE USING gist (COALESCE(organization_id, '00000000-0000-0000-0000-000000000000'::uuid) WITH =, currency WITH =, valid WITH &&);
+CONSTRAINT prices.prices_free_seconds_check CHECK ((free_seconds >= 0));
+CONSTRAINT prices.prices_increment_seconds_check CHECK ((increment_seconds = ANY (ARRAY[1, 6, 60])));
+CONSTRAINT prices.prices_minimum_seconds_check CHECK ((minimum_seconds >= 0));
+CONSTRAINT prices.prices_organization_id_fkey FOREIGN KEY (organization_id) REFERENCES organizations(id);
+CONSTRAINT prices.prices_per_minute_micros_check CHECK ((per_minute_micros >= 0));
+CONSTRAINT prices.prices_pkey PRIMARY KEY (id);
+CONSTRAINT reconciliation_runs.reconciliation_runs_check CHECK ((window_to > window_from));
+CONSTRAINT reconciliation_runs.reconciliation_runs_organization_id_fkey FOREIGN KEY (organization_id) REFERENCES organizations(id);
+CONSTRAINT reconciliation_runs.reconciliation_runs_pkey PRIMARY KEY (id);
+CONSTRAINT reconciliation_runs.reconciliation_runs_state_check CHECK ((state = ANY (ARRAY['running'::text, 'completed'::text, 'failed'::text])));
+CONSTRAINT routes.routes_do_not_overlap EXCLUDE USING gist (kind WITH =, external_id WITH =, valid WITH &&);
+CONSTRAINT routes.routes_external_id_check CHECK ((external_id <> ''::text));
+CONSTRAINT routes.routes_kind_check CHECK ((kind = ANY (ARRAY['assistant'::text, 'squad'::text, 'phone_number'::text])));
+CONSTRAINT routes.routes_organization_id_fkey FOREIGN KEY (organization_id) REFERENCES organizations(id);
+CONSTRAINT routes.routes_pkey PRIMARY KEY (id);
+CONSTRAINT routes.routes_valid_check CHECK ((NOT isempty(valid)));
+CONSTRAINT schema_revision.schema_revision_pkc PRIMARY KEY (version_num);
+CONSTRAINT transfers.transfers_amount_micros_check CHECK ((amount_micros > 0));
+CONSTRAINT transfers.transfers_check CHECK (((from_account = organization_id) <> (to_account = organization_id)));
+CONSTRAINT transfers.transfers_corrects_transfer_id_fkey FOREIGN KEY (corrects_transfer_id) REFERENCES transfers(id);
+CONSTRAINT transfers.transfers_idempotency_key_key UNIQUE (idempotency_key);
+CONSTRAINT transfers.transfers_kind_check CHECK ((kind = ANY (ARRAY['topup'::text, 'call'::text, 'sms'::text, 'correction'::text, 'refund'::text, 'dispute'::text, 'reinstatement'::text, 'adjustment'::text])));
+CONSTRAINT transfers.transfers_organization_id_wallet_sequence_key UNIQUE (organization_id, wallet_sequence);
+CONSTRAINT transfers.transfers_pkey PRIMARY KEY (id);
+CONSTRAINT wallets.wallets_debt_limit_micros_check CHECK ((debt_limit_micros >= 0));
+CONSTRAINT wallets.wallets_organization_id_fkey FOREIGN KEY (organization_id) REFERENCES accounts(id);
+CONSTRAINT wallets.wallets_pkey PRIMARY KEY (organization_id);
+CONSTRAINT workers.workers_pkey PRIMARY KEY (name);
+
+CREATE UNIQUE INDEX accounts_own ON public.accounts USING btree (kind, currency) WHERE (organization_id IS NULL);
+CREATE UNIQUE INDEX accounts_pkey ON public.accounts USING btree (id);
+CREATE INDEX calls_created ON public.calls USING btree (created_at);
+CREATE UNIQUE INDEX calls_pkey ON public.calls USING btree (id);
+CREATE INDEX calls_unattributed ON public.calls USING btree (created_at) WHERE (organization_id IS NULL);
+CREATE INDEX charges_corrections ON public.charges USING btree (corrects) WHERE (corrects IS NOT NULL);
+CREATE INDEX charges_outstanding ON public.charges USING btree (organization_id, event_at, idempotency_key) WHERE (state = 'outstanding'::text);
+CREATE UNIQUE INDEX charges_pkey ON public.charges USING btree (idempotency_key);
+CREATE INDEX charges_settled_by ON public.charges USING btree (settled_by_transfer_id) WHERE (settled_by_transfer_id IS NOT NULL);
+CREATE UNIQUE INDEX event_attempts_pkey ON public.event_attempts USING btree (event_id, attempt);
+CREATE INDEX events_claimed ON public.events USING btree (lease_until) WHERE (state = ANY (ARRAY['active'::text, 'delayed'::text]));
+CREATE INDEX events_dead ON public.events USING btree (id) WHERE (state = 'dead'::text);
+CREATE INDEX events_parked ON public.events USING btree (reason) WHERE (state = 'parked'::text);
+CREATE UNIQUE INDEX events_pkey ON public.events USING btree (id);
+CREATE UNIQUE INDEX events_provider_delivery_key_key ON public.events USING btree (provider, delivery_key);
+CREATE INDEX events_waiting ON public.events USING btree (id) WHERE (state = 'waiting'::text);
+CREATE INDEX findings_call ON public.findings USING btree (call_id);
+CREATE UNIQUE INDEX findings_pkey ON public.findings USING btree (id);
+CREATE INDEX findings_run ON public.findings USING btree (run_id, kind);
+CREATE INDEX idx_calls_org_created ON public.calls USING btree (organization_id, created_at);
+CREATE INDEX idx_calls_reconciled ON public.calls USING btree (created_at) WHERE reconciled;
+CREATE UNIQUE INDEX organizations_name_key ON public.organizations USING btree (name);
+CREATE UNIQUE INDEX organizations_pkey ON public.organizations USING btree (id);
+CREATE UNIQUE INDEX organizations_stripe_customer_id_key ON public.organizations USING btree (stripe_customer_id);
+CREATE INDEX prices_do_not_overlap ON public.prices USING gist (COALESCE(organization_id, '00000000-0000-0000-0000-000000000000'::uuid), currency, valid);
+CREATE INDEX prices_organization ON public.prices USING btree (organization_id);
+CREATE UNIQUE INDEX prices_pkey ON public.prices USING btree (id);
+CREATE UNIQUE INDEX reconciliation_runs_pkey ON public.reconciliation_runs USING btree (id);
+CREATE INDEX reconciliation_runs_started ON public.reconciliation_runs USING btree (started_at DESC);
+CREATE INDEX routes_do_not_overlap ON public.routes USING gist (kind, external_id, valid);
+CREATE INDEX routes_external_id ON public.routes USING btree (external_id, kind);
+CREATE UNIQUE INDEX routes_pkey ON public.routes USING btree (id);
+CREATE UNIQUE INDEX schema_revision_pkc ON public.schema_revision USING btree (version_num);
+CREATE UNIQUE INDEX transfers_idempotency_key_key ON public.transfers USING btree (idempotency_key);
+CREATE UNIQUE INDEX transfers_one_credit_per_payment ON public.transfers USING btree (payment_id) WHERE (kind = 'topup'::text);
+CREATE UNIQUE INDEX transfers_organization_id_wallet_sequence_key ON public.transfers USING btree (organization_id, wallet_sequence);
+CREATE INDEX transfers_payment ON public.transfers USING btree (payment_id) WHERE ((payment_id IS NOT NULL) AND (kind <> 'topup'::text));
+CREATE UNIQUE INDEX transfers_pkey ON public.transfers USING btree (id);
+CREATE UNIQUE INDEX wallets_pkey ON public.wallets USING btree (organization_id);
+CREATE UNIQUE INDEX workers_pkey ON public.workers USING btree (name);
+
+CREATE TRIGGER events_step BEFORE UPDATE OF state ON public.events FOR EACH ROW WHEN ((NOT is_event_step(old.state, new.state))) EXECUTE FUNCTION refuse_event_step();
+CREATE TRIGGER transfers_keep_rows BEFORE DELETE OR UPDATE ON public.transfers FOR EACH ROW EXECUTE FUNCTION refuse_change_of_history();
+CREATE TRIGGER transfers_keep_table BEFORE TRUNCATE ON public.transfers FOR EACH STATEMENT EXECUTE FUNCTION refuse_change_of_history();
+
+VIEW checks.charges_equal_transfers {"organization_id uuid","detail jsonb"};
+VIEW checks.charges_follow_from_their_prices {"organization_id uuid","detail jsonb"};
+VIEW checks.every_ended_call_is_charged {"organization_id uuid","detail jsonb"};
+VIEW checks.every_event_in_a_known_state {"organization_id uuid","detail jsonb"};
+VIEW checks.no_routed_call_in_quarantine {"organization_id uuid","detail jsonb"};
+VIEW checks.no_usage_beyond_debt_limit {"organization_id uuid","detail jsonb"};
+VIEW checks.one_charge_per_call {"organization_id uuid","detail jsonb"};
+VIEW checks.one_credit_per_payment {"organization_id uuid","detail jsonb"};
+VIEW checks.references_lead_somewhere {"organization_id uuid","detail jsonb"};
+VIEW checks.sequences_without_gaps {"organization_id uuid","detail jsonb"};
+VIEW checks.stored_balance_equals_transfers {"organization_id uuid","detail jsonb"};
+VIEW checks.taken_back_within_credited {"organization_id uuid","detail jsonb"};
+VIEW checks.transfers_sum_to_zero {"organization_id uuid","detail jsonb"};
+VIEW public.event_queue {"provider text","type text","state text","events bigint","oldest_received_at timestamp with time zone"};
+VIEW public.vapi_webhook_reliability {"organization_id uuid","day date","ended bigint","by_webhook bigint","reconciled bigint","ratio numeric"};
+VIEW public.wallet_balances {"organization_id uuid","currency character(3)","balance_micros bigint","debt_limit_micros bigint","outstanding_micros bigint","needs_recharge boolean"};
+VIEW public.wallet_statement {"organization_id uuid","wallet_sequence bigint","event_at timestamp with time zone","booked_at timestamp with time zone","kind text","amount_micros bigint","balance_after_micros bigint","currency character(3)","idempotency_key text","overrun boolean","reason text"};
+
+FUNCTION accept_events(text[],text[],text[],bytea[]) RETURNS void SECURITY DEFINER;
+FUNCTION add_route(uuid,text,text,timestamp with time zone) RETURNS TABLE(charged_calls integer, woken_events integer) SECURITY DEFINER;
+FUNCTION beat_heart(text) RETURNS void SECURITY DEFINER;
+FUNCTION billed_amount_micros(integer,bigint) RETURNS bigint;
+FUNCTION billed_seconds(bigint,integer,integer,integer) RETURNS integer;
+FUNCTION book_charges(charge_request[]) RETURNS boolean[];
+FUNCTION book_correction(charges,text,bigint,timestamp with time zone) RETURNS bigint;
+FUNCTION book_transfer(uuid,bigint,text,text,text,timestamp with time zone,boolean,text,bigint,text) RETURNS transfers;
+FUNCTION call_duration_ms(timestamp with time zone,timestamp with time zone) RETURNS bigint;
+FUNCTION charge_calls(text[]) RETURNS integer;
+FUNCTION charge_in_force(text) RETURNS charges;
+FUNCTION check_books() RETURNS TABLE(name text, organization_id uuid, detail jsonb);
+FUNCTION check_same_transfer(transfers,bigint,text) RETURNS void;
+FUNCTION claim_events(text,integer,interval,uuid) RETURNS TABLE(id bigint, provider text, type text, body bytea, attempts integer, claim_token uuid) SECURITY DEFINER;
+FUNCTION correct_call(text,timestamp with time zone,timestamp with time zone,bigint,timestamp with time zone) RETURNS bigint SECURITY DEFINER;
+FUNCTION create_organization(text,text,text,bigint,text) RETURNS uuid SECURITY DEFINER;
+FUNCTION credit_payments(jsonb) RETURNS TABLE(payment_id text, outcome text, reason text) SECURITY DEFINER;
+FUNCTION credit_wallet(uuid,bigint,text,text,timestamp with time zone,text,text) RETURNS TABLE(success boolean, duplicate boolean, balance_before_micros bigint, balance_after_micros bigint, settled_outstanding_micros bigint) SECURITY DEFINER;
+FUNCTION deduct_call_credits(uuid,text,bigint,timestamp with time zone) RETURNS TABLE(success boolean, duplicate boolean, balance_before_micros bigint, balance_after_micros bigint, debt_limit_micros bigint, remaining_debt_capacity_micros bigint, needs_recharge boolean, reason text) SECURITY DEFINER;
+FUNCTION fail_event(uuid,bigint,text,text,boolean,interval,uuid) RETURNS void SECURITY DEFINER;
+FUNCTION find_organization(text,text,text,timestamp with time zone) RETURNS uuid;
+FUNCTION find_payer(text,text) RETURNS TABLE(organization_id uuid, reason text) SECURITY DEFINER;
+FUNCTION find_price(uuid,text,timestamp with time zone) RETURNS SETOF prices;
+FUNCTION find_route(text,text,text,timestamp with time zone) RETURNS SETOF routes;
+FUNCTION finish_events(uuid,bigint[],text[],text[]) RETURNS void SECURITY DEFINER;
+FUNCTION is_event_step(text,text) RETURNS boolean;
+FUNCTION link_customer(uuid,text) RETURNS integer SECURITY DEFINER;
+FUNCTION lock_wallet(uuid) RETURNS wallets;
+FUNCTION own_account(text,text) RETURNS uuid;
+FUNCTION post_charge(charge_request) RETURNS charge_answer;
+FUNCTION post_charges(charge_request[]) RETURNS SETOF charge_answer;
+FUNCTION record_calls(jsonb,boolean,uuid) RETURNS TABLE(call_id text, organization_id uuid, outcome text, amount_micros bigint, known boolean) SECURITY DEFINER;
+FUNCTION refund_payment(text,text,bigint,timestamp with time zone) RETURNS TABLE(duplicate boolean, balance_before_micros bigint, balance_after_micros bigint) SECURITY DEFINER;
+FUNCTION refuse(text,text,jsonb,text) RETURNS void;
+FUNCTION refuse_change_of_history() RETURNS trigger;
+FUNCTION refuse_event_step() RETURNS trigger;
+FUNCTION refuse_unknown(uuid) RETURNS void;
+FUNCTION reinstate_dispute(text,bigint,timestamp with time zone) RETURNS TABLE(duplicate boolean, balance_before_micros bigint, balance_after_micros bigint) SECURITY DEFINER;
+FUNCTION replay_events(bigint[]) RETURNS SETOF bigint SECURITY DEFINER;
+FUNCTION reprice_call(text,timestamp with time zone) RETURNS bigint SECURITY DEFINER;
+FUNCTION revenue_kind(text) RETURNS text;
+FUNCTION round_to_micros(numeric) RETURNS bigint;
+FUNCTION same_charge(charge_request) RETURNS charges;
+FUNCTION set_charge_policy(uuid,text) RETURNS void SECURITY DEFINER;
+FUNCTION set_debt_limit(uuid,bigint) RETURNS bigint SECURITY DEFINER;
+FUNCTION set_price(uuid,bigint,integer,integer,integer,timestamp with time zone,text) RETURNS bigint SECURITY DEFINER;
+FUNCTION set_recharge_threshold(uuid,bigint) RETURNS void SECURITY DEFINER;
+FUNCTION settle_outstanding(uuid,bigint) RETURNS bigint SECURITY DEFINER;
+FUNCTION sweep_events() RETURNS integer SECURITY DEFINER;
+FUNCTION take_back(text,text,text,bigint,timestamp with time zone) RETURNS TABLE(duplicate boolean, balance_before_micros bigint, balance_after_micros bigint);
+FUNCTION wake_events(text) RETURNS integer;
+FUNCTION with_price_in_force(charges,timestamp with time zone) RETURNS charges;
+FUNCTION withdraw_dispute(text,text,bigint,timestamp with time zone) RETURNS TABLE(duplicate boolean, balance_before_micros bigint, balance_after_micros bigint) SECURITY DEFINER;
+
+POLICY everything_for_calltally_analyst ON accounts TO {calltally_analyst} USING (true);
+POLICY everything_for_calltally_app ON accounts TO {calltally_app} USING (true);
+POLICY everything_for_calltally_books ON accounts TO {calltally_books} USING (true);
+POLICY everything_for_calltally_owner ON accounts TO {calltally_owner} USING (true);
+POLICY own_rows ON accounts TO {calltally_tenant} USING ((organization_id = (NULLIF(current_setting('app.org_id'::text, true), ''::text))::uuid));
+POLICY everything_for_calltally_analyst ON calls TO {calltally_analyst} USING (true);
+POLICY everything_for_calltally_app ON calls TO {calltally_app} USING (true);
+POLICY everything_for_calltally_books ON calls TO {calltally_books} USING (true);
+POLICY everything_for_calltally_owner ON calls TO {calltally_owner} USING (true);
+POLICY own_rows ON calls TO {calltally_tenant} USING ((organization_id = (NULLIF(current_setting('app.org_id'::text, true), ''::text))::uuid));
+POLICY everything_for_calltally_analyst ON charges TO {calltally_analyst} USING (true);
+POLICY everything_for_calltally_app ON charges TO {calltally_app} USING (true);
+POLICY everything_for_calltally_books ON charges TO {calltally_books} USING (true);
+POLICY everything_for_calltally_owner ON charges TO {calltally_owner} USING (true);
+POLICY own_rows ON charges TO {calltally_tenant} USING ((organization_id = (NULLIF(current_setting('app.org_id'::text, true), ''::text))::uuid));
+POLICY everything_for_calltally_analyst ON event_attempts TO {calltally_analyst} USING (true);
+POLICY everything_for_calltally_app ON event_attempts TO {calltally_app} USING (true);
+POLICY everything_for_calltally_books ON event_attempts TO {calltally_books} USING (true);
+POLICY everything_for_calltally_owner ON event_attempts TO {calltally_owner} USING (true);
+POLICY everything_for_calltally_analyst ON events TO {calltally_analyst} USING (true);
+POLICY everything_for_calltally_app ON events TO {calltally_app} USING (true);
+POLICY everything_for_calltally_books ON events TO {calltally_books} USING (true);
+POLICY everything_for_calltally_owner ON events TO {calltally_owner} USING (true);
+POLICY everything_for_calltally_analyst ON findings TO {calltally_analyst} USING (true);
+POLICY everything_for_calltally_app ON findings TO {calltally_app} USING (true);
+POLICY everything_for_calltally_books ON findings TO {calltally_books} USING (true);
+POLICY everything_for_calltally_owner ON findings TO {calltally_owner} USING (true);
+POLICY own_rows ON findings TO {calltally_tenant} USING ((organization_id = (NULLIF(current_setting('app.org_id'::text, true), ''::text))::uuid));
+POLICY everything_for_calltally_analyst ON organizations TO {calltally_analyst} USING (true);
+POLICY everything_for_calltally_app ON organizations TO {calltally_app} USING (true);
+POLICY everything_for_calltally_books ON organizations TO {calltally_books} USING (true);
+POLICY everything_for_calltally_owner ON organizations TO {calltally_owner} USING (true);
+POLICY own_rows ON organizations TO {calltally_tenant} USING ((id = (NULLIF(current_setting('app.org_id'::text, true), ''::text))::uuid));
+POLICY everything_for_calltally_analyst ON prices TO {calltally_analyst} USING (true);
+POLICY everything_for_calltally_app ON prices TO {calltally_app} USING (true);
+POLICY everything_for_calltally_books ON prices TO {calltally_books} USING (true);
+POLICY everything_for_calltally_owner ON prices TO {calltally_owner} USING (true);
+POLICY own_rows ON prices TO {calltally_tenant} USING ((organization_id = (NULLIF(current_setting('app.org_id'::text, true), ''::text))::uuid));
+POLICY everything_for_calltally_analyst ON reconciliation_runs TO {calltally_analyst} USING (true);
+POLICY everything_for_calltally_app ON reconciliation_runs TO {calltally_app} USING (true);
+POLICY everything_for_calltally_books ON reconciliation_runs TO {calltally_books} USING (true);
+POLICY everything_for_calltally_owner ON reconciliation_runs TO {calltally_owner} USING (true);
+POLICY own_rows ON reconciliation_runs TO {calltally_tenant} USING ((organization_id = (NULLIF(current_setting('app.org_id'::text, true), ''::text))::uuid));
+POLICY everything_for_calltally_analyst ON routes TO {calltally_analyst} USING (true);
+POLICY everything_for_calltally_app ON routes TO {calltally_app} USING (true);
+POLICY everything_for_calltally_books ON routes TO {calltally_books} USING (true);
+POLICY everything_for_calltally_owner ON routes TO {calltally_owner} USING (true);
+POLICY own_rows ON routes TO {calltally_tenant} USING ((organization_id = (NULLIF(current_setting('app.org_id'::text, true), ''::text))::uuid));
+POLICY everything_for_calltally_analyst ON transfers TO {calltally_analyst} USING (true);
+POLICY everything_for_calltally_app ON transfers TO {calltally_app} USING (true);
+POLICY everything_for_calltally_books ON transfers TO {calltally_books} USING (true);
+POLICY everything_for_calltally_owner ON transfers TO {calltally_owner} USING (true);
+POLICY own_rows ON transfers TO {calltally_tenant} USING ((organization_id = (NULLIF(current_setting('app.org_id'::text, true), ''::text))::uuid));
+POLICY everything_for_calltally_analyst ON wallets TO {calltally_analyst} USING (true);
+POLICY everything_for_calltally_app ON wallets TO {calltally_app} USING (true);
+POLICY everything_for_calltally_books ON wallets TO {calltally_books} USING (true);
+POLICY everything_for_calltally_owner ON wallets TO {calltally_owner} USING (true);
+POLICY own_rows ON wallets TO {calltally_tenant} USING ((organization_id = (NULLIF(current_setting('app.org_id'::text, true), ''::text))::uuid));
+POLICY everything_for_calltally_analyst ON workers TO {calltally_analyst} USING (true);
+POLICY everything_for_calltally_app ON workers TO {calltally_app} USING (true);
+POLICY everything_for_calltally_books ON workers TO {calltally_books} USING (true);
+POLICY everything_for_calltally_owner ON workers TO {calltally_owner} USING (true);
+
+GRANT SELECT ON checks.charges_equal_transfers TO calltally_analyst;
+GRANT SELECT ON checks.charges_equal_transfers TO calltally_app;
+GRANT SELECT ON checks.charges_follow_from_their_prices TO calltally_analyst;
+GRANT SELECT ON checks.charges_follow_from_their_prices TO calltally_app;
+GRANT SELECT ON checks.every_ended_call_is_charged TO calltally_analyst;
+GRANT SELECT ON checks.every_ended_call_is_charged TO calltally_app;
+GRANT SELECT ON checks.every_event_in_a_known_state TO calltally_analyst;
+GRANT SELECT ON checks.every_event_in_a_known_state TO calltally_app;
+GRANT SELECT ON checks.no_routed_call_in_quarantine TO calltally_analyst;
+GRANT SELECT ON checks.no_routed_call_in_quarantine TO calltally_app;
+GRANT SELECT ON checks.no_usage_beyond_debt_limit TO calltally_analyst;
+GRANT SELECT ON checks.no_usage_beyond_debt_limit TO calltally_app;
+GRANT SELECT ON checks.one_charge_per_call TO calltally_analyst;
+GRANT SELECT ON checks.one_charge_per_call TO calltally_app;
+GRANT SELECT ON checks.one_credit_per_payment TO calltally_analyst;
+GRANT SELECT ON checks.one_credit_per_payment TO calltally_app;
+GRANT SELECT ON checks.references_lead_somewhere TO calltally_analyst;
+GRANT SELECT ON checks.references_lead_somewhere TO calltally_app;
+GRANT SELECT ON checks.sequences_without_gaps TO calltally_analyst;
+GRANT SELECT ON checks.sequences_without_gaps TO calltally_app;
+GRANT SELECT ON checks.stored_balance_equals_transfers TO calltally_analyst;
+GRANT SELECT ON checks.stored_balance_equals_transfers TO calltally_app;
+GRANT SELECT ON checks.taken_back_within_credited TO calltally_analyst;
+GRANT SELECT ON checks.taken_back_within_credited TO calltally_app;
+GRANT SELECT ON checks.transfers_sum_to_zero TO calltally_analyst;
+GRANT SELECT ON checks.transfers_sum_to_zero TO calltally_app;
+GRANT SELECT ON public.accounts TO calltally_analyst;
+GRANT SELECT ON public.accounts TO calltally_app;
+GRANT INSERT, SELECT ON public.accounts TO calltally_books;
+GRANT SELECT ON public.calls TO calltally_analyst;
+GRANT SELECT ON public.calls TO calltally_app;
+GRANT INSERT, SELECT, UPDATE ON public.calls TO calltally_books;
+GRANT SELECT ON public.calls TO calltally_tenant;
+GRANT SELECT ON public.charges TO calltally_analyst;
+GRANT SELECT ON public.charges TO calltally_app;
+GRANT INSERT, SELECT ON public.charges TO calltally_books;
+GRANT SELECT ON public.charges TO calltally_tenant;
+GRANT SELECT ON public.event_attempts TO calltally_app;
+GRANT INSERT, SELECT ON public.event_attempts TO calltally_books;
+GRANT SELECT ON public.event_queue TO calltally_analyst;
+GRANT SELECT ON public.event_queue TO calltally_app;
+GRANT SELECT ON public.events TO calltally_app;
+GRANT INSERT, SELECT, UPDATE ON public.events TO calltally_books;
+GRANT SELECT ON public.findings TO calltally_analyst;
+GRANT INSERT, SELECT ON public.findings TO calltally_app;
+GRANT INSERT, SELECT ON public.findings TO calltally_books;
+GRANT SELECT ON public.organizations TO calltally_app;
+GRANT INSERT, SELECT, UPDATE ON public.organizations TO calltally_books;
+GRANT SELECT ON public.prices TO calltally_analyst;
+GRANT SELECT ON public.prices TO calltally_app;
+GRANT INSERT, SELECT, UPDATE ON public.prices TO calltally_books;
+GRANT SELECT ON public.prices TO calltally_tenant;
+GRANT SELECT ON public.reconciliation_runs TO calltally_analyst;
+GRANT INSERT, SELECT, UPDATE ON public.reconciliation_runs TO calltally_app;
+GRANT INSERT, SELECT ON public.reconciliation_runs TO calltally_books;
+GRANT SELECT ON public.routes TO calltally_analyst;
+GRANT SELECT ON public.routes TO calltally_app;
+GRANT DELETE, INSERT, SELECT, UPDATE ON public.routes TO calltally_books;
+GRANT SELECT ON public.schema_revision TO calltally_app;
+GRANT SELECT ON public.transfers TO calltally_analyst;
+GRANT SELECT ON public.transfers TO calltally_app;
+GRANT INSERT, SELECT ON public.transfers TO calltally_books;
+GRANT SELECT ON public.transfers TO calltally_tenant;
+GRANT SELECT ON public.vapi_webhook_reliability TO calltally_analyst;
+GRANT SELECT ON public.vapi_webhook_reliability TO calltally_app;
+GRANT SELECT ON public.vapi_webhook_reliability TO calltally_tenant;
+GRANT SELECT ON public.wallet_balances TO calltally_analyst;
+GRANT SELECT ON public.wallet_balances TO calltally_app;
+GRANT SELECT ON public.wallet_balances TO calltally_tenant;
+GRANT SELECT ON public.wallet_statement TO calltally_analyst;
+GRANT SELECT ON public.wallet_statement TO calltally_app;
+GRANT SELECT ON public.wallet_statement TO calltally_tenant;
+GRANT SELECT ON public.wallets TO calltally_analyst;
+GRANT SELECT ON public.wallets TO calltally_app;
+GRANT INSERT, SELECT, UPDATE ON public.wallets TO calltally_books;
+GRANT SELECT ON public.wallets TO calltally_tenant;
+GRANT SELECT ON public.workers TO calltally_app;
+GRANT INSERT, SELECT, UPDATE ON public.workers TO calltally_books;
+
+GRANT EXECUTE ON accept_events(text[],text[],text[],bytea[]) TO calltally_app;
+GRANT EXECUTE ON add_route(uuid,text,text,timestamp with time zone) TO calltally_app;
+GRANT EXECUTE ON beat_heart(text) TO calltally_app;
+GRANT EXECUTE ON billed_amount_micros(integer,bigint) TO calltally_analyst, calltally_app, calltally_owner;
+GRANT EXECUTE ON billed_seconds(bigint,integer,integer,integer) TO calltally_analyst, calltally_app, calltally_owner;
+GRANT EXECUTE ON call_duration_ms(timestamp with time zone,timestamp with time zone) TO calltally_analyst, calltally_app, calltally_owner;
+GRANT EXECUTE ON check_books() TO calltally_analyst, calltally_app, calltally_owner;
+GRANT EXECUTE ON claim_events(text,integer,interval,uuid) TO calltally_app;
+GRANT EXECUTE ON correct_call(text,timestamp with time zone,timestamp with time zone,bigint,timestamp with time zone) TO calltally_app;
+GRANT EXECUTE ON create_organization(text,text,text,bigint,text) TO calltally_app;
+GRANT EXECUTE ON credit_payments(jsonb) TO calltally_app;
+GRANT EXECUTE ON credit_wallet(uuid,bigint,text,text,timestamp with time zone,text,text) TO calltally_app;
+GRANT EXECUTE ON deduct_call_credits(uuid,text,bigint,timestamp with time zone) TO calltally_app;
+GRANT EXECUTE ON fail_event(uuid,bigint,text,text,boolean,interval,uuid) TO calltally_app;
+GRANT EXECUTE ON find_organization(text,text,text,timestamp with time zone) TO calltally_analyst, calltally_app, calltally_owner;
+GRANT EXECUTE ON find_payer(text,text) TO calltally_app;
+GRANT EXECUTE ON find_price(uuid,text,timestamp with time zone) TO calltally_analyst, calltally_app, calltally_owner;
+GRANT EXECUTE ON find_route(text,text,text,timestamp with time zone) TO calltally_analyst, calltally_app, calltally_owner;
+GRANT EXECUTE ON finish_events(uuid,bigint[],text[],text[]) TO calltally_app;
+GRANT EXECUTE ON link_customer(uuid,text) TO calltally_app;
+GRANT EXECUTE ON own_account(text,text) TO calltally_analyst, calltally_app, calltally_owner;
+GRANT EXECUTE ON record_calls(jsonb,boolean,uuid) TO calltally_app;
+GRANT EXECUTE ON refund_payment(text,text,bigint,timestamp with time zone) TO calltally_app;
+GRANT EXECUTE ON reinstate_dispute(text,bigint,timestamp with time zone) TO calltally_app;
+GRANT EXECUTE ON replay_events(bigint[]) TO calltally_app;
+GRANT EXECUTE ON reprice_call(text,timestamp with time zone) TO calltally_app;
+GRANT EXECUTE ON revenue_kind(text) TO calltally_analyst, calltally_app, calltally_owner;
+GRANT EXECUTE ON round_to_micros(numeric) TO calltally_analyst, calltally_app, calltally_owner;
+GRANT EXECUTE ON set_charge_policy(uuid,text) TO calltally_app;
+GRANT EXECUTE ON set_debt_limit(uuid,bigint) TO calltally_app;
+GRANT EXECUTE ON set_price(uuid,bigint,integer,integer,integer,timestamp with time zone,text) TO calltally_app;
+GRANT EXECUTE ON set_recharge_threshold(uuid,bigint) TO calltally_app;
+GRANT EXECUTE ON settle_outstanding(uuid,bigint) TO calltally_app;
+GRANT EXECUTE ON sweep_events() TO calltally_app;
+GRANT EXECUTE ON withdraw_dispute(text,text,bigint,timestamp with time zone) TO calltally_app;

@@ -1,0 +1,103 @@
+"""Migrations: all or nothing, once, and the result is on record."""
+
+import gc
+import subprocess
+import sys
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from uuid import uuid4
+
+import psycopg
+import pytest
+from sqlalchemy import make_url
+from sqlalchemy.exc import DBAPIError
+
+from billing import migrate as migrate_module
+from billing.migrate import migrate
+from tests.sql.schema import SCHEMA_FILE, dump_schema
+
+SOURCE = Path(__file__).parents[2] / "sql"
+SNAPSHOT = """
+    SELECT 'relation', c.oid::text, c.relname, c.relfilenode::text FROM pg_class AS c
+    WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'i', 'S')
+    UNION ALL
+    SELECT 'function', oid::text, proname, md5(prosrc) FROM pg_proc WHERE pronamespace = 'public'::regnamespace
+    UNION ALL
+    SELECT 'revision', '', version_num, '' FROM schema_revision
+    ORDER BY 1, 2
+"""
+
+
+@pytest.fixture
+def empty_url(postgres_url: str) -> Iterator[str]:
+    """A database that nobody has migrated."""
+    name = f"empty_{uuid4().hex[:12]}"
+    with psycopg.connect(postgres_url, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name}".encode())
+        yield make_url(postgres_url).set(database=name).render_as_string(hide_password=False)
+        connection.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
+
+
+def snapshot(url: str) -> list[tuple[str, ...]]:
+    """Tables, indexes, functions and the revision, as the catalogue has them."""
+    with psycopg.connect(url) as connection:
+        return connection.execute(SNAPSHOT).fetchall()
+
+
+def test_migrate_twice_changes_nothing(database_url: str) -> None:
+    """The second run finds every table where it is, and every function the same."""
+    before = snapshot(database_url)
+
+    migrate(database_url)
+
+    assert snapshot(database_url) == before
+
+
+def test_migrate_by_two_at_once_serves_both(empty_url: str) -> None:
+    """Two starters are kept apart; the later one finds nothing to do."""
+    command = [
+        sys.executable,
+        "-c",
+        "import sys; from billing.migrate import migrate; migrate(sys.argv[1])",
+        empty_url,
+    ]
+    starters = [subprocess.Popen(command, cwd=SOURCE.parent) for _ in range(2)]
+
+    assert [starter.wait() for starter in starters] == [0, 0]
+    assert ("0004",) in [row[2:3] for row in snapshot(empty_url) if row[0] == "revision"]
+
+
+def test_migrate_that_fails_leaves_nothing(empty_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One bad statement, even in the last file, takes everything back."""
+    copy = copy_of_sql(tmp_path)
+    (copy / "functions" / "z_bad.sql").write_text("SELECT 1 / 0;")
+    monkeypatch.setattr(migrate_module, "files", lambda package: copy)
+
+    with pytest.raises(DBAPIError, match="division by zero"):
+        migrate(empty_url)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()  # a failed run leaves its connections to the collector
+
+    with psycopg.connect(empty_url) as connection:
+        tables = connection.execute("SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace")
+        assert tables.fetchall() == []
+
+
+def copy_of_sql(folder: Path) -> Path:
+    """The files of `sql/`, to be spoilt."""
+    target = folder / "sql"
+    for file in SOURCE.rglob("*"):
+        if file.is_file() and "__pycache__" not in file.parts:
+            place = target / file.relative_to(SOURCE)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.write_bytes(file.read_bytes())
+    return target
+
+
+def test_schema_equals_its_committed_dump(database_url: str) -> None:
+    """`sql/schema.sql` shows reviewers what all migrations and functions add up to."""
+    expected = SCHEMA_FILE.read_text()
+
+    assert dump_schema(database_url) == expected, "run: .venv/bin/python -m tests.sql.schema"
