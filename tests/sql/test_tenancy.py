@@ -75,7 +75,7 @@ def connection(shared: Books, shared_url: str) -> Iterator[Connection]:
 
 
 def attempt(connection: Connection, role: str, verb: str, relation: str) -> str:
-    """`allowed` or `refused`: what the role meets when it really tries; `other` for objections that are not privileges."""
+    """`allowed` or `refused`: what the role meets when it tries; `other` for objections that are not privileges."""
     name = sql.Identifier(*relation.split("."))
     names = sorted(columns(connection, relation))
     written = sql.Identifier(WRITTEN_COLUMNS.get(relation, names[0]))
