@@ -70,7 +70,8 @@ def compare(
 ) -> Comparison:
     """Find every difference and what is to be done about it; `as_of` is when the list was read."""
     differences = find_differences(provider, known, as_of)
-    facts = {row.id: row.ended_call() for row in listed if isinstance(row, ListedCall)}
+    calls = sorted((row for row in listed if isinstance(row, ListedCall)), key=lambda call: call.updated_at)
+    facts = {call.id: call.ended_call() for call in calls}  # of a call that was listed twice, the latest
     unreadable = list({row for row in listed if isinstance(row, UnreadableRow)})
     by_webhook, ended = reliability(differences, reported, window.start, window.end)
 

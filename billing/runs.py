@@ -64,7 +64,7 @@ def start_run(
         UnknownOrganization: there is none of that name or id.
     """
     with transaction(engine) as connection:
-        organization_id = organization and find_organization(connection, organization)
+        organization_id = find_organization(connection, organization) if organization else None
         run_id: UUID = value(
             connection,
             "INSERT INTO reconciliation_runs (window_from, window_to, organization_id, dry_run, flow_run_id)"

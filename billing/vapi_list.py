@@ -79,12 +79,12 @@ async def _fetch(client: httpx.AsyncClient, clock: Clock, start: datetime, end: 
     bounds: dict[str, str | int] = {f"{clock}Ge": _stamp(start), f"{clock}Lt": _stamp(end), "limit": limit}
     try:
         answer = await client.get("/call", params=bounds)
-    except httpx.TransportError as error:
+    except httpx.RequestError as error:
         raise ProviderUnavailable(f"Vapi did not answer ({type(error).__name__})") from error
     _require_success(answer)
     try:
         return read_page(answer.content)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ProviderUnavailable(f"Vapi answered 200 with something that is no list: {error}") from error
 
 

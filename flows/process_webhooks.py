@@ -13,9 +13,7 @@ from tasks.runs import name_this_run
 
 @flow(name="process_webhooks", validate_parameters=True)
 async def process_webhooks(
-    batch_limit: Annotated[
-        int, Field(ge=1, le=10_000, title="Batch limit", description="At most so many events in this run.")
-    ] = 1000,
+    batch_limit: Annotated[int, Field(ge=1, le=10_000)] = 1000,
 ) -> dict[str, int]:
     """Apply the webhooks that wait in the inbox.
 
@@ -23,6 +21,9 @@ async def process_webhooks(
     a sweep, which puts the events of workers that died back in line. Starting it by hand does no harm.
 
     When it fails: the database was away. Nothing is lost; the next run takes the same events.
+
+    Args:
+        batch_limit: At most so many events in this run; the next one takes the rest.
     """
     events = await claim_events(batch_limit)
     await name_this_run(in_words(events))

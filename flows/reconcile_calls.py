@@ -2,10 +2,8 @@
 
 import asyncio
 from datetime import datetime
-from typing import Annotated
 
 from prefect import flow
-from pydantic import Field
 
 from billing.night import listings, night_window
 from tasks.alerts import send_alert
@@ -17,20 +15,10 @@ from tasks.runs import name_this_run, scheduled_start
 
 @flow(name="reconcile_calls", validate_parameters=True)
 async def reconcile_calls(
-    window_from: Annotated[
-        datetime | None,
-        Field(title="From", description="Calls that ended since then (UTC). Default: 24 hours before the end."),
-    ] = None,
-    window_to: Annotated[
-        datetime | None,
-        Field(title="To", description="Calls that ended before then (UTC). Default: when the run was scheduled."),
-    ] = None,
-    dry_run: Annotated[
-        bool, Field(title="Rehearse only", description="Show what would be billed, and book nothing.")
-    ] = False,
-    organization: Annotated[
-        str | None, Field(title="Organization", description="Name or id; only its calls. Default: all.")
-    ] = None,
+    window_from: datetime | None = None,
+    window_to: datetime | None = None,
+    dry_run: bool = False,
+    organization: str | None = None,
 ) -> str:
     """Bring the books in line with Vapi's list of calls.
 
@@ -40,6 +28,12 @@ async def reconcile_calls(
 
     When it fails: it could not compare, usually because Vapi did not answer or refused the key; the message says
     which. Nothing is half done: run it again for the same window.
+
+    Args:
+        window_from: Calls that ended since then. Left empty: 24 hours before the end of the window.
+        window_to: Calls that ended before then. Left empty: when the run was scheduled, so usually now.
+        dry_run: Rehearse only: show what would be billed, and book nothing.
+        organization: Name or id; only the calls of this organization. Left empty: all.
     """
     window = night_window(window_from, window_to, scheduled_start())
     await name_this_run(f"{'rehearse' if dry_run else 'reconcile'} {window.in_words}")

@@ -30,16 +30,18 @@ def reconcile(
     as_json: Json = False,
 ) -> None:
     """Compare the books with Vapi's list of calls, and bill what no webhook told us of."""
+    os.environ.setdefault("PREFECT_LOGGING_LEVEL", "WARNING")
     os.environ.setdefault("PREFECT_API_URL", get_settings().prefect_api_url or "http://127.0.0.1:4200/api")
     with open_books() as engine:
         os.environ["DATABASE_URL"] = engine.url.set(drivername="postgresql").render_as_string(hide_password=False)
         get_settings.cache_clear()
-        parameters = {
+        given = {
             "window_from": _utc(window_from),
             "window_to": _utc(window_to),
             "dry_run": dry_run,
             "organization": organization,
         }
+        parameters = {name: content for name, content in given.items() if content is not None}
         run_id = asyncio.run(_run(parameters))
         with transaction(engine) as connection:
             run = rows(

@@ -32,7 +32,10 @@ def demo(
     """Tell the whole story with real parts: calls, lost webhooks, a debt limit, and the night that finds them."""
     from calltally.demo.story import tell  # noqa: PLC0415 - Prefect takes seconds to import
 
-    raise typer.Exit(asyncio.run(tell(keep=keep, seed=seed)))
+    try:
+        raise typer.Exit(asyncio.run(tell(keep=keep, seed=seed)))
+    except asyncio.CancelledError:
+        raise typer.Exit from None
 
 
 def sandbox(

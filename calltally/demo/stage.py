@@ -1,11 +1,13 @@
 """Where the story plays: the whole stack and the sandbox on free ports, with a home of its own that starts empty."""
 
 import asyncio
+import os
 import shutil
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from pydantic import SecretStr
@@ -33,6 +35,7 @@ class Stage:
     stack: Stack
     sandbox: RunningSandbox
     engine: Engine
+    home: Path
 
     def ask(self, query: str, **parameters: Any) -> list[dict[str, Any]]:
         """Figures, read back from the database."""
@@ -49,24 +52,31 @@ class Stage:
         Raises:
             StoryStuckError: it does not, for too long.
         """
-        async with _patience(what):
+        async with self._patience(what):
             while not await asyncio.to_thread(self.figure, query, **parameters):  # noqa: ASYNC110 - it is in Postgres
                 await asyncio.sleep(0.1)
 
     async def run_night(self) -> dict[str, Any]:
         """Start the nightly deployment as a person would in Prefect's UI, and wait for its end; the run's row."""
-        async with _patience("the night"):
-            flow_run = await start_deployment(self.stack.prefect_api_url, "reconcile_calls", {})
-            query = "SELECT count(*) = 1 FROM reconciliation_runs WHERE flow_run_id = :id AND alert IS NOT NULL"
-            await self.until(query, "the night", id=flow_run.id)
+        flow_run = await start_deployment(self.stack.prefect_api_url, "reconcile_calls", {})
+        query = "SELECT count(*) = 1 FROM reconciliation_runs WHERE flow_run_id = :id AND alert IS NOT NULL"
+        await self.until(query, "the night", id=flow_run.id)
         return self.ask("SELECT * FROM reconciliation_runs WHERE flow_run_id = :id", id=flow_run.id)[0]
+
+    @asynccontextmanager
+    async def _patience(self, what: str) -> AsyncIterator[None]:
+        try:
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                yield
+        except TimeoutError as error:
+            seconds = f"{PATIENCE_SECONDS:.0f} s"
+            raise StoryStuckError(f"waited {seconds} for {what}; the reason is in {self.home / 'logs'}") from error
 
 
 @asynccontextmanager
 async def open_stage(seed: int) -> AsyncIterator[Stage]:
     """Start everything, and stop it at the end."""
-    home = get_settings().calltally_home.absolute() / "demo"
-    shutil.rmtree(home, ignore_errors=True)
+    home = get_settings().calltally_home.absolute() / f"demo-{os.getpid()}"
     with running_sandbox(Sandbox(seed=seed)) as sandbox:
         env = sandbox.environment()
         settings = Settings(
@@ -80,19 +90,10 @@ async def open_stage(seed: int) -> AsyncIterator[Stage]:
         async with running_stack(settings, env=env, quiet=True, prefect_port=_free_port()) as stack:
             engine = open_engine(stack.database_url, pool_size=2)
             try:
-                yield Stage(stack, sandbox, engine)
+                yield Stage(stack, sandbox, engine, home)
             finally:
                 engine.dispose()
-
-
-@asynccontextmanager
-async def _patience(what: str) -> AsyncIterator[None]:
-    try:
-        async with asyncio.timeout(PATIENCE_SECONDS):
-            yield
-    except TimeoutError as error:
-        logs = get_settings().calltally_home / "demo" / "logs"
-        raise StoryStuckError(f"waited {PATIENCE_SECONDS:.0f} s for {what}; what went wrong is in {logs}") from error
+    shutil.rmtree(home)  # not reached after an error: then the logs are worth reading
 
 
 def _free_port() -> int:

@@ -22,6 +22,7 @@ from calltally.sandbox.deliveries import Weather
 from calltally.sandbox.signing import forged_stripe_signature
 from calltally.sandbox.stripe_objects import Payment
 from calltally.sandbox.traffic import Traffic
+from calltally.stack.supervisor import cancelled_by_signals
 
 CALLS = 300
 LOST_SHARE = 0.08
@@ -67,20 +68,19 @@ class Narrator:
 async def tell(*, keep: bool, seed: int) -> int:
     """Tell the story; the exit code: 0 if all of it came true."""
     narrator = Narrator()
-    with narrator.console.status("Starting PostgreSQL, Prefect, worker and receiver, and a sandbox of the providers"):
-        stage_context = open_stage(seed)
-        stage = await stage_context.__aenter__()
-    try:
-        narrator.console.print(f"Everything runs. Prefect: {stage.stack.prefect_ui_url}")
-        await _tell_chapters(narrator, stage)
-        if keep:
-            narrator.console.print(
-                f"\nStill running: Prefect at {stage.stack.prefect_ui_url}, receiver at {stage.stack.receiver_url}."
-                " Ctrl-C stops it all."
-            )
-            await stage.stack.supervisor.wait()
-    finally:
-        await stage_context.__aexit__(None, None, None)
+    status = narrator.console.status(
+        "Starting PostgreSQL, Prefect, worker and receiver, and a sandbox of the providers"
+    )
+    status.start()
+    with cancelled_by_signals():
+        async with open_stage(seed) as stage:
+            status.stop()
+            narrator.console.print(f"Everything runs. Prefect: {stage.stack.prefect_ui_url}")
+            await _tell_chapters(narrator, stage)
+            if keep:
+                where = f"Prefect at {stage.stack.prefect_ui_url}, receiver at {stage.stack.receiver_url}"
+                narrator.console.print(f"\nStill running: {where}. Ctrl-C stops it all.")
+                await stage.stack.supervisor.wait()
     return 1 if narrator.broken else 0
 
 

@@ -111,7 +111,7 @@ async def _ensure_work_pool(client: PrefectClient, name: str) -> None:
 
 async def _ensure(client: PrefectClient, deployment: Deployment) -> UUID:
     flow: Flow[..., Any] = load_flow_from_entrypoint(deployment.entrypoint, use_placeholder_flow=False)
-    schema = parameter_schema(flow).model_dump(exclude_unset=True)
+    schema = _without_null_choices(parameter_schema(flow).model_dump(exclude_unset=True))
     version = hashlib.sha256(f"{deployment.model_dump_json()}{schema}".encode()).hexdigest()[:12]
     try:
         existing = await client.read_deployment_by_name(f"{flow.name}/{deployment.name}")
@@ -133,6 +133,17 @@ async def _ensure(client: PrefectClient, deployment: Deployment) -> UUID:
         enforce_parameter_schema=deployment.enforce_parameter_schema,
         parameter_openapi_schema=schema,
     )
+
+
+def _without_null_choices(schema: dict[str, Any]) -> dict[str, Any]:
+    """Make `X or null` plain X: the UI then shows an input with its help, instead of a choice of types.
+
+    Left empty, such a parameter is not sent, so its default counts.
+    """
+    for parameter in schema["properties"].values():
+        kinds = [kind for kind in parameter.pop("anyOf", []) if kind != {"type": "null"}]
+        parameter.update(kinds[0] if len(kinds) == 1 else {"anyOf": kinds} if kinds else {})
+    return schema
 
 
 async def main() -> None:

@@ -43,6 +43,8 @@ def client_environment(api_url: str, home: Path) -> dict[str, str]:
         "PREFECT_HOME": str(home.absolute() / "prefect"),
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "DO_NOT_TRACK": "1",
+        # What our own code logs inside a run belongs to that run in the UI.
+        "PREFECT_LOGGING_EXTRA_LOGGERS": "billing",
     }
 
 
