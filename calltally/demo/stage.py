@@ -87,13 +87,15 @@ async def open_stage(seed: int) -> AsyncIterator[Stage]:
             receiver_port=_free_port(),
             operator_token=SecretStr("demo"),
         )
-        async with running_stack(settings, env=env, quiet=True, prefect_port=_free_port()) as stack:
-            engine = open_engine(stack.database_url, pool_size=2)
-            try:
+        try:
+            async with running_stack(settings, env=env, quiet=True, prefect_port=_free_port()) as stack:
+                engine = open_engine(stack.database_url, pool_size=2)
                 yield Stage(stack, sandbox, engine, home)
-            finally:
                 engine.dispose()
-    shutil.rmtree(home)  # not reached after an error: then the logs are worth reading
+        except asyncio.CancelledError:
+            shutil.rmtree(home)
+            raise
+        shutil.rmtree(home)  # not reached after an error: then the logs are worth reading
 
 
 def _free_port() -> int:
