@@ -7,13 +7,11 @@ from dataclasses import dataclass
 import msgspec
 
 from billing.errors import UnreadablePayload
+from billing.provider_json import UNREADABLE, decode
 from billing.vapi import identify_message
 
 MAX_KEY_LENGTH = 200
 """A longer id is no id of a provider; its hash stands in for it."""
-
-NOT_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-"""What the decoder raises for bytes that are no JSON, or nested so deeply that nobody means it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +30,7 @@ class _StripeIdentity(msgspec.Struct, frozen=True):
 
 
 _stripe_identity = msgspec.json.Decoder(_StripeIdentity)
+_any_json = msgspec.json.Decoder(msgspec.Raw)
 
 
 def identify_stripe(body: bytes) -> Delivery:
@@ -41,10 +40,10 @@ def identify_stripe(body: bytes) -> Delivery:
         UnreadablePayload: not JSON.
     """
     try:
-        event = _stripe_identity.decode(body)
+        event = decode(_stripe_identity, body)
     except msgspec.ValidationError:
         return _unidentified("stripe", body)
-    except NOT_JSON as error:
+    except UNREADABLE as error:
         raise UnreadablePayload("the body is not JSON") from error
     if not event.id:
         return _unidentified("stripe", body, event.type)
@@ -63,7 +62,7 @@ def identify_vapi(body: bytes) -> Delivery:
         message = identify_message(body)
     except msgspec.ValidationError:
         return _unidentified("vapi", body)
-    except NOT_JSON as error:
+    except UNREADABLE as error:
         raise UnreadablePayload("the body is not JSON") from error
     if not message.call_id:
         return _unidentified("vapi", body, message.type)
@@ -76,8 +75,8 @@ def identify_vapi(body: bytes) -> Delivery:
 def _unidentified(provider: str, body: bytes, event_type: str = "") -> Delivery:
     """JSON that does not say what it is about: stored for inspection, known by its content."""
     try:
-        msgspec.json.decode(body, type=msgspec.Raw)
-    except NOT_JSON as error:
+        decode(_any_json, body)
+    except UNREADABLE as error:
         raise UnreadablePayload("the body is not JSON") from error
     return Delivery(provider, f"sha256:{hashlib.sha256(body).hexdigest()}", _storable(event_type or "unknown"), body)
 

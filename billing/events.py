@@ -9,6 +9,7 @@ import msgspec
 
 from billing.errors import UnreadablePayload
 from billing.money import micros_from_minor_units
+from billing.provider_json import UNREADABLE, decode
 from billing.vapi import EndedCall, read_report
 
 
@@ -84,6 +85,12 @@ class _PaymentIntent(msgspec.Struct, frozen=True):
     metadata: dict[str, str] | None = None
 
 
+_mode = msgspec.json.Decoder(_Mode)
+_stripe_event = msgspec.json.Decoder(_StripeEvent)
+_checkout_session = msgspec.json.Decoder(_CheckoutSession)
+_payment_intent = msgspec.json.Decoder(_PaymentIntent)
+
+
 def interpret(provider: str, event_type: str, body: bytes, *, livemode: bool | None = None) -> Effect:
     """The effect of a stored event; `livemode` is the mode of Stripe that counts here, None for both.
 
@@ -97,19 +104,19 @@ def interpret(provider: str, event_type: str, body: bytes, *, livemode: bool | N
         if provider == "stripe" and livemode is not None and _is_live(body) is not livemode:
             return Park("livemode_mismatch")
         return meaning(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except UNREADABLE as error:
         raise UnreadablePayload(f"the {provider} event is not readable: {error}") from error
 
 
 def _is_live(body: bytes) -> bool:
     """Whether real money moved. Test events reach a live endpoint through its secret or a Connect account."""
-    return msgspec.json.decode(body, type=_Mode).livemode
+    return decode(_mode, body).livemode
 
 
 def _paid_checkout(body: bytes) -> Effect:
     """`checkout.session.completed` or `.async_payment_succeeded`; the former also comes before delayed money does."""
-    event = msgspec.json.decode(body, type=_StripeEvent)
-    session = msgspec.json.decode(event.data.object, type=_CheckoutSession)
+    event = decode(_stripe_event, body)
+    session = decode(_checkout_session, event.data.object)
     if session.payment_status == "unpaid":
         return Skip("not paid yet: checkout.session.async_payment_succeeded follows when it is")
     if session.payment_intent is None:
@@ -128,8 +135,8 @@ def _paid_checkout(body: bytes) -> Effect:
 
 def _succeeded_payment(body: bytes) -> Effect:
     """`payment_intent.succeeded`; `amount_received` is what arrived."""
-    event = msgspec.json.decode(body, type=_StripeEvent)
-    payment = msgspec.json.decode(event.data.object, type=_PaymentIntent)
+    event = decode(_stripe_event, body)
+    payment = decode(_payment_intent, event.data.object)
     if not payment.amount_received:
         return Skip("nothing was received")
     return _credit(

@@ -12,6 +12,7 @@ import msgspec
 
 from billing.errors import UnreadablePayload
 from billing.money import micros_from_decimal
+from billing.provider_json import UNREADABLE, decode
 
 Instant = Annotated[datetime, msgspec.Meta(tz=True)]
 
@@ -117,6 +118,7 @@ class _Envelope(msgspec.Struct, frozen=True):
 _identity = msgspec.json.Decoder(_IdentityEnvelope)
 _envelope = msgspec.json.Decoder(_Envelope)
 _listed_call = msgspec.json.Decoder(ListedCall)
+_reference = msgspec.json.Decoder(_Reference)
 _page = msgspec.json.Decoder(list[msgspec.Raw])
 
 
@@ -135,7 +137,7 @@ def identify_message(body: bytes) -> MessageIdentity:
         msgspec.ValidationError: JSON, but not an object with a `message`.
         msgspec.DecodeError: not JSON.
     """
-    message = _identity.decode(body).message
+    message = decode(_identity, body).message
     return MessageIdentity(message.call.id if message.call else None, message.type or "unknown", message.status)
 
 
@@ -146,8 +148,8 @@ def read_report(body: bytes) -> EndedCall:
         UnreadablePayload: no call id, or values of another form than documented.
     """
     try:
-        message = _envelope.decode(body).message
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        message = decode(_envelope, body).message
+    except UNREADABLE as error:
         raise UnreadablePayload(f"the report is not readable: {error}") from error
     call, started_at, ended_at = message.call or _CallAsCreated(), message.started_at, message.ended_at
     created_at = call.created_at or started_at or ended_at
@@ -182,13 +184,13 @@ def read_page(body: bytes) -> list[ListedCall | UnreadableRow]:
     Raises:
         msgspec.DecodeError: the answer is no JSON array at all.
     """
-    return [_read_row(row) for row in _page.decode(body)]
+    return [_read_row(row) for row in decode(_page, body)]
 
 
 def _read_row(row: msgspec.Raw) -> ListedCall | UnreadableRow:
     try:
-        call = _listed_call.decode(row)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        call = decode(_listed_call, row)
+    except UNREADABLE as error:
         return UnreadableRow(_id_of(row), str(error))
     problem = _problem_of_times(call.started_at, call.ended_at) if call.status == "ended" else None
     problem = problem or _problem_of_cost(call.cost)
@@ -214,6 +216,6 @@ def _problem_of_cost(cost: Decimal | None) -> str | None:
 
 def _id_of(row: msgspec.Raw) -> str | None:
     try:
-        return msgspec.json.decode(row, type=_Reference).id
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return decode(_reference, row).id
+    except UNREADABLE:
         return None
