@@ -65,7 +65,7 @@ def test_migrate_by_two_at_once_serves_both(empty_url: str) -> None:
     starters = [subprocess.Popen(command, cwd=SOURCE.parent) for _ in range(2)]
 
     assert [starter.wait() for starter in starters] == [0, 0]
-    assert ("0004",) in [row[2:3] for row in snapshot(empty_url) if row[0] == "revision"]
+    assert ("0005",) in [row[2:3] for row in snapshot(empty_url) if row[0] == "revision"]
 
 
 def test_migrate_that_fails_leaves_nothing(empty_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
