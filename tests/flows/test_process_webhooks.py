@@ -1,0 +1,235 @@
+"""What lies in the inbox becomes bookings, whatever lies beside it."""
+
+from datetime import timedelta
+from itertools import pairwise
+from uuid import uuid4
+
+import pytest
+from prefect import flow
+
+from billing import inbox
+from billing.deliveries import Delivery
+from billing.errors import ClaimLost, TransactionConflict
+from billing.inbox import ClaimedEvent
+from flows.process_webhooks import process_webhooks
+from tasks.inbox import apply_event, apply_events
+from tasks.retries import DELAYS_SECONDS, RETRIES
+
+from .stage import Stage, as_owner, in_loop, run, task_runs
+
+QUICK = [0.01] * RETRIES
+
+
+def claim(stage: Stage, worker: str = "test") -> list[ClaimedEvent]:
+    """Everything that waits, claimed outside of any run."""
+    return inbox.claim(stage.engine, worker, 1000)
+
+
+@flow(name="retry-one")
+async def retry_one(event: ClaimedEvent) -> None:
+    """The task run that a failed event gets, without its waits."""
+    await apply_event.with_options(retry_delay_seconds=QUICK)(event)
+
+
+def retried(event: ClaimedEvent) -> BaseException | None:
+    """What the retries of an event ended with."""
+    state = in_loop(retry_one(event, return_state=True))
+    return state.result(raise_on_failure=False)
+
+
+def test_events_of_both_providers_become_bookings(stage: Stage) -> None:
+    """One run takes them all with three tasks, its name says what it did, and a second one finds nothing."""
+    calls = stage.place_calls(12)
+    stage.pay(5_000)
+    stage.report(calls)
+    first = run(process_webhooks)
+    recorded = task_runs(first.id, 2)
+    second = run(process_webhooks)
+
+    assert first.result == {"done": 14, "done after retry": 0, "retried in vain": 0}
+    assert first.name == (
+        "12 vapi end-of-call-report, 1 stripe checkout.session.completed, 1 stripe payment_intent.succeeded"
+    )
+    assert sorted(known.name for known in recorded) == [f"apply {first.name}", "claim up to 1000 events"]
+    assert (second.result, second.name) == ({}, "nothing waiting")
+    assert stage.charged() == {call.id for call in calls}
+    assert len(stage.books.rows("SELECT FROM transfers WHERE kind = 'topup'")) == 2
+    assert stage.books.broken() == []
+
+
+def test_single_event_names_its_run(stage: Stage) -> None:
+    """At low volume a person finds the run of a webhook by its name."""
+    calls = stage.place_calls(1)
+    stage.report(calls)
+    ended = run(process_webhooks)
+
+    assert ended.name == f"vapi end-of-call-report (event {stage.event(calls[0])['id']})"
+    assert stage.event(calls[0])["flow_run_id"] == ended.id
+
+
+def test_batch_limit_bounds_a_run(stage: Stage) -> None:
+    """What is beyond the limit waits for the next run."""
+    stage.report(stage.place_calls(5))
+    run(process_webhooks, batch_limit=3)
+
+    assert stage.states() == {"done": 3, "waiting": 2}
+
+
+def test_report_of_nobody_is_parked_until_a_route_names_its_organization(stage: Stage) -> None:
+    """The call is kept, the event parked with its reason; a route charges the call and ends the event."""
+    calls = stage.place_calls(1, assistant="asst-new")
+    stage.report(calls)
+    run(process_webhooks)
+    parked = stage.event(calls[0])
+    added = stage.books.route(stage.organization_id, "asst-new")
+    woken = run(process_webhooks)
+
+    assert (parked["state"], parked["reason"]) == ("parked", "unknown_organization")
+    assert added == {"charged_calls": 1, "woken_events": 1}
+    assert woken.result["done"] == 1
+    assert stage.charged() == {calls[0].id}
+    assert stage.books.broken() == []
+
+
+def test_unreadable_event_is_dead_at_once_with_its_reason(stage: Stage) -> None:
+    """It costs no retry, keeps its body, and does not touch the event beside it."""
+    calls = stage.place_calls(1)
+    stage.report(calls)
+    broken = b'{"message": {"type": "end-of-call-report", "call": {"id": "x", "createdAt": "yesterday"}}}'
+    inbox.accept(stage.engine, [Delivery("vapi", "x:end-of-call-report", "end-of-call-report", broken)])
+    ended = run(process_webhooks)
+    dead = stage.books.rows("SELECT * FROM events WHERE state = 'dead'")
+
+    assert ended.result == {"done": 1, "dead": 1, "done after retry": 0, "retried in vain": 0}
+    assert [row["body"] for row in dead] == [broken]
+    assert dead[0]["reason"].startswith("UnreadablePayload: ")
+    assert dead[0]["attempts"] == 1
+
+
+def test_event_that_the_database_refuses_for_ever_is_dead_at_once(stage: Stage) -> None:
+    """A broken constraint will not pass; the events beside it are done in the same run."""
+    unlucky, *lucky = stage.place_calls(6)
+    stage.report([unlucky, *lucky])
+    stage.fail(unlucky, times=1000, sqlstate="23514")
+    ended = run(process_webhooks)
+
+    assert ended.result == {"done": 5, "done after retry": 0, "retried in vain": 0}
+    assert stage.event(unlucky)["state"] == "dead"
+    assert [row["error_class"] for row in stage.attempts(unlucky)] == ["ConstraintBroken"]
+    assert stage.charged() == {call.id for call in lucky}
+
+
+def test_event_that_fails_twice_is_done_by_its_own_retries(stage: Stage) -> None:
+    """Each failed attempt is kept, and the effect is there once."""
+    calls = stage.place_calls(1)
+    stage.report(calls)
+    stage.fail(calls[0], times=2)
+    claimed = claim(stage)[0]
+
+    assert retried(claimed) is None
+    assert stage.event(calls[0])["state"] == "done"
+    assert [row["error_class"] for row in stage.attempts(calls[0])] == ["TransactionConflict"] * 2
+    assert stage.event(calls[0])["attempts"] == 3
+    assert stage.charged() == {calls[0].id}
+
+
+def test_event_that_always_fails_is_dead_after_its_last_retry(stage: Stage) -> None:
+    """One attempt and three retries, each with its error; the last error is the reason."""
+    calls = stage.place_calls(1)
+    stage.report(calls)
+    stage.fail(calls[0], times=1000)
+    claimed = claim(stage)[0]
+
+    assert isinstance(retried(claimed), TransactionConflict)
+    assert [row["attempt"] for row in stage.attempts(calls[0])] == [1, 2, 3, 4]
+    assert stage.event(calls[0])["state"] == "dead"
+    assert stage.event(calls[0])["reason"] == "TransactionConflict: this call is unlucky"
+    assert stage.books.broken() == []
+
+
+def test_event_whose_claim_is_lost_is_left_to_its_new_owner(stage: Stage) -> None:
+    """A zombie's retry ends quietly and changes nothing."""
+    calls = stage.place_calls(1)
+    stage.report(calls)
+    claimed = claim(stage)[0]
+    as_owner(stage.engine, "UPDATE events SET claim_token = gen_random_uuid()")
+
+    assert retried(claimed) is None
+    assert stage.event(calls[0])["state"] == "active"
+    assert stage.charged() == set()
+
+
+@flow(name="apply-claimed")
+async def apply_claimed(events: list[ClaimedEvent]) -> list[ClaimedEvent]:
+    """The events of a batch that are to be tried again."""
+    return [failure.event for failure in (await apply_events(events)).failures]
+
+
+def test_lost_claim_does_not_hold_up_the_rest_of_its_batch(stage: Stage) -> None:
+    """Of two failing events one was taken away meanwhile; the other still gets its retries, and the rest is done."""
+    lost, unlucky, lucky = stage.place_calls(3)
+    stage.report([lost, unlucky, lucky])
+    stage.fail(unlucky, times=1000)
+    claimed = claim(stage)
+    as_owner(
+        stage.engine,
+        f"UPDATE events SET claim_token = gen_random_uuid() WHERE starts_with(delivery_key, '{lost.id}')",
+    )
+    again = in_loop(apply_claimed(claimed))
+
+    assert [event.id for event in again] == [stage.event(unlucky)["id"]]
+    assert stage.event(unlucky)["state"] == "delayed"
+    assert stage.event(lucky)["state"] == "done"
+    assert stage.event(lost)["state"] == "active"
+
+
+def test_failing_event_whose_claim_is_lost_is_left_to_its_new_owner(stage: Stage) -> None:
+    """Nobody may note its failure any more, and that fails neither the batch nor its own task run."""
+    lost, lucky = stage.place_calls(2)
+    stage.report([lost, lucky])
+    stage.fail(lost, times=1000)
+    claimed = claim(stage)
+    as_owner(
+        stage.engine,
+        f"UPDATE events SET claim_token = gen_random_uuid() WHERE starts_with(delivery_key, '{lost.id}')",
+    )
+    in_loop(apply_claimed(claimed))
+
+    assert stage.event(lucky)["state"] == "done"
+    assert (stage.event(lost)["state"], stage.attempts(lost)) == ("active", [])
+
+
+def test_events_of_a_dead_worker_are_swept_and_applied(stage: Stage) -> None:
+    """Once their lease has ended, the next run takes them; the zombie cannot book them any more."""
+    calls = stage.place_calls(3)
+    stage.report(calls)
+    zombie = claim(stage, "dead-worker")
+    assert run(process_webhooks).result == {}
+    as_owner(stage.engine, "UPDATE events SET lease_until = now() - interval '1 s'")
+
+    assert run(process_webhooks).result["done"] == 3
+    with pytest.raises(ClaimLost):
+        inbox.apply(stage.engine, zombie)
+    assert stage.charged() == {call.id for call in calls}
+    assert len(stage.books.rows("SELECT FROM transfers WHERE kind = 'call'")) == 3
+
+
+@pytest.mark.slow
+def test_one_poison_delays_none_of_two_hundred(stage: Stage) -> None:
+    """The good ones are done before its first retry; it is tried again after 2, 4 and 8 s, and is dead after that."""
+    poison, *good = stage.place_calls(201)
+    stage.report([poison, *good])
+    stage.fail(poison, times=1000)
+    ended = run(process_webhooks)
+    moments = [row["failed_at"] for row in stage.attempts(poison)]
+    waits = [(later - earlier).total_seconds() for earlier, later in pairwise(moments)]
+    retry = f"retry {ClaimedEvent(stage.event(poison)['id'], 'vapi', 'end-of-call-report', b'', 0, uuid4()).name}"
+    latest = stage.books.value("SELECT max(finished_at) FROM events WHERE state = 'done'")
+
+    assert ended.result == {"done": 200, "done after retry": 0, "retried in vain": 1}
+    assert stage.states() == {"done": 200, "dead": 1}
+    assert latest < moments[1]
+    assert all(wait >= planned for wait, planned in zip(waits, DELAYS_SECONDS, strict=True))
+    assert sum(waits) < sum(DELAYS_SECONDS) + timedelta(seconds=10).total_seconds()
+    assert retry in {known.name for known in task_runs(ended.id, 3)}
+    assert stage.books.broken() == []
