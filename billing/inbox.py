@@ -106,6 +106,13 @@ def claim(engine: Engine, worker: str, limit: int, flow_run_id: UUID | None = No
     return [ClaimedEvent(**row) for row in claimed]
 
 
+def extend_lease(engine: Engine, events: Sequence[ClaimedEvent]) -> None:
+    """Keep what we hold: called while applying takes long."""
+    with transaction(engine) as connection:
+        tokens = list({event.claim_token for event in events})
+        value(connection, "SELECT extend_lease(:tokens, :lease)", tokens=tokens, lease=LEASE)
+
+
 def apply_batch(engine: Engine, events: Sequence[ClaimedEvent]) -> Applied:
     """Apply events together; if one of them spoils the batch, find it by halves, so that it fails alone.
 
@@ -131,6 +138,12 @@ def apply(engine: Engine, events: Sequence[ClaimedEvent]) -> Counter[str]:
         ClaimLost: another worker holds one of them now; nothing was committed.
         BillingError: an effect was refused; nothing was committed.
     """
+    with transaction(engine) as connection:
+        return apply_within(connection, events)
+
+
+def apply_within(connection: Connection, events: Sequence[ClaimedEvent]) -> Counter[str]:
+    """The same within a transaction of the caller's, who may take it back."""
     livemode = get_settings().stripe_expects_livemode
     outcomes: dict[int, _Outcome] = {}
     calls: dict[int, RecordCall] = {}
@@ -150,10 +163,9 @@ def apply(engine: Engine, events: Sequence[ClaimedEvent]) -> Counter[str]:
                 calls[event.id] = effect
             case CreditPayment():
                 payments[event.id] = effect
-    with transaction(engine) as connection:
-        outcomes |= _record_calls(connection, calls)
-        outcomes |= _credit_payments(connection, payments)
-        _finish(connection, events, outcomes)
+    outcomes |= _record_calls(connection, calls)
+    outcomes |= _credit_payments(connection, payments)
+    _finish(connection, events, outcomes)
     return Counter(outcome.state for outcome in outcomes.values())
 
 
@@ -175,6 +187,18 @@ def fail(engine: Engine, failure: Failure, *, dead: bool, flow_run_id: UUID | No
             lease=LEASE,
             flow_run_id=flow_run_id,
         )
+
+
+def prune(engine: Engine, body_days: int, row_days: int) -> tuple[int, int]:
+    """Forget bodies and rows of events that ended long ago, a limited number at once; how many of each."""
+    with transaction(engine) as connection:
+        pruned = rows(
+            connection,
+            "SELECT * FROM prune_events(make_interval(days => :body_days), make_interval(days => :row_days))",
+            body_days=body_days,
+            row_days=row_days,
+        )[0]
+    return pruned["bodies"], pruned["events_removed"]
 
 
 def _record_calls(connection: Connection, calls: dict[int, RecordCall]) -> dict[int, _Outcome]:

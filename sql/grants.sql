@@ -65,9 +65,9 @@ END;
 $$;
 
 -- What the books' functions may change. History is not among it.
-GRANT UPDATE ON organizations, wallets, prices, routes, calls, events, workers TO calltally_books;
+GRANT UPDATE ON organizations, wallets, prices, routes, calls, events, workers, alerts TO calltally_books;
 GRANT UPDATE (state, settled_by_transfer_id) ON charges TO calltally_books;
-GRANT DELETE ON routes TO calltally_books;
+GRANT DELETE ON routes, events TO calltally_books;
 REVOKE CREATE ON SCHEMA public FROM calltally_books; -- it owns its functions now
 
 -- Not money: the night keeps its own records.

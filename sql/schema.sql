@@ -6,6 +6,14 @@ TABLE accounts (
     currency character(3) NOT NULL,
     organization_id uuid
 );
+TABLE alerts (
+    id bigint NOT NULL GENERATED ALWAYS AS IDENTITY,
+    key text NOT NULL,
+    facts jsonb NOT NULL,
+    opened_at timestamp with time zone NOT NULL DEFAULT now(),
+    sent_at timestamp with time zone,
+    outcome text
+);
 TABLE calls (
     id text NOT NULL,
     organization_id uuid,
@@ -172,6 +180,7 @@ CONSTRAINT accounts.accounts_check1 CHECK (((organization_id IS NULL) OR (id = o
 CONSTRAINT accounts.accounts_kind_check CHECK ((kind = ANY (ARRAY['wallet'::text, 'stripe'::text, 'call_revenue'::text, 'sms_revenue'::text, 'refunds'::text, 'disputes'::text, 'adjustments'::text, 'suspense'::text])));
 CONSTRAINT accounts.accounts_organization_id_fkey FOREIGN KEY (organization_id) REFERENCES organizations(id);
 CONSTRAINT accounts.accounts_pkey PRIMARY KEY (id);
+CONSTRAINT alerts.alerts_pkey PRIMARY KEY (id);
 CONSTRAINT calls.calls_duration_ms_check CHECK ((duration_ms >= 0));
 CONSTRAINT calls.calls_id_check CHECK ((id <> ''::text));
 CONSTRAINT calls.calls_pkey PRIMARY KEY (id);
@@ -232,6 +241,8 @@ CONSTRAINT workers.workers_pkey PRIMARY KEY (name);
 
 CREATE UNIQUE INDEX accounts_own ON public.accounts USING btree (kind, currency) WHERE (organization_id IS NULL);
 CREATE UNIQUE INDEX accounts_pkey ON public.accounts USING btree (id);
+CREATE INDEX alerts_key ON public.alerts USING btree (key, opened_at);
+CREATE UNIQUE INDEX alerts_pkey ON public.alerts USING btree (id);
 CREATE INDEX calls_created ON public.calls USING btree (created_at);
 CREATE UNIQUE INDEX calls_pkey ON public.calls USING btree (id);
 CREATE INDEX calls_unattributed ON public.calls USING btree (created_at) WHERE (organization_id IS NULL);
@@ -241,11 +252,12 @@ CREATE UNIQUE INDEX charges_pkey ON public.charges USING btree (idempotency_key)
 CREATE INDEX charges_settled_by ON public.charges USING btree (settled_by_transfer_id) WHERE (settled_by_transfer_id IS NOT NULL);
 CREATE UNIQUE INDEX event_attempts_pkey ON public.event_attempts USING btree (event_id, attempt);
 CREATE INDEX events_claimed ON public.events USING btree (lease_until) WHERE (state = ANY (ARRAY['active'::text, 'delayed'::text]));
-CREATE INDEX events_dead ON public.events USING btree (id) WHERE (state = 'dead'::text);
+CREATE INDEX events_dead ON public.events USING btree (finished_at) WHERE (state = 'dead'::text);
+CREATE INDEX events_finished ON public.events USING brin (finished_at);
 CREATE INDEX events_parked ON public.events USING btree (reason) WHERE (state = 'parked'::text);
 CREATE UNIQUE INDEX events_pkey ON public.events USING btree (id);
 CREATE UNIQUE INDEX events_provider_delivery_key_key ON public.events USING btree (provider, delivery_key);
-CREATE INDEX events_waiting ON public.events USING btree (id) WHERE (state = 'waiting'::text);
+CREATE INDEX events_waiting ON public.events USING btree (provider, id) WHERE (state = 'waiting'::text);
 CREATE INDEX findings_call ON public.findings USING btree (call_id);
 CREATE UNIQUE INDEX findings_pkey ON public.findings USING btree (id);
 CREATE INDEX findings_run ON public.findings USING btree (run_id, kind);
@@ -307,11 +319,13 @@ FUNCTION charge_in_force(text) RETURNS charges;
 FUNCTION check_books() RETURNS TABLE(name text, organization_id uuid, detail jsonb);
 FUNCTION check_same_transfer(transfers,bigint,text) RETURNS void;
 FUNCTION claim_events(text,integer,interval,uuid) RETURNS TABLE(id bigint, provider text, type text, body bytea, attempts integer, claim_token uuid) SECURITY DEFINER;
+FUNCTION claim_these_events(bigint[],text,interval) RETURNS TABLE(id bigint, provider text, type text, body bytea, attempts integer, claim_token uuid) SECURITY DEFINER;
 FUNCTION correct_call(text,timestamp with time zone,timestamp with time zone,bigint,timestamp with time zone) RETURNS bigint SECURITY DEFINER;
 FUNCTION create_organization(text,text,text,bigint,text) RETURNS uuid SECURITY DEFINER;
 FUNCTION credit_payments(jsonb) RETURNS TABLE(payment_id text, outcome text, reason text) SECURITY DEFINER;
 FUNCTION credit_wallet(uuid,bigint,text,text,timestamp with time zone,text,text) RETURNS TABLE(success boolean, duplicate boolean, balance_before_micros bigint, balance_after_micros bigint, settled_outstanding_micros bigint) SECURITY DEFINER;
 FUNCTION deduct_call_credits(uuid,text,bigint,timestamp with time zone) RETURNS TABLE(success boolean, duplicate boolean, balance_before_micros bigint, balance_after_micros bigint, debt_limit_micros bigint, remaining_debt_capacity_micros bigint, needs_recharge boolean, reason text) SECURITY DEFINER;
+FUNCTION extend_lease(uuid[],interval) RETURNS integer SECURITY DEFINER;
 FUNCTION fail_event(uuid,bigint,text,text,boolean,interval,uuid) RETURNS void SECURITY DEFINER;
 FUNCTION find_organization(text,text,text,timestamp with time zone) RETURNS uuid;
 FUNCTION find_payer(text,text) RETURNS TABLE(organization_id uuid, reason text) SECURITY DEFINER;
@@ -321,9 +335,14 @@ FUNCTION finish_events(uuid,bigint[],text[],text[]) RETURNS void SECURITY DEFINE
 FUNCTION is_event_step(text,text) RETURNS boolean;
 FUNCTION link_customer(uuid,text) RETURNS integer SECURITY DEFINER;
 FUNCTION lock_wallet(uuid) RETURNS wallets;
+FUNCTION note_alert(bigint,text) RETURNS void SECURITY DEFINER;
+FUNCTION oldest_waiting_event() RETURNS bigint SECURITY DEFINER;
+FUNCTION open_dead_event_alerts(interval) RETURNS SETOF alerts SECURITY DEFINER;
 FUNCTION own_account(text,text) RETURNS uuid;
 FUNCTION post_charge(charge_request) RETURNS charge_answer;
 FUNCTION post_charges(charge_request[]) RETURNS SETOF charge_answer;
+FUNCTION prune_events(interval,interval,integer) RETURNS TABLE(bodies integer, events_removed integer) SECURITY DEFINER;
+FUNCTION queue_metrics() RETURNS TABLE(waiting bigint, active bigint, delayed bigint, parked bigint, dead bigint, finished bigint, oldest_waiting_at timestamp with time zone) SECURITY DEFINER;
 FUNCTION record_calls(jsonb,boolean,uuid) RETURNS TABLE(call_id text, organization_id uuid, outcome text, amount_micros bigint, known boolean) SECURITY DEFINER;
 FUNCTION refund_payment(text,text,bigint,timestamp with time zone) RETURNS TABLE(duplicate boolean, balance_before_micros bigint, balance_after_micros bigint) SECURITY DEFINER;
 FUNCTION refuse(text,text,jsonb,text) RETURNS void;
@@ -352,6 +371,10 @@ POLICY everything_for_calltally_app ON accounts TO {calltally_app} USING (true);
 POLICY everything_for_calltally_books ON accounts TO {calltally_books} USING (true);
 POLICY everything_for_calltally_owner ON accounts TO {calltally_owner} USING (true);
 POLICY own_rows ON accounts TO {calltally_tenant} USING ((organization_id = (NULLIF(current_setting('app.org_id'::text, true), ''::text))::uuid));
+POLICY everything_for_calltally_analyst ON alerts TO {calltally_analyst} USING (true);
+POLICY everything_for_calltally_app ON alerts TO {calltally_app} USING (true);
+POLICY everything_for_calltally_books ON alerts TO {calltally_books} USING (true);
+POLICY everything_for_calltally_owner ON alerts TO {calltally_owner} USING (true);
 POLICY everything_for_calltally_analyst ON calls TO {calltally_analyst} USING (true);
 POLICY everything_for_calltally_app ON calls TO {calltally_app} USING (true);
 POLICY everything_for_calltally_books ON calls TO {calltally_books} USING (true);
@@ -439,6 +462,8 @@ GRANT SELECT ON checks.transfers_sum_to_zero TO calltally_app;
 GRANT SELECT ON public.accounts TO calltally_analyst;
 GRANT SELECT ON public.accounts TO calltally_app;
 GRANT INSERT, SELECT ON public.accounts TO calltally_books;
+GRANT SELECT ON public.alerts TO calltally_app;
+GRANT INSERT, SELECT, UPDATE ON public.alerts TO calltally_books;
 GRANT SELECT ON public.calls TO calltally_analyst;
 GRANT SELECT ON public.calls TO calltally_app;
 GRANT INSERT, SELECT, UPDATE ON public.calls TO calltally_books;
@@ -452,7 +477,7 @@ GRANT INSERT, SELECT ON public.event_attempts TO calltally_books;
 GRANT SELECT ON public.event_queue TO calltally_analyst;
 GRANT SELECT ON public.event_queue TO calltally_app;
 GRANT SELECT ON public.events TO calltally_app;
-GRANT INSERT, SELECT, UPDATE ON public.events TO calltally_books;
+GRANT DELETE, INSERT, SELECT, UPDATE ON public.events TO calltally_books;
 GRANT SELECT ON public.findings TO calltally_analyst;
 GRANT INSERT, SELECT ON public.findings TO calltally_app;
 GRANT INSERT, SELECT ON public.findings TO calltally_books;
@@ -497,11 +522,13 @@ GRANT EXECUTE ON billed_seconds(bigint,integer,integer,integer) TO calltally_ana
 GRANT EXECUTE ON call_duration_ms(timestamp with time zone,timestamp with time zone) TO calltally_analyst, calltally_app, calltally_owner;
 GRANT EXECUTE ON check_books() TO calltally_analyst, calltally_app, calltally_owner;
 GRANT EXECUTE ON claim_events(text,integer,interval,uuid) TO calltally_app;
+GRANT EXECUTE ON claim_these_events(bigint[],text,interval) TO calltally_app;
 GRANT EXECUTE ON correct_call(text,timestamp with time zone,timestamp with time zone,bigint,timestamp with time zone) TO calltally_app;
 GRANT EXECUTE ON create_organization(text,text,text,bigint,text) TO calltally_app;
 GRANT EXECUTE ON credit_payments(jsonb) TO calltally_app;
 GRANT EXECUTE ON credit_wallet(uuid,bigint,text,text,timestamp with time zone,text,text) TO calltally_app;
 GRANT EXECUTE ON deduct_call_credits(uuid,text,bigint,timestamp with time zone) TO calltally_app;
+GRANT EXECUTE ON extend_lease(uuid[],interval) TO calltally_app;
 GRANT EXECUTE ON fail_event(uuid,bigint,text,text,boolean,interval,uuid) TO calltally_app;
 GRANT EXECUTE ON find_organization(text,text,text,timestamp with time zone) TO calltally_analyst, calltally_app, calltally_owner;
 GRANT EXECUTE ON find_payer(text,text) TO calltally_app;
@@ -509,7 +536,12 @@ GRANT EXECUTE ON find_price(uuid,text,timestamp with time zone) TO calltally_ana
 GRANT EXECUTE ON find_route(text,text,text,timestamp with time zone) TO calltally_analyst, calltally_app, calltally_owner;
 GRANT EXECUTE ON finish_events(uuid,bigint[],text[],text[]) TO calltally_app;
 GRANT EXECUTE ON link_customer(uuid,text) TO calltally_app;
+GRANT EXECUTE ON note_alert(bigint,text) TO calltally_app;
+GRANT EXECUTE ON oldest_waiting_event() TO calltally_app;
+GRANT EXECUTE ON open_dead_event_alerts(interval) TO calltally_app;
 GRANT EXECUTE ON own_account(text,text) TO calltally_analyst, calltally_app, calltally_owner;
+GRANT EXECUTE ON prune_events(interval,interval,integer) TO calltally_app;
+GRANT EXECUTE ON queue_metrics() TO calltally_app;
 GRANT EXECUTE ON record_calls(jsonb,boolean,uuid) TO calltally_app;
 GRANT EXECUTE ON refund_payment(text,text,bigint,timestamp with time zone) TO calltally_app;
 GRANT EXECUTE ON reinstate_dispute(text,bigint,timestamp with time zone) TO calltally_app;

@@ -2,6 +2,8 @@
 
 import asyncio
 import logging
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
@@ -34,7 +36,8 @@ async def apply_events(events: list[ClaimedEvent]) -> Applied:
 
     An error that cannot pass ends its event here and now.
     """
-    applied = await asyncio.to_thread(inbox.apply_batch, get_engine(), events)
+    async with _lease_renewed(events):
+        applied = await asyncio.to_thread(inbox.apply_batch, get_engine(), events)
     kept = []
     for failure in applied.failures:
         if isinstance(failure.error, ClaimLost):
@@ -70,6 +73,34 @@ async def apply_event(event: ClaimedEvent) -> None:
         dead = last or not isinstance(error, TransientError)
         await _note(Failure(event, error), dead=dead)
         raise
+
+
+@task(task_run_name="forget old events", cache_policy=NO_CACHE)
+async def prune_inbox(body_days: int, row_days: int) -> tuple[int, int]:
+    """Remove what is old, a little at a time; how many bodies and how many events."""
+    bodies = removed = 0
+    while True:
+        pruned = await asyncio.to_thread(inbox.prune, get_engine(), body_days, row_days)
+        bodies, removed = bodies + pruned[0], removed + pruned[1]
+        if pruned == (0, 0):
+            return bodies, removed
+
+
+@asynccontextmanager
+async def _lease_renewed(events: Sequence[ClaimedEvent]) -> AsyncIterator[None]:
+    """Keep the claim while a batch takes long; if that fails, the fence still holds."""
+
+    async def renew() -> None:
+        while True:
+            await asyncio.sleep(inbox.LEASE.total_seconds() / 3)
+            with suppress(BillingError):
+                await asyncio.to_thread(inbox.extend_lease, get_engine(), events)
+
+    renewal = asyncio.create_task(renew())
+    try:
+        yield
+    finally:
+        renewal.cancel()
 
 
 async def _note(failure: Failure, *, dead: bool) -> None:

@@ -18,18 +18,29 @@ END;
 $$;
 
 -- claim_events: takes up to p_limit waiting events, oldest first, for a worker until its lease ends.
+-- Each provider with something waiting has the same share of the limit, so a flood of one does not starve another.
 -- The token of the claim is what finishing asks for. Never waits for another worker.
 CREATE OR REPLACE FUNCTION claim_events(
     p_claimed_by text, p_limit integer, p_lease interval, p_flow_run_id uuid DEFAULT NULL
 )
 RETURNS TABLE (id bigint, provider text, type text, body bytea, attempts integer, claim_token uuid)
 LANGUAGE sql SECURITY DEFINER SET search_path = public, pg_temp AS $$
-    WITH due AS (
-        SELECT events.id FROM events
-        WHERE events.state = 'waiting'
-        ORDER BY events.id
+    WITH busy AS (
+        SELECT known.provider FROM (VALUES ('stripe'), ('vapi'), ('twilio')) AS known (provider)
+        WHERE EXISTS (SELECT FROM events WHERE events.state = 'waiting' AND events.provider = known.provider)
+    ),
+
+    due AS (
+        SELECT heads.id FROM busy
+        CROSS JOIN LATERAL (
+            SELECT events.id FROM events
+            WHERE events.state = 'waiting' AND events.provider = busy.provider
+            ORDER BY events.id
+            LIMIT ceil(p_limit::numeric / (SELECT count(*) FROM busy))
+            FOR UPDATE SKIP LOCKED
+        ) AS heads
+        ORDER BY heads.id
         LIMIT p_limit
-        FOR UPDATE SKIP LOCKED
     ),
 
     token AS MATERIALIZED (SELECT gen_random_uuid() AS id)
@@ -57,6 +68,10 @@ BEGIN
     WHERE events.id = outcome.id AND events.claim_token = p_claim_token
         AND outcome.state IN ('done', 'skipped', 'parked', 'dead');
     GET DIAGNOSTICS finished = ROW_COUNT;
+    INSERT INTO event_attempts (event_id, attempt, error_class, message, flow_run_id)
+    SELECT id, attempts, split_part(reason, ': ', 1), reason, flow_run_id
+    FROM events
+    WHERE id = ANY (p_ids) AND state = 'dead' AND 'dead' = ANY (p_states);
     IF finished <> cardinality(p_ids) THEN
         PERFORM refuse(
             'TY009', format('%s of %s events are no longer claimed', cardinality(p_ids) - finished, cardinality(p_ids)),

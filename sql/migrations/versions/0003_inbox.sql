@@ -31,10 +31,11 @@ CREATE TABLE events (
     CHECK (reason IS NOT NULL OR state NOT IN ('skipped', 'parked', 'dead'))
 );
 -- Partial, so that claiming costs the same however many finished events the table keeps.
-CREATE INDEX events_waiting ON events (id) WHERE state = 'waiting';
+CREATE INDEX events_waiting ON events (provider, id) WHERE state = 'waiting';
 CREATE INDEX events_claimed ON events (lease_until) WHERE state IN ('active', 'delayed');
 CREATE INDEX events_parked ON events (reason) WHERE state = 'parked';
-CREATE INDEX events_dead ON events (id) WHERE state = 'dead';
+CREATE INDEX events_dead ON events (finished_at) WHERE state = 'dead';
+CREATE INDEX events_finished ON events USING brin (finished_at); -- for pruning: nearly free to maintain
 COMMENT ON TABLE events IS 'One row per webhook delivery identity; a repeated delivery only counts up.';
 COMMENT ON COLUMN events.claim_token IS
 'Whoever finishes the event must hold it: a worker that lost its lease cannot commit.';

@@ -1,0 +1,97 @@
+-- claim_these_events: takes chosen events that are waiting, whatever else waits. For a replay that was rehearsed.
+CREATE OR REPLACE FUNCTION claim_these_events(p_ids bigint[], p_claimed_by text, p_lease interval)
+RETURNS TABLE (id bigint, provider text, type text, body bytea, attempts integer, claim_token uuid)
+LANGUAGE sql SECURITY DEFINER SET search_path = public, pg_temp AS $$
+    WITH token AS MATERIALIZED (SELECT gen_random_uuid() AS id)
+
+    UPDATE events
+    SET state = 'active', claimed_by = p_claimed_by, claim_token = token.id, lease_until = now() + p_lease,
+        reason = NULL
+    FROM token
+    WHERE events.id = ANY (p_ids) AND events.state = 'waiting'
+    RETURNING events.id, events.provider, events.type, events.body, events.attempts, events.claim_token
+$$;
+
+-- extend_lease: a worker that is still busy keeps its events. Answers with how many it still holds.
+CREATE OR REPLACE FUNCTION extend_lease(p_claim_tokens uuid[], p_lease interval)
+RETURNS integer LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
+DECLARE
+    held integer;
+BEGIN
+    UPDATE events SET lease_until = now() + p_lease
+    WHERE id IN (
+        SELECT id FROM events
+        WHERE state IN ('active', 'delayed') AND claim_token = ANY (p_claim_tokens)
+        FOR UPDATE SKIP LOCKED -- what is being finished right now needs no longer lease
+    );
+    GET DIAGNOSTICS held = ROW_COUNT;
+    RETURN held;
+END;
+$$;
+
+-- oldest_waiting_event: where the line begins; null if nobody waits.
+CREATE OR REPLACE FUNCTION oldest_waiting_event()
+RETURNS bigint LANGUAGE sql STABLE SECURITY DEFINER SET search_path = public, pg_temp AS $$
+    SELECT min(heads.id)
+    FROM (VALUES ('stripe'), ('vapi'), ('twilio')) AS known (provider)
+    CROSS JOIN LATERAL (
+        SELECT events.id FROM events
+        WHERE events.state = 'waiting' AND events.provider = known.provider
+        ORDER BY events.id
+        LIMIT 1
+    ) AS heads
+$$;
+
+-- queue_metrics: how many events are in each state, and since when the oldest waits. What is unfinished is counted
+-- exactly, through small indexes; finished ones are estimated once there are more than 100,000, so that asking costs
+-- the same however many the table keeps.
+CREATE OR REPLACE FUNCTION queue_metrics()
+RETURNS TABLE (
+    waiting bigint, active bigint, delayed bigint, parked bigint, dead bigint, finished bigint,
+    oldest_waiting_at timestamptz
+) LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = public, pg_temp AS $$
+DECLARE
+    estimated bigint := (SELECT reltuples FROM pg_class WHERE oid = 'events'::regclass);
+BEGIN
+    SELECT count(*) INTO waiting FROM events WHERE state = 'waiting';
+    SELECT received_at INTO oldest_waiting_at FROM events WHERE id = oldest_waiting_event();
+    SELECT count(*) FILTER (WHERE state = 'active'), count(*) FILTER (WHERE state = 'delayed')
+    INTO active, delayed FROM events WHERE state IN ('active', 'delayed');
+    SELECT count(*) INTO parked FROM events WHERE state = 'parked';
+    SELECT count(*) INTO dead FROM events WHERE state = 'dead';
+    IF estimated > 100000 THEN
+        finished := greatest(0, estimated - waiting - active - delayed - parked - dead);
+    ELSE
+        SELECT count(*) INTO finished FROM events WHERE state IN ('done', 'skipped');
+    END IF;
+    RETURN NEXT;
+END;
+$$;
+
+-- prune_events: forgets the bodies of finished events after p_body_age (they hold personal data) and the rows after
+-- p_row_age; dead and parked ones are kept. Up to p_limit of each at a time; answers with how many.
+CREATE OR REPLACE FUNCTION prune_events(
+    p_body_age interval DEFAULT '30 days', p_row_age interval DEFAULT '400 days', p_limit integer DEFAULT 10000
+)
+RETURNS TABLE (bodies integer, events_removed integer)
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
+BEGIN
+    UPDATE events SET body = NULL
+    WHERE id IN (
+        SELECT id FROM events
+        WHERE finished_at < now() - p_body_age AND state IN ('done', 'skipped') AND body IS NOT NULL
+        LIMIT p_limit
+        FOR UPDATE SKIP LOCKED
+    );
+    GET DIAGNOSTICS bodies = ROW_COUNT;
+    DELETE FROM events
+    WHERE id IN (
+        SELECT id FROM events
+        WHERE finished_at < now() - p_row_age AND state IN ('done', 'skipped')
+        LIMIT p_limit
+        FOR UPDATE SKIP LOCKED
+    );
+    GET DIAGNOSTICS events_removed = ROW_COUNT;
+    RETURN NEXT;
+END;
+$$;
