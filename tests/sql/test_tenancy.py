@@ -21,8 +21,8 @@ TENANT_READS = {
 ANALYST_READS = TENANT_READS | {
     *("accounts", "routes", "reconciliation_runs", "findings", "event_queue", "events"),
 }
-BOOKS_UPDATES = {"organizations", "wallets", "prices", "routes", "calls", "charges", "events", "workers"}
-BOOKS_DELETES = {"routes"}
+BOOKS_UPDATES = {"organizations", "wallets", "prices", "routes", "calls", "charges", "events", "workers", "alerts"}
+BOOKS_DELETES = {"routes", "events"}
 APP_INSERTS = {"reconciliation_runs", "findings"}
 APP_UPDATES = {"reconciliation_runs"}
 READABLE_COLUMNS = {  # for tenant and analyst
