@@ -58,8 +58,8 @@ def crash_and_check(server: EmbeddedPostgres, ids: list[UUID]) -> None:
     """Kill the server under load, start it again, and look for everything that was acknowledged."""
     enough, acknowledged = Event(), list[str]()
     with ThreadPoolExecutor(WRITERS) as writers:
-        work = (write_until_killed, server.url("crash"), ids, enough, acknowledged)
-        running = [writers.submit(*work) for _ in range(WRITERS)]
+        url = server.url("crash")
+        running = [writers.submit(write_until_killed, url, ids, enough, acknowledged) for _ in range(WRITERS)]
         assert enough.wait(timeout=60)
         kill(server)
     for writer in running:

@@ -15,6 +15,7 @@ from uuid import UUID, uuid4
 import psycopg
 import pytest
 from psycopg import Connection, errors
+from psycopg.types.json import Jsonb
 
 from tests.books import Books, told_call
 
@@ -43,7 +44,7 @@ def history(organization_id: UUID, tag: str, topup_micros: int) -> list[Event]:
     calls = [
         statement(
             "SELECT count(*) FROM record_calls(%s::jsonb, %s)",
-            psycopg.types.json.Jsonb([told_call(f"{tag}-{n}", f"a-{tag}", 60 + 60 * n)]),
+            Jsonb([told_call(f"{tag}-{n}", f"a-{tag}", 60 + 60 * n)]),
             n % 3 == 0,
         )
         for n in range(8)
