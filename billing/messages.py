@@ -133,6 +133,29 @@ def slack_message(night: Night, threshold: Decimal) -> dict[str, Any]:
     return {"text": text, "blocks": blocks}
 
 
+def dead_events_message(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """For Slack: events of one provider that died of one kind of error; never what they say."""
+    headline = f"{facts['events']} {facts['provider']} events could not be applied: {facts['error']}"
+    ids = ", ".join(str(event_id) for event_id in facts["first_ids"])
+    more = facts["events"] - len(facts["first_ids"])
+    listing = f"{ids} and {more} more" if more > 0 else ids
+    command = f"calltally events replay --state dead --error {facts['error']}"
+    return {
+        "text": headline,
+        "blocks": [
+            {"type": "header", "text": {"type": "plain_text", "text": f":rotating_light: {headline}"[:150]}},
+            {"type": "section", "text": _text(f"*Events* {listing}\n*For example* {escape(facts['example'])[:500]}")},
+            {
+                "type": "section",
+                "text": _text(
+                    f"*Next step*\nLook at one: `calltally events show {facts['first_ids'][0]}`. Nothing is lost: "
+                    f"mend the cause, then `{command} --dry-run`, and the same without `--dry-run`."
+                ),
+            },
+        ],
+    }
+
+
 def likely_cause(missing: Sequence[Mapping[str, Any]]) -> str | None:
     """What most of the missing calls have in common: an assistant, a number or an hour; None if nothing stands out.
 

@@ -7,6 +7,7 @@ from prefect import flow
 from pydantic import Field
 
 from billing.inbox import in_words
+from tasks.alerts import send_dead_event_alerts
 from tasks.inbox import apply_event, apply_events, claim_events
 from tasks.runs import name_this_run
 
@@ -22,17 +23,19 @@ async def process_webhooks(
 
     When it fails: the database was away. Nothing is lost; the next run takes the same events.
 
+    Slack is told of events that died: one message per kind of error and hour.
+
     Args:
         batch_limit: At most so many events in this run; the next one takes the rest.
     """
     events = await claim_events(batch_limit)
     await name_this_run(in_words(events))
     if not events:
+        await send_dead_event_alerts()
         return {}
     applied = await apply_events(events)
     retries = await asyncio.gather(*(apply_event(f.event) for f in applied.failures), return_exceptions=True)
-    return {
-        **applied.ended,
-        "done after retry": retries.count(None),
-        "retried in vain": len(retries) - retries.count(None),
-    }
+    saved = retries.count(None)
+    if applied.ended["dead"] or saved < len(retries):
+        await send_dead_event_alerts()
+    return {**applied.ended, "done after retry": saved, "retried in vain": len(retries) - saved}

@@ -9,8 +9,8 @@ from prefect.cache_policies import NO_CACHE
 from slack_sdk.http_retry.builtin_handlers import ConnectionErrorRetryHandler, RateLimitErrorRetryHandler
 from slack_sdk.webhook import WebhookClient
 
-from billing import runs
-from billing.messages import Night, slack_message
+from billing import alerts, runs
+from billing.messages import Night, dead_events_message, slack_message
 from billing.process import get_engine
 from billing.settings import get_settings
 
@@ -28,6 +28,19 @@ async def send_alert(night: Night) -> str:
     log.info("alert.decided run=%s alert=%r", night.run_id, alert)
     await asyncio.to_thread(runs.note_alert, get_engine(), night.run_id, alert)
     return alert
+
+
+@task(task_run_name="tell Slack of dead events", cache_policy=NO_CACHE)
+async def send_dead_event_alerts() -> int:
+    """One message per kind of error and hour, not per event; how many were sent."""
+    engine = get_engine()
+    sent = 0
+    for alert in await asyncio.to_thread(alerts.open_dead_event_alerts, engine):
+        outcome = await asyncio.to_thread(_send, dead_events_message(alert.facts))
+        await asyncio.to_thread(alerts.note_alert, engine, alert, outcome)
+        log.info("alert.decided key=%s alert=%r", alert.key, outcome)
+        sent += outcome == "sent"
+    return sent
 
 
 def _send(message: dict[str, Any]) -> str:

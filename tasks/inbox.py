@@ -38,17 +38,19 @@ async def apply_events(events: list[ClaimedEvent]) -> Applied:
     """
     async with _lease_renewed(events):
         applied = await asyncio.to_thread(inbox.apply_batch, get_engine(), events)
-    kept = []
+    ended, kept = applied.ended.copy(), []
     for failure in applied.failures:
         if isinstance(failure.error, ClaimLost):
             log.warning("event.claim_lost event=%d", failure.event.id)
             continue
         dead = not isinstance(failure.error, TransientError)
         await _note(failure, dead=dead)
-        if not dead:
+        if dead:
+            ended["dead"] += 1
+        else:
             kept.append(failure)
-    log.info("events.applied %s failed=%d", dict(applied.ended), len(applied.failures))
-    return Applied(applied.ended, kept)
+    log.info("events.applied %s delayed=%d", dict(ended), len(kept))
+    return Applied(ended, kept)
 
 
 @task(

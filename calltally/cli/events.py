@@ -1,13 +1,18 @@
 """The inbox: what arrived and what became of it."""
 
+from datetime import datetime
 from typing import Annotated
 
 import typer
 
 from billing.database import rows, transaction
 from billing.errors import PermanentError
+from billing.event_life import event_life
+from billing.replay import Selection, apply_plan, rehearse, select_events
+from billing.replay import replay as put_back_in_line
+from billing.settings import get_settings
 from calltally.cli.database import open_books
-from calltally.cli.output import Json, print_facts, print_json, print_rows
+from calltally.cli.output import Json, print_facts, print_json, print_rows, utc
 
 events = typer.Typer(no_args_is_help=True, help="Events: webhook deliveries and what became of them.")
 
@@ -16,13 +21,6 @@ State = Annotated[
 ]
 Type = Annotated[str | None, typer.Option("--type", help="For example end-of-call-report.")]
 Provider = Annotated[str | None, typer.Option(help="stripe or vapi.")]
-
-SELECTION = """
-FROM events
-WHERE (CAST(:state AS text) IS NULL OR state = :state)
-    AND (CAST(:type AS text) IS NULL OR type = :type)
-    AND (CAST(:provider AS text) IS NULL OR provider = :provider)
-"""
 
 
 @events.command("list")
@@ -38,7 +36,9 @@ def list_events(
         found = rows(
             connection,
             "SELECT id, state, provider, type, received_at, deliveries, attempts, delivery_key, reason"
-            f"{SELECTION} ORDER BY id DESC LIMIT :limit",
+            " FROM events WHERE (CAST(:state AS text) IS NULL OR state = :state)"
+            " AND (CAST(:type AS text) IS NULL OR type = :type)"
+            " AND (CAST(:provider AS text) IS NULL OR provider = :provider) ORDER BY id DESC LIMIT :limit",
             state=state,
             type=event_type,
             provider=provider,
@@ -49,28 +49,16 @@ def list_events(
 
 @events.command("show")
 def show(event_id: Annotated[int, typer.Argument(metavar="ID")], as_json: Json = False) -> None:
-    """One event with its attempts; its body is not shown, since it holds personal data."""
-    with open_books() as engine, transaction(engine) as connection:
-        found = rows(
-            connection,
-            "SELECT id, provider, type, delivery_key, state, reason, deliveries, received_at, last_received_at,"
-            " attempts, claimed_by, flow_run_id, finished_at, length(body) AS body_bytes FROM events WHERE id = :id",
-            id=event_id,
-        )
-        attempts = rows(
-            connection,
-            "SELECT attempt, failed_at, error_class, message, flow_run_id FROM event_attempts"
-            " WHERE event_id = :id ORDER BY attempt",
-            id=event_id,
-        )
-    if not found:
-        raise PermanentError(f"there is no event {event_id}; list them with: calltally events list")
+    """The whole life of one event; its body is not shown, since it holds personal data."""
+    with open_books() as engine:
+        life = event_life(engine, event_id, get_settings().prefect_api_url)
     if as_json:
-        print_json({**found[0], "failed_attempts": attempts})
+        print_json(life)
         return
-    print_facts(found[0], as_json=False)
-    if attempts:
-        print_rows(attempts, as_json=False, title="Failed attempts")
+    attempts, transfers = life.pop("failed_attempts"), life.pop("transfers")
+    print_facts(life, as_json=False)
+    print_rows(attempts, as_json=False, title="Failed attempts")
+    print_rows(transfers, as_json=False, title="Transfers booked")
 
 
 @events.command("replay")
@@ -78,22 +66,33 @@ def replay(
     ids: Annotated[list[int] | None, typer.Argument(metavar="[ID]...")] = None,
     state: State = None,
     event_type: Type = None,
-    since: Annotated[str | None, typer.Option(help="Received since then, for example 2026-11-20.")] = None,
+    provider: Provider = None,
+    error: Annotated[str | None, typer.Option(help="Only those whose reason contains this text.")] = None,
+    since: Annotated[datetime | None, typer.Option(help="Received since then (UTC).")] = None,
+    until: Annotated[datetime | None, typer.Option(help="Received before then (UTC).")] = None,
+    dry_run: Annotated[bool, typer.Option(help="Show the transfers that it would make, and change nothing.")] = False,
+    plan: Annotated[
+        str | None, typer.Option(help="Apply at once, if it comes to exactly this rehearsed plan.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Put ended events back in line; what is booked already stays booked once."""
     if not ids and state is None:
-        raise PermanentError("say which events: ids, or --state dead (with --type or --since)")
-    with open_books() as engine, transaction(engine) as connection:
-        woken = rows(
-            connection,
-            f"WITH chosen AS (SELECT id {SELECTION} AND (CAST(:ids AS bigint[]) IS NULL OR id = ANY(:ids))"
-            " AND (CAST(:since AS timestamptz) IS NULL OR received_at >= CAST(:since AS timestamptz)))"
-            " SELECT replay_events(array_agg(id)) AS id FROM chosen HAVING count(*) > 0",
-            ids=ids or None,
-            state=state,
-            type=event_type,
-            provider=None,
-            since=since,
-        )
-    print_facts({"replayed": len(woken), "ids": [row["id"] for row in woken]}, as_json=as_json)
+        raise PermanentError("say which events: ids, or --state dead (with --type, --error or --since)")
+    selection = Selection(
+        ids=ids, state=state, type=event_type, provider=provider, error=error, since=utc(since), until=utc(until)
+    )
+    with open_books() as engine:
+        chosen = select_events(engine, selection)
+        if not dry_run and plan is None:
+            woken = put_back_in_line(engine, chosen)
+            print_facts({"replayed": len(woken), "ids": woken}, as_json=as_json)
+            return
+        result = rehearse(engine, chosen) if plan is None else apply_plan(engine, chosen, plan)
+    if as_json:
+        print_json({"plan": result.digest, "outcomes": result.outcomes, "transfers": result.transfers})
+        return
+    print_rows(result.outcomes, as_json=False, title="How the events end")
+    print_rows(result.transfers, as_json=False, title="Transfers")
+    if plan is None:
+        print_facts({"plan": result.digest, "to apply it": f"the same with --plan {result.digest}"}, as_json=False)

@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated, Any
 
 import typer
@@ -11,7 +11,7 @@ from billing.database import rows, transaction
 from billing.errors import PermanentError
 from billing.settings import get_settings
 from calltally.cli.database import open_books
-from calltally.cli.output import Json, print_facts
+from calltally.cli.output import Json, print_facts, utc
 
 
 def register(app: typer.Typer) -> None:
@@ -36,8 +36,8 @@ def reconcile(
         os.environ["DATABASE_URL"] = engine.url.set(drivername="postgresql").render_as_string(hide_password=False)
         get_settings.cache_clear()
         given = {
-            "window_from": _utc(window_from),
-            "window_to": _utc(window_to),
+            "window_from": utc(window_from),
+            "window_to": utc(window_to),
             "dry_run": dry_run,
             "organization": organization,
         }
@@ -70,7 +70,3 @@ async def _run(parameters: dict[str, Any]) -> str:
             "or set PREFECT_API_URL"
         ) from error
     return await run_deployed(reconcile_calls, deployments["reconcile_calls"], parameters, "by hand")
-
-
-def _utc(moment: datetime | None) -> datetime | None:
-    return moment and moment.replace(tzinfo=moment.tzinfo or UTC)

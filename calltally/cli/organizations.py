@@ -9,7 +9,7 @@ from billing.database import rows, transaction, value
 from billing.errors import InvalidAmount
 from billing.organizations import find_organization
 from calltally.cli.database import open_books
-from calltally.cli.output import Json, Organization, amount, print_facts, print_rows
+from calltally.cli.output import Json, Organization, amount, print_facts, print_rows, utc
 
 org = typer.Typer(no_args_is_help=True, help="Organizations: the reseller's customers.")
 route = typer.Typer(no_args_is_help=True, help="Routes: which assistant, squad or phone number is whose.")
@@ -94,6 +94,6 @@ def add_route(
             organization_id=organization_id,
             kind=kind,
             external_id=external_id,
-            from_time=from_time,
+            from_time=utc(from_time),
         )[0]
     print_facts({"organization_id": organization_id, kind: external_id, **added}, as_json=as_json)

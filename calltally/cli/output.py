@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
@@ -67,6 +67,11 @@ def amount(text: str) -> int:
         return parse_amount(text)
     except ValueError as error:
         raise InvalidAmount(str(error)) from error
+
+
+def utc(moment: datetime | None) -> datetime | None:
+    """A time that a person typed without a zone is in UTC."""
+    return moment and moment.replace(tzinfo=moment.tzinfo or UTC)
 
 
 def _plain(content: Any) -> Any:

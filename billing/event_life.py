@@ -1,0 +1,70 @@
+"""The whole life of one event, for people: what arrived, what was tried, what was booked."""
+
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Connection, Engine
+
+from billing.database import rows, transaction
+from billing.errors import PermanentError
+from billing.events import CreditPayment, RecordCall, interpret
+
+
+def event_life(engine: Engine, event_id: int, prefect_url: str | None) -> dict[str, Any]:
+    """The event without its body (that holds personal data), its failed attempts, and the transfers that it led to.
+
+    Raises:
+        PermanentError: there is no such event.
+    """
+    with transaction(engine) as connection:
+        found = rows(
+            connection,
+            "SELECT id, provider, type, delivery_key, state, reason, deliveries, received_at, last_received_at,"
+            " attempts, claimed_by, lease_until, finished_at, flow_run_id, length(body) AS body_bytes, body"
+            " FROM events WHERE id = :id",
+            id=event_id,
+        )
+        if not found:
+            raise PermanentError(f"there is no event {event_id}; list them with: calltally events list")
+        event = found[0]
+        body = event.pop("body")
+        event["flow_run_url"] = _run_url(prefect_url, event["flow_run_id"])
+        attempts = rows(
+            connection,
+            "SELECT attempt, failed_at, error_class, message, flow_run_id FROM event_attempts"
+            " WHERE event_id = :id ORDER BY attempt",
+            id=event_id,
+        )
+        keys = _keys(event["provider"], event["type"], body)
+        return {**event, "failed_attempts": attempts, "transfers": _transfers(connection, keys)}
+
+
+def _keys(provider: str, event_type: str, body: bytes | None) -> list[str]:
+    """Under which idempotency keys the event books; none if it does not, or its body is forgotten."""
+    try:
+        effect = interpret(provider, event_type, body) if body else None
+    except PermanentError:
+        return []
+    match effect:
+        case RecordCall(call):
+            return [f"call:{call.id}"]
+        case CreditPayment():
+            return [f"topup:{effect.payment_id}"]
+        case _:
+            return []
+
+
+def _transfers(connection: Connection, keys: list[str]) -> list[dict[str, Any]]:
+    return rows(
+        connection,
+        "SELECT name AS organization, kind, amount_micros, balance_after_micros, statement.currency, booked_at,"
+        " idempotency_key FROM wallet_statement AS statement JOIN organizations ON organizations.id = organization_id"
+        " WHERE idempotency_key = ANY(:keys) ORDER BY booked_at",
+        keys=keys,
+    )
+
+
+def _run_url(prefect_url: str | None, flow_run_id: UUID | None) -> str | None:
+    if prefect_url is None or flow_run_id is None:
+        return None
+    return f"{prefect_url.removesuffix('/api')}/runs/flow-run/{flow_run_id}"
