@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from rich.console import Console
 from rich.table import Table
 
-
 WIDTH = 132  # in a file or a narrow terminal too, a figure stays on one line
 
 
