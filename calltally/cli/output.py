@@ -37,7 +37,7 @@ def print_rows(rows: Sequence[dict[str, Any]], *, as_json: bool, title: str | No
         justify: Literal["left", "right"] = "right" if column.endswith("_micros") else "left"
         table.add_column(_heading(column), justify=justify)
     for row in rows:
-        table.add_row(*(_cell(column, content, row) for column, content in row.items()))
+        table.add_row(*(_shortened(_cell(column, content, row)) for column, content in row.items()))
     console.print(table)
 
 
@@ -97,5 +97,8 @@ def _cell(column: str, content: Any, row: dict[str, Any]) -> str:
         return f"{content:%Y-%m-%d %H:%M:%S}"
     if isinstance(content, bool):
         return "yes" if content else "no"
-    text = str(content)
+    return str(content)
+
+
+def _shortened(text: str) -> str:
     return text if len(text) <= MAX_CELL else f"{text[:MAX_CELL]}…"

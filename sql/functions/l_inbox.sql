@@ -69,7 +69,7 @@ BEGIN
         AND outcome.state IN ('done', 'skipped', 'parked', 'dead');
     GET DIAGNOSTICS finished = ROW_COUNT;
     INSERT INTO event_attempts (event_id, attempt, error_class, message, flow_run_id)
-    SELECT id, attempts, split_part(reason, ': ', 1), reason, flow_run_id
+    SELECT id, attempts, split_part(reason, ': ', 1), regexp_replace(reason, '^\w+: ', ''), flow_run_id
     FROM events
     WHERE id = ANY (p_ids) AND state = 'dead' AND 'dead' = ANY (p_states);
     IF finished <> cardinality(p_ids) THEN
