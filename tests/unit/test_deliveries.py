@@ -81,7 +81,7 @@ def test_stripe_event_delivered_again_in_another_form_has_the_same_key() -> None
     ("name", "key"),
     [
         ("end-of-call-report", f"{CALL_ID}:end-of-call-report"),
-        ("end-of-call-report-never-connected", f"{CALL_ID}:end-of-call-report"),
+        ("end-of-call-report-never-connected", "01a1a1ba-2f40-7c11-8d3e-5b7f90c2ae14:end-of-call-report"),
         ("status-update-in-progress", f"{CALL_ID}:status-update:in-progress"),
         ("status-update-ended", f"{CALL_ID}:status-update:ended"),
         ("hang", f"{CALL_ID}:hang"),
