@@ -31,12 +31,18 @@ def database_url() -> Iterator[str]:
 def open_books() -> Iterator[Engine]:
     """An engine on the books; a database without a schema gets it first."""
     with database_url() as url:
-        engine = open_engine(url, role=None, pool_size=2)
-        with transaction(engine) as connection:
+        with closing_engine(open_engine(url, role=None, pool_size=2)) as engine, transaction(engine) as connection:
             migrated = value(connection, "SELECT to_regclass('schema_revision') IS NOT NULL")
-        engine.dispose()
         if not migrated:
             migrate(url)
-        engine = open_engine(url, pool_size=2)
+        with closing_engine(open_engine(url, pool_size=2)) as engine:
+            yield engine
+
+
+@contextmanager
+def closing_engine(engine: Engine) -> Iterator[Engine]:
+    """The engine, whose connections are closed at the end, however the block ends."""
+    try:
         yield engine
+    finally:
         engine.dispose()

@@ -140,6 +140,7 @@ def run(flow: Any, scheduled: datetime | None = None, **parameters: Any) -> Run:
                 state=Pending() if scheduled is None else Scheduled(scheduled_time=scheduled),
             )
             state = await run_flow_async(flow, flow_run=begun, parameters=parameters, return_type="state")
+            assert isinstance(state, State)
             known = await context.client.read_flow_run(begun.id)
             return Run(begun.id, known.name, state, await state.aresult(raise_on_failure=False))
 

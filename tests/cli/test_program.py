@@ -1,0 +1,115 @@
+"""The program as a whole: help, errors as one line, an empty database, and what it needs to run a night."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from uuid import uuid4
+
+import psycopg
+import pytest
+from sqlalchemy import make_url
+
+from billing.errors import PermanentError
+
+from .conftest import Calltally
+
+VERBS = (
+    ("up",),
+    ("demo",),
+    ("sandbox",),
+    ("migrate",),
+    ("receiver",),
+    ("worker",),
+    ("reconcile",),
+    ("org", "create"),
+    ("org", "list"),
+    ("route", "add"),
+    ("wallet", "show"),
+    ("wallet", "credit"),
+    ("events", "list"),
+    ("events", "show"),
+    ("events", "replay"),
+    ("books", "check"),
+)
+
+
+@pytest.fixture
+def empty_url(postgres_url: str) -> Iterator[str]:
+    """A database without a schema."""
+    name = f"empty_{uuid4().hex[:12]}"
+    with psycopg.connect(postgres_url, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name}".encode())
+        yield make_url(postgres_url).set(database=name).render_as_string(hide_password=False)
+        connection.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
+
+
+def program(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """`calltally …` as a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-m", "calltally", *arguments],
+        env={**os.environ, "PYTHONPATH": str(Path.cwd()), **environment},
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=50,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("verb", VERBS, ids=" ".join)
+def test_verb_explains_itself(calltally: Calltally, verb: tuple[str, ...]) -> None:
+    """Each verb has help, and none of its options goes without."""
+    answer = calltally(*verb, "--help")
+
+    assert answer.exit_code == 0
+    assert "Usage" in answer.output
+
+
+def test_error_is_one_line_that_says_what_to_do(tmp_path: Path, database_url: str) -> None:
+    """No traceback, exit code 1, nothing on the standard output."""
+    ended = program(tmp_path, "wallet", "show", "Acne", "--json", DATABASE_URL=database_url)
+
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert ended.stderr.startswith("Error: there is no organization 'Acne'")
+    assert "calltally org create" in " ".join(ended.stderr.split())
+
+
+def test_wrong_usage_exits_with_2(calltally: Calltally) -> None:
+    """As every program does."""
+    assert calltally("org", "create").exit_code == 2
+    assert calltally("events", "show", "abc").exit_code == 2
+    assert calltally("wallets").exit_code == 2
+
+
+def test_empty_database_gets_its_schema_from_the_first_command(
+    calltally: Calltally, empty_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody has to know about migrations; applying them again changes nothing."""
+    monkeypatch.setenv("DATABASE_URL", empty_url)
+
+    assert calltally("org", "list", "--json").json == []
+    assert calltally("migrate").output == "The database is up to date.\n"
+
+
+def test_database_that_does_not_answer_is_one_line(tmp_path: Path) -> None:
+    """The message of the driver, without a traceback."""
+    ended = program(tmp_path, "org", "list", DATABASE_URL="postgresql://nobody@127.0.0.1:9/books")
+
+    assert ended.returncode == 1
+    assert ended.stderr.startswith("Error: ")
+    assert "Traceback" not in ended.stderr
+
+
+def test_night_without_a_prefect_server_says_how_to_start_one(
+    calltally: Calltally, monkeypatch: pytest.MonkeyPatch, books: object
+) -> None:
+    """The address that was tried, and both ways out."""
+    monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:9/api")
+    monkeypatch.setenv("PREFECT_CLIENT_MAX_RETRIES", "0")
+    answer = calltally("reconcile", "--json")
+
+    assert isinstance(answer.error, PermanentError)
+    assert "http://127.0.0.1:9/api" in str(answer.error)
+    assert "calltally up" in str(answer.error)
