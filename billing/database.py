@@ -2,14 +2,15 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
-from importlib.resources import files
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, make_url, text
+import psycopg
+from psycopg.types.array import ListBinaryDumper
+from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-from billing.errors import translate_database_error
+from billing.errors import DatabaseUnavailable, translate_database_error
 
 APP_ROLE = "calltally_app"
 
@@ -18,9 +19,16 @@ def open_engine(database_url: str, *, role: str | None = APP_ROLE, pool_size: in
     """An engine on `postgresql://…` whose sessions act as `role` (None: as the user of the URL), in UTC."""
     options = "-c timezone=UTC" + (f" -c role={role}" if role else "")
     url = make_url(database_url).set(drivername="postgresql+psycopg")
-    return create_engine(
+    engine = create_engine(
         url, connect_args={"options": options, "connect_timeout": 5}, pool_size=pool_size, pool_timeout=10
     )
+    event.listen(engine, "connect", _send_arrays_in_binary)
+    return engine
+
+
+def _send_arrays_in_binary(connection: psycopg.Connection[Any], _record: object) -> None:
+    """Bodies travel as arrays of bytea; escaping them as text would cost more than storing them."""
+    connection.adapters.register_dumper(list, ListBinaryDumper)
 
 
 @contextmanager
@@ -35,6 +43,8 @@ def transaction(engine: Engine) -> Iterator[Connection]:
             yield connection
     except DBAPIError as error:
         raise translate_database_error(error) from error
+    except PoolTimeoutError as error:
+        raise DatabaseUnavailable("every connection is busy") from error
 
 
 def rows(connection: Connection, query: str, **parameters: Any) -> list[dict[str, Any]]:
@@ -45,9 +55,3 @@ def rows(connection: Connection, query: str, **parameters: Any) -> list[dict[str
 def value(connection: Connection, query: str, **parameters: Any) -> Any:
     """The first column of the first row, or None."""
     return connection.execute(text(query), parameters).scalar()
-
-
-@cache
-def named_query(name: str) -> str:
-    """The text of `sql/queries/<name>.sql`."""
-    return (files("sql") / "queries" / f"{name}.sql").read_text()

@@ -79,11 +79,9 @@ class Worker:
                 await asyncio.sleep(PAUSE_SECONDS)
 
     async def _oldest_waiting(self) -> int | None:
-        query = "SELECT min(id) FROM events WHERE state = 'waiting'"
-
         def ask() -> int | None:
             with transaction(self._engine) as connection:
-                oldest: int | None = value(connection, query)
+                oldest: int | None = value(connection, "SELECT oldest_waiting_event()")
                 return oldest
 
         return await asyncio.to_thread(ask)

@@ -30,6 +30,8 @@ CREATE TABLE events (
     CHECK ((state IN ('done', 'skipped', 'dead')) = (finished_at IS NOT NULL)),
     CHECK (reason IS NOT NULL OR state NOT IN ('skipped', 'parked', 'dead'))
 );
+-- Compressing bodies would cost more than storing them, on the path that has to answer; they are forgotten in time.
+ALTER TABLE events ALTER COLUMN body SET STORAGE EXTERNAL;
 -- Partial, so that claiming costs the same however many finished events the table keeps.
 CREATE INDEX events_waiting ON events (provider, id) WHERE state = 'waiting';
 CREATE INDEX events_claimed ON events (lease_until) WHERE state IN ('active', 'delayed');
