@@ -76,10 +76,19 @@ def serve(engine: Engine) -> Iterator[Serve]:
         yield lambda **changes: stack.enter_context(receiver(engine, **changes))
 
 
+@pytest.fixture(scope="module")
+def standing(emptied_url: str) -> Iterator[Served]:
+    """A receiver with one secret for each provider, for all tests of a file that ask no more of it."""
+    engine = open_engine(emptied_url)
+    with receiver(engine) as served:
+        yield served
+    engine.dispose()
+
+
 @pytest.fixture
-def served(serve: Serve) -> Served:
-    """A receiver with one secret for each provider."""
-    return serve()
+def served(standing: Served, database_url: str) -> Served:
+    """That receiver, with an empty inbox."""
+    return standing
 
 
 @pytest.fixture
@@ -89,15 +98,57 @@ def client(served: Served) -> Iterator[httpx.Client]:
         yield client
 
 
+@contextmanager
+def database_copy(postgres_url: str, template: str) -> Iterator[str]:
+    """A migrated database."""
+    name = f"receiver_{uuid4().hex[:12]}"
+    _execute(postgres_url, f"CREATE DATABASE {name} TEMPLATE {template}")
+    yield make_url(postgres_url).set(database=name).render_as_string(hide_password=False)
+    _execute(postgres_url, f"DROP DATABASE {name} WITH (FORCE)")
+
+
 @pytest.fixture(scope="module")
 def lasting_engine(postgres_url: str, template: str) -> Iterator[Engine]:
     """One database for a whole table of cases that leave nothing in it."""
-    name = f"receiver_{uuid4().hex[:12]}"
-    with psycopg.connect(postgres_url, autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name} TEMPLATE {template}".encode())
-    url = make_url(postgres_url).set(database=name).render_as_string(hide_password=False)
-    engine = open_engine(url)
+    with database_copy(postgres_url, template) as url:
+        engine = open_engine(url)
+        yield engine
+        engine.dispose()
+
+
+@pytest.fixture(scope="module")
+def emptied_url(postgres_url: str, template: str) -> Iterator[str]:
+    """The database of all tests of a file that leave its tables as they are."""
+    with database_copy(postgres_url, template) as url:
+        yield url
+
+
+@pytest.fixture
+def own_tables(postgres_url: str, template: str) -> Iterator[str]:
+    """A database of the test's own, because it changes tables."""
+    with database_copy(postgres_url, template) as url:
+        yield url
+
+
+@pytest.fixture
+def database_url(request: pytest.FixtureRequest) -> Iterator[str]:
+    """An empty inbox."""
+    if "own_tables" in request.fixturenames:
+        yield request.getfixturevalue("own_tables")
+        return
+    url: str = request.getfixturevalue("emptied_url")
+    yield url
+    _execute(url, "TRUNCATE events, event_attempts, workers RESTART IDENTITY")
+
+
+@pytest.fixture
+def owner(database_url: str) -> Iterator[Engine]:
+    """Connections that may change what no program may change."""
+    engine = open_engine(database_url, role=None)
     yield engine
     engine.dispose()
-    with psycopg.connect(postgres_url, autocommit=True) as connection:
-        connection.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
+
+
+def _execute(url: str, statement: str) -> None:
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(statement.encode())

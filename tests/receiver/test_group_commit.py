@@ -15,7 +15,7 @@ from starlette.applications import Starlette
 from starlette.routing import Route
 
 from billing import inbox
-from billing.database import open_engine, transaction
+from billing.database import transaction
 from billing.deliveries import Delivery
 from receiver.inbox_writer import MAX_BATCH_BYTES, InboxWriter, StoreUnavailable
 from receiver.webhooks import WebhookEndpoint, providers
@@ -207,12 +207,12 @@ def test_draining_stores_what_waits_and_takes_nothing_more() -> None:
     assert gate.batches == [1, 1]
 
 
-def test_delivery_that_cannot_be_stored_fails_alone(engine: Engine, books: Books, database_url: str) -> None:
+def test_delivery_that_cannot_be_stored_fails_alone(
+    own_tables: str, engine: Engine, books: Books, owner: Engine
+) -> None:
     """Its neighbours in the same INSERT are stored."""
-    owner = open_engine(database_url, role=None)
     with transaction(owner) as connection:
         connection.execute(text("ALTER TABLE events ADD CONSTRAINT no_seven CHECK (delivery_key <> 'evt_7')"))
-    owner.dispose()
     writer = InboxWriter(partial(inbox.accept, engine))
     outcomes: list[BaseException | None] = []
 
@@ -226,11 +226,10 @@ def test_delivery_that_cannot_be_stored_fails_alone(engine: Engine, books: Books
     assert books.value("SELECT count(*) FROM events") == 15
 
 
-def test_requests_at_the_same_time_share_inserts(serve: Serve, engine: Engine, database_url: str) -> None:
+def test_requests_at_the_same_time_share_inserts(serve: Serve, engine: Engine, owner: Engine) -> None:
     """Over HTTP: while the first INSERT waits for a lock, the others gather for the second."""
     served = serve()
     count = 40
-    owner = open_engine(database_url, role=None)
 
     async def send_all() -> list[int]:
         async with httpx.AsyncClient(base_url=served.url, trust_env=False, timeout=20) as client:
@@ -246,7 +245,6 @@ def test_requests_at_the_same_time_share_inserts(serve: Serve, engine: Engine, d
     with statements_counted(engine) as sizes, owner.connect() as lock:
         lock.execute(text("LOCK TABLE events"))
         statuses = asyncio.run(send_all())
-    owner.dispose()
 
     assert statuses == [200] * count
     assert sum(sizes) == count

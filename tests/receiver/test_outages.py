@@ -49,14 +49,6 @@ def stoppable(postgres: EmbeddedPostgres) -> Iterator[Engine]:
     engine.dispose()
 
 
-@pytest.fixture
-def owner(database_url: str) -> Iterator[Engine]:
-    """Connections that may change tables."""
-    engine = open_engine(database_url, role=None)
-    yield engine
-    engine.dispose()
-
-
 def assert_sent_away(answer: httpx.Response) -> None:
     """503, and when to come again."""
     assert (answer.status_code, answer.content, answer.headers["retry-after"]) == (503, TRY_AGAIN, "5")
@@ -103,7 +95,9 @@ def test_receiver_starts_without_a_database_and_serves_when_it_is_there(
         assert send_stripe(client, stripe_event("evt_start")).status_code == 200
 
 
-def test_full_disk_sends_deliveries_away_until_there_is_room(serve: Serve, owner: Engine, books: Books) -> None:
+def test_full_disk_sends_deliveries_away_until_there_is_room(
+    own_tables: str, serve: Serve, owner: Engine, books: Books
+) -> None:
     """An INSERT that is refused for want of space is an outage, not a bad delivery."""
     with transaction(owner) as connection:
         connection.execute(
@@ -124,7 +118,9 @@ def test_full_disk_sends_deliveries_away_until_there_is_room(serve: Serve, owner
     assert books.value("SELECT count(*) FROM events") == 1
 
 
-def test_delivery_that_the_database_refuses_is_sent_away_and_others_are_taken(serve: Serve, owner: Engine) -> None:
+def test_delivery_that_the_database_refuses_is_sent_away_and_others_are_taken(
+    own_tables: str, serve: Serve, owner: Engine
+) -> None:
     """It is not lost: its sender has it, and the log says why."""
     with transaction(owner) as connection:
         connection.execute(text("ALTER TABLE events ADD CHECK (delivery_key <> 'evt_bad')"))

@@ -5,7 +5,7 @@ import logging
 import pytest
 from sqlalchemy import Engine, text
 
-from billing.database import open_engine, transaction
+from billing.database import transaction
 from calltally.sandbox.signing import StripeSignature, VapiBearer
 from tests.payloads import body
 from tests.receiver.conftest import STRIPE_SECRET, VAPI_SECRET, Serve, send_stripe, send_vapi
@@ -23,9 +23,8 @@ SAYINGS = {
 
 
 @pytest.fixture
-def refusing_inbox(database_url: str) -> None:
+def refusing_inbox(own_tables: str, owner: Engine) -> None:
     """A database that refuses every delivery, and says in its error what it has refused."""
-    owner = open_engine(database_url, role=None)
     with transaction(owner) as connection:
         connection.execute(
             text(
@@ -35,7 +34,6 @@ def refusing_inbox(database_url: str) -> None:
             )
         )
         connection.execute(text("CREATE TRIGGER tell BEFORE INSERT ON events FOR EACH ROW EXECUTE FUNCTION tell()"))
-    owner.dispose()
 
 
 def send_all_kinds(serve: Serve) -> list[str]:
@@ -85,9 +83,8 @@ def test_answers_and_logs_hold_nothing_confidential(
 
 
 def test_answers_and_logs_hold_nothing_confidential_when_the_database_tells(
-    serve: Serve,
-    engine: Engine,
     refusing_inbox: None,
+    serve: Serve,
     caplog: pytest.LogCaptureFixture,
     capfd: pytest.CaptureFixture[str],
 ) -> None:

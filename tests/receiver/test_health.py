@@ -1,0 +1,227 @@
+"""`GET /health` in each state of what it looks at."""
+
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from datetime import datetime, timedelta
+from typing import Any
+
+import httpx
+import pytest
+from sqlalchemy import Engine, text
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.routing import Route
+
+from billing.database import open_engine, transaction
+from calltally.sandbox.serving import running_app
+from tests.books import Books
+from tests.receiver.conftest import Serve, receiver, send_stripe, stripe_event
+from tests.receiver.serving import LOOPBACK
+
+ALL_UP = {"database": "up", "prefect": "up", "worker": "up", "webhookQueue": "up"}
+METRICS = ["waiting", "active", "delayed", "completed", "failed", "paused"]
+
+Change = Callable[[str], None]
+
+
+def prefect_answering(status: int) -> Starlette:
+    """As much of a Prefect server as health asks for."""
+
+    async def health(_request: Request) -> JSONResponse:
+        return JSONResponse(status == 200, status)
+
+    return Starlette(routes=[Route("/api/health", health)])
+
+
+@pytest.fixture
+def prefect() -> Iterator[str]:
+    """The address of a Prefect server that is well."""
+    with running_app(prefect_answering(200)) as port:
+        yield f"http://{LOOPBACK}:{port}/api"
+
+
+@pytest.fixture
+def silence() -> Iterator[int]:
+    """A port that takes connections and never says a word."""
+    with closing(socket.create_server((LOOPBACK, 0))) as listener:
+        yield listener.getsockname()[1]
+
+
+@pytest.fixture
+def change(owner: Engine) -> Change:
+    """Change what no program may change."""
+
+    def execute(statement: str) -> None:
+        with transaction(owner) as connection:
+            connection.execute(text(statement))
+
+    return execute
+
+
+@pytest.fixture
+def worker(books: Books) -> None:
+    """A worker that has just been seen."""
+    books.value("SELECT beat_heart('worker-1')")
+
+
+def health(served_url: str) -> tuple[int, dict[str, Any]]:
+    """Status and body."""
+    answer = httpx.get(f"{served_url}/health", trust_env=False, timeout=20)
+    return answer.status_code, answer.json()
+
+
+def test_health_with_everything_there_is_healthy(serve: Serve, prefect: str, worker: None) -> None:
+    """200, and the body that operators' tools read."""
+    status, body = health(serve(prefect_api_url=prefect).url)
+
+    assert (status, body["status"], body["services"]) == (200, "healthy", ALL_UP)
+    assert list(body) == ["status", "services", "timestamp", "uptime", "queueMetrics"]
+    assert list(body["queueMetrics"]) == METRICS
+    assert set(body["queueMetrics"].values()) == {0}
+    assert datetime.fromisoformat(body["timestamp"]).tzinfo is not None
+    assert body["uptime"] >= 0
+
+
+def test_health_asks_an_address_with_a_slash_at_its_end(serve: Serve, prefect: str, worker: None) -> None:
+    """People write it both ways."""
+    assert health(serve(prefect_api_url=f"{prefect}/").url)[0] == 200
+
+
+def test_health_without_a_worker_is_unhealthy(serve: Serve, prefect: str) -> None:
+    """Webhooks are stored, but nobody applies them."""
+    status, body = health(serve(prefect_api_url=prefect).url)
+
+    assert (status, body["status"], body["services"]) == (503, "unhealthy", {**ALL_UP, "worker": "down"})
+
+
+def test_health_with_a_worker_that_fell_silent_is_unhealthy(
+    serve: Serve, prefect: str, worker: None, change: Change
+) -> None:
+    """It beats every 5 s; one that was not seen for a while is gone."""
+    change("UPDATE workers SET seen_at = now() - interval '21 seconds'")
+
+    assert health(serve(prefect_api_url=prefect).url)[1]["services"] == {**ALL_UP, "worker": "down"}
+
+
+def test_health_with_one_worker_of_two_is_healthy(
+    serve: Serve, prefect: str, worker: None, change: Change, books: Books
+) -> None:
+    """The other one does the work."""
+    change("UPDATE workers SET seen_at = now() - interval '1 day'")
+    books.value("SELECT beat_heart('worker-2')")
+
+    assert health(serve(prefect_api_url=prefect).url)[0] == 200
+
+
+def test_health_without_prefect_is_unhealthy_and_webhooks_are_taken(serve: Serve, worker: None) -> None:
+    """Nothing is applied without it, and nothing is lost."""
+    served = serve(prefect_api_url=None)
+
+    status, body = health(served.url)
+
+    assert (status, body["services"]) == (503, {**ALL_UP, "prefect": "down"})
+    with served.client() as client:
+        assert send_stripe(client, stripe_event("evt_1")).status_code == 200
+
+
+def test_health_with_prefect_refusing_connections_is_unhealthy(serve: Serve, worker: None) -> None:
+    """Nobody listens there."""
+    assert health(serve(prefect_api_url=f"http://{LOOPBACK}:1/api").url)[1]["services"]["prefect"] == "down"
+
+
+@pytest.mark.parametrize("status", [404, 500, 503])
+def test_health_with_prefect_answering_an_error_is_unhealthy(serve: Serve, worker: None, status: int) -> None:
+    """It is there, and not well."""
+    with running_app(prefect_answering(status)) as port:
+        body = health(serve(prefect_api_url=f"http://{LOOPBACK}:{port}/api").url)[1]
+
+    assert body["services"] == {**ALL_UP, "prefect": "down"}
+
+
+def test_health_does_not_wait_for_a_prefect_that_hangs(serve: Serve, worker: None, silence: int) -> None:
+    """The answer comes although Prefect's never does."""
+    status, body = health(serve(prefect_api_url=f"http://{LOOPBACK}:{silence}/api").url)
+
+    assert (status, body["services"]) == (503, {**ALL_UP, "prefect": "down"})
+
+
+def test_health_without_a_database_is_unhealthy_and_has_no_figures(prefect: str) -> None:
+    """Unknown is not zero."""
+    with receiver(open_engine(f"postgresql://nobody@{LOOPBACK}:1/nothing"), prefect_api_url=prefect) as served:
+        status, body = health(served.url)
+
+    assert status == 503
+    assert body["services"] == {"database": "down", "prefect": "up", "worker": "down", "webhookQueue": "down"}
+    assert body["queueMetrics"] == dict.fromkeys(METRICS)
+
+
+def test_health_does_not_wait_for_a_database_that_hangs(prefect: str, silence: int) -> None:
+    """Not even when it is asked several times."""
+    with receiver(open_engine(f"postgresql://nobody@{LOOPBACK}:{silence}/x"), prefect_api_url=prefect) as served:
+        for _ in range(2):
+            assert health(served.url)[1]["services"]["database"] == "down"
+
+
+def test_health_does_not_wait_for_figures_that_take_long(
+    own_tables: str, serve: Serve, prefect: str, worker: None, change: Change
+) -> None:
+    """Counting a very large inbox is given up; the database is up all the same."""
+    change(
+        "CREATE OR REPLACE VIEW event_queue WITH (security_invoker = true) AS"
+        " SELECT provider, type, state, count(*) AS events, min(received_at) AS oldest_received_at"
+        " FROM (SELECT 'x' AS provider, 'x' AS type, 'done' AS state, now() AS received_at, pg_sleep(60)) AS slow"
+        " GROUP BY provider, type, state"
+    )
+
+    status, body = health(serve(prefect_api_url=prefect).url)
+
+    assert (status, body["services"]) == (200, ALL_UP)
+    assert body["queueMetrics"] == dict.fromkeys(METRICS)
+
+
+@pytest.mark.parametrize(("age", "word", "expected"), [("59 seconds", "up", 200), ("61 seconds", "late", 503)])
+def test_health_with_an_event_that_waits_too_long_is_unhealthy(
+    serve: Serve, prefect: str, worker: None, change: Change, age: str, word: str, expected: int
+) -> None:
+    """Silence is noticed before the night."""
+    served = serve(prefect_api_url=prefect, health_max_waiting=timedelta(seconds=60))
+    with served.client() as client:
+        send_stripe(client, stripe_event("evt_1"))
+        send_stripe(client, stripe_event("evt_2"))
+    change(f"UPDATE events SET received_at = now() - interval '{age}' WHERE delivery_key = 'evt_1'")
+
+    status, body = health(served.url)
+
+    assert (status, body["services"]["webhookQueue"]) == (expected, word)
+
+
+def test_health_counts_every_state_under_its_known_name(serve: Serve, change: Change) -> None:
+    """Done and skipped are completed, dead is failed, parked is paused."""
+    states = ["waiting", "active", "active", "delayed", "done", "done", "skipped", "dead", "parked", "parked"]
+    for number, state in enumerate(states):
+        claimed = "gen_random_uuid(), now()" if state in {"active", "delayed"} else "NULL, NULL"
+        finished = "now()" if state in {"done", "skipped", "dead"} else "NULL"
+        change(
+            "INSERT INTO events (provider, delivery_key, type, state, reason, claim_token, lease_until, finished_at)"
+            f" VALUES ('stripe', 'evt_{number}', 'ping', '{state}', 'why', {claimed}, {finished})"
+        )
+
+    body = health(serve().url)[1]
+
+    assert body["queueMetrics"] == {
+        "waiting": 1,
+        "active": 2,
+        "delayed": 1,
+        "completed": 3,
+        "failed": 1,
+        "paused": 2,
+    }
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE"])
+def test_health_is_only_read(serve: Serve, method: str) -> None:
+    """405."""
+    with serve().client() as client:
+        assert client.request(method, "/health").status_code == 405
