@@ -11,8 +11,6 @@ import psycopg
 import pytest
 from sqlalchemy import make_url
 
-from billing.errors import PermanentError
-
 from .conftest import Calltally
 
 VERBS = (
@@ -102,14 +100,19 @@ def test_database_that_does_not_answer_is_one_line(tmp_path: Path) -> None:
     assert "Traceback" not in ended.stderr
 
 
-def test_night_without_a_prefect_server_says_how_to_start_one(
-    calltally: Calltally, monkeypatch: pytest.MonkeyPatch, books: object
-) -> None:
+def test_night_without_a_prefect_server_says_how_to_start_one(tmp_path: Path, database_url: str) -> None:
     """The address that was tried, and both ways out."""
-    monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:9/api")
-    monkeypatch.setenv("PREFECT_CLIENT_MAX_RETRIES", "0")
-    answer = calltally("reconcile", "--json")
+    nowhere = "http://127.0.0.1:9/api"
+    ended = program(
+        tmp_path,
+        "reconcile",
+        DATABASE_URL=database_url,
+        PREFECT_API_URL=nowhere,
+        PREFECT_CLIENT_MAX_RETRIES="0",
+        PREFECT_HOME=str(tmp_path / "prefect"),
+    )
 
-    assert isinstance(answer.error, PermanentError)
-    assert "http://127.0.0.1:9/api" in str(answer.error)
-    assert "calltally up" in str(answer.error)
+    assert ended.returncode == 1
+    assert ended.stderr.startswith("Error: no Prefect server answers")
+    assert nowhere in ended.stderr
+    assert "calltally up" in ended.stderr
