@@ -64,7 +64,7 @@ class Served:
 
     def client(self) -> httpx.Client:
         """A client of it; close it."""
-        return httpx.Client(base_url=self.url, trust_env=False, timeout=LIMIT_SECONDS)
+        return httpx.Client(base_url=self.url, trust_env=False, timeout=LIMIT_SECONDS, verify=False)
 
     def connect(self) -> socket.socket:
         """A bare connection, for what no HTTP client would send."""

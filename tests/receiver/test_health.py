@@ -35,7 +35,7 @@ def prefect_answering(status: int) -> Starlette:
     return Starlette(routes=[Route("/api/health", health)])
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def prefect() -> Iterator[str]:
     """The address of a Prefect server that is well."""
     with running_app(prefect_answering(200)) as port:
@@ -68,7 +68,7 @@ def worker(books: Books) -> None:
 
 def health(served_url: str) -> tuple[int, dict[str, Any]]:
     """Status and body."""
-    answer = httpx.get(f"{served_url}/health", trust_env=False, timeout=20)
+    answer = httpx.get(f"{served_url}/health", trust_env=False, timeout=20, verify=False)
     return answer.status_code, answer.json()
 
 

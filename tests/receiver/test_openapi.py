@@ -23,7 +23,9 @@ from tests.receiver.test_health import prefect_answering
 
 SCHEMA = schemathesis.openapi.from_dict(OPENAPI)
 # A signed request is genuine whatever else its headers lack, so what is said of missing ones does not hold for it.
-NOT_FOR_SIGNED: list[Any] = CHECKS.get_by_names(["missing_required_header", "negative_data_rejection", "ignored_auth"])
+NOT_FOR_SIGNED: list[Any] = CHECKS.get_by_names(
+    ["missing_required_header", "negative_data_rejection", "ignored_auth"]
+)
 METHODS = {"get", "post", "put", "patch", "delete"}
 
 
