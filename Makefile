@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test test-all check format bench lock clean
+.PHONY: help setup demo up test test-all check format schema bench lock clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -46,6 +46,9 @@ format: $(READY) ## rewrite the code in the house style
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 	$(BIN)/sqlfluff fix sql
+
+schema: $(READY) ## write sql/schema.sql anew
+	$(BIN)/python -m tests.sql.schema
 
 bench: $(READY) ## figures, each beside a limit measured in the same run
 	$(BIN)/python -m benchmarks

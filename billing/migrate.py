@@ -18,10 +18,12 @@ def migrate(database_url: str) -> None:
         alembic.util.CommandError: the database knows a revision that this version of calltally does not.
     """
     engine = open_engine(database_url, role=None, pool_size=1)
-    with as_file(files("sql") / "migrations") as folder, engine.begin() as connection:
-        config = Config()
-        config.set_main_option("script_location", str(folder))
-        config.set_main_option("path_separator", "os")
-        config.attributes["connection"] = connection
-        command.upgrade(config, "head")
-    engine.dispose()
+    try:
+        with as_file(files("sql") / "migrations") as folder, engine.begin() as connection:
+            config = Config()
+            config.set_main_option("script_location", str(folder))
+            config.set_main_option("path_separator", "os")
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
+    finally:
+        engine.dispose()

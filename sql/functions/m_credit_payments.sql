@@ -1,5 +1,6 @@
 -- find_payer: which organization a payment belongs to. Our reference on the payment and its customer must not
--- contradict each other; either alone is enough. Answers with null and the reason if nobody or somebody else is named.
+-- contradict each other; either alone is enough. A reference that is no organization's id, but has the form of one,
+-- contradicts whatever customer pays. Answers with null and the reason if nobody or somebody else is named.
 CREATE OR REPLACE FUNCTION find_payer(p_reference text, p_stripe_customer_id text)
 RETURNS TABLE (organization_id uuid, reason text)
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = public, pg_temp AS $$
@@ -10,10 +11,17 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = public, pg_temp AS $$
             WHEN count(*) > 1 OR bool_or(contradicted) THEN 'customer_mismatch'
         END
     FROM (
-        SELECT id, coalesce(stripe_customer_id <> p_stripe_customer_id, false) AS contradicted
+        SELECT
+            organizations.id,
+            coalesce(stripe_customer_id <> p_stripe_customer_id, false)
+            OR coalesce(organizations.id <> referred.id, false) AS contradicted
         FROM organizations
-        WHERE stripe_customer_id = p_stripe_customer_id
-            OR id = CASE WHEN p_reference ~* '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' THEN p_reference::uuid END
+        CROSS JOIN (
+            SELECT CASE
+                WHEN p_reference ~* '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' THEN p_reference::uuid
+            END AS id
+        ) AS referred
+        WHERE stripe_customer_id = p_stripe_customer_id OR organizations.id = referred.id
     ) AS named
 $$;
 
@@ -45,7 +53,14 @@ BEGIN
             payment.reason, CASE WHEN payment.currency <> payment.wallet_currency THEN 'currency_mismatch' END
         );
         outcome := 'parked';
-        IF reason IS NULL THEN
+        IF reason IS NOT NULL AND EXISTS (
+            SELECT FROM transfers
+            WHERE transfers.idempotency_key = 'topup:' || payment.payment_id
+                AND transfers.amount_micros = payment.amount_micros AND transfers.currency = payment.currency
+        ) THEN -- its other event, which says whose it is, came first
+            outcome := 'duplicate';
+            reason := NULL;
+        ELSIF reason IS NULL THEN
             SELECT CASE WHEN credit.duplicate THEN 'duplicate' ELSE 'credited' END INTO outcome
             FROM credit_wallet(
                 payment.organization_id, payment.amount_micros, 'topup:' || payment.payment_id, 'topup',

@@ -137,3 +137,27 @@ def test_organization_of_taken_name_is_refused(books: Books) -> None:
 
     with pytest.raises(NameTaken):
         books.organization("Acme")
+
+
+def test_payment_with_strange_reference_and_known_customer_is_parked(books: Books) -> None:
+    """A reference that looks like one of ours and is not means that somebody else's payment may have come here."""
+    books.value("SELECT create_organization('Payer', 'a@example.com', p_stripe_customer_id => 'cus_1')")
+
+    strange = credit(books, payment("pi_1", "00000000-0000-4000-8000-000000000000", "cus_1"))
+    cart = credit(books, payment("pi_2", "cart 17", "cus_1"))
+
+    assert (strange[0]["outcome"], strange[0]["reason"]) == ("parked", "customer_mismatch")
+    assert cart[0]["outcome"] == "credited"
+
+
+def test_payment_whose_other_event_was_credited_needs_no_payer(books: Books) -> None:
+    """Of the two events of a payment one may not say whose it is; it is done with the other, unless amounts differ."""
+    organization_id = books.organization()
+    credit(books, payment("pi_1", organization_id))
+
+    nameless = credit(books, payment("pi_1"))
+    larger = credit(books, payment("pi_1", amount_micros=6_000_000))
+
+    assert nameless[0]["outcome"] == "duplicate"
+    assert larger[0]["outcome"] == "parked"
+    assert books.balance(organization_id) == 5_000_000

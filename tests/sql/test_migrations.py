@@ -1,6 +1,5 @@
 """Migrations: all or nothing, once, and the result is on record."""
 
-import gc
 import subprocess
 import sys
 import warnings
@@ -78,7 +77,6 @@ def test_migrate_that_fails_leaves_nothing(empty_url: str, tmp_path: Path, monke
         migrate(empty_url)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ResourceWarning)
-        gc.collect()  # a failed run leaves its connections to the collector
 
     with psycopg.connect(empty_url) as connection:
         tables = connection.execute("SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace")
