@@ -120,5 +120,5 @@ async def _within(check: Awaitable[T]) -> T | None:
         return None
 
 
-def _word(up: bool) -> str:  # noqa: FBT001 - reads as a sentence where it is used
+def _word(up: bool) -> str:
     return "up" if up else "down"
