@@ -97,9 +97,9 @@ class House:
             connection.execute("DROP DATABASE calltally_prefect WITH (FORCE)")
 
     def open_wallet(self, assistant: str = "asst-acme") -> None:
-        """An organization with money and a route."""
+        """An organization with money for every call, and a route."""
         organization_id = self.books.organization(f"Owner of {assistant}")
-        self.books.credit(organization_id, 1_000_000_000, f"topup:pi_{assistant}")
+        self.books.credit(organization_id, 1_000_000_000_000, f"topup:pi_{assistant}")
         self.books.route(organization_id, assistant)
 
     def place_calls(self, count: int, assistant: str = "asst-acme") -> list[Call]:

@@ -100,7 +100,7 @@ def check(house: House, calls: int) -> None:
         "SELECT kind, count(*) AS transfers FROM transfers WHERE kind IN ('topup', 'call')"
         " GROUP BY kind ORDER BY kind"
     )
-    free = house.ask("SELECT count(*) AS charges FROM charges WHERE state = 'free'")[0]["charges"]
+    settled = house.ask("SELECT count(*) AS charges FROM charges WHERE state = 'settled'")[0]["charges"]
 
     assert [tuple(row.values()) for row in events] == [
         ("checkout.session.completed", "done", PAYMENTS),
@@ -109,7 +109,8 @@ def check(house: House, calls: int) -> None:
         ("status-update", "skipped", 2 * calls),
     ]
     assert charged == [{"charges": calls, "keys": calls}]
-    assert moved == [{"kind": "call", "transfers": calls - free}, {"kind": "topup", "transfers": PAYMENTS + 1}]
+    assert settled > 0.9 * calls
+    assert moved == [{"kind": "call", "transfers": settled}, {"kind": "topup", "transfers": PAYMENTS + 1}]
     assert house.ask("SELECT * FROM check_books()") == []
 
 
