@@ -20,7 +20,11 @@ def open_engine(database_url: str, *, role: str | None = APP_ROLE, pool_size: in
     options = "-c timezone=UTC" + (f" -c role={role}" if role else "")
     url = make_url(database_url).set(drivername="postgresql+psycopg")
     engine = create_engine(
-        url, connect_args={"options": options, "connect_timeout": 5}, pool_size=pool_size, pool_timeout=10
+        url,
+        connect_args={"options": options, "connect_timeout": 5, "tcp_user_timeout": 15_000},
+        pool_size=pool_size,
+        pool_timeout=10,
+        hide_parameters=True,  # bodies are parameters, and errors are logged
     )
     event.listen(engine, "connect", _send_arrays_in_binary)
     return engine

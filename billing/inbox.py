@@ -37,7 +37,21 @@ class ClaimedEvent:
         return f"{self.provider} {self.type} (event {self.id})"
 
 
-def in_words(events: Sequence[ClaimedEvent]) -> str:
+@dataclass(frozen=True, slots=True)
+class WaitingEvent:
+    """An event in line, as much of it as a name needs."""
+
+    id: int
+    provider: str
+    type: str
+
+    @property
+    def name(self) -> str:
+        """As the event is called once it is claimed."""
+        return f"{self.provider} {self.type} (event {self.id})"
+
+
+def in_words(events: Sequence[ClaimedEvent | WaitingEvent]) -> str:
     """What a batch is about: a single event by its name, more of them by their numbers."""
     if len(events) == 1:
         return events[0].name
@@ -89,6 +103,23 @@ def accept(engine: Engine, deliveries: Sequence[Delivery]) -> None:
             types=[delivery.type for delivery in deliveries],
             bodies=[delivery.body for delivery in deliveries],
         )
+
+
+def peek(engine: Engine, limit: int = 1000) -> list[WaitingEvent]:
+    """The head of the line, oldest first, without taking anything."""
+    with transaction(engine) as connection:
+        waiting = rows(
+            connection,
+            "SELECT id, provider, type FROM events WHERE state = 'waiting' ORDER BY provider, id LIMIT :limit",
+            limit=limit,
+        )
+    return sorted((WaitingEvent(**row) for row in waiting), key=lambda event: event.id)
+
+
+def is_untouched(engine: Engine, event_id: int) -> bool:
+    """Whether an event still waits, or is claimed and not dealt with yet."""
+    with transaction(engine) as connection:
+        return value(connection, "SELECT state FROM events WHERE id = :id", id=event_id) in {"waiting", "active"}
 
 
 def claim(engine: Engine, worker: str, limit: int, flow_run_id: UUID | None = None) -> list[ClaimedEvent]:

@@ -17,6 +17,7 @@ from sqlalchemy import Engine
 
 from billing.database import transaction, value
 from billing.errors import BillingError
+from billing.inbox import in_words, is_untouched, peek
 from billing.process import get_engine, process_name
 from calltally.stack.deployments import install_deployments
 from calltally.stack.warm_worker import DeploymentGoneError, WarmWorker, run_deployed
@@ -29,7 +30,8 @@ POLL_SECONDS = 2.0
 HEARTBEAT_SECONDS = 5.0
 MAX_RUNS = 8
 """Flow runs at once; most of them wait in a retry."""
-BATCH_LIMIT = 2000
+BATCH_LIMIT = 5000
+"""A second of work: what waits is taken together, so batches grow with the backlog."""
 PAUSE_SECONDS = 3.0
 """Before the next try while Prefect or Postgres is away."""
 STOP_SECONDS = 20.0
@@ -59,44 +61,37 @@ class Worker:
                 await asyncio.wait(self._runs, timeout=STOP_SECONDS)
 
     async def _drain_inbox(self) -> None:
-        """Start a run whenever events wait that no run is about to claim.
+        """Start a run whenever events wait, on everything that waits; the next one when those are applied.
 
-        The first run is made whether any wait or not: it takes what an earlier worker left, and warms up Prefect.
+        So a burst shares a run, and what fails is retried by its run while the next one is under way. The first run
+        is made whether any wait or not: it takes what an earlier worker left, and warms up Prefect.
         """
-        await self._run_once()
+        await self._run_once("start of a worker")
         while True:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._arrival.wait(), POLL_SECONDS)
             self._arrival.clear()
             try:
-                while (oldest := await self._oldest_waiting()) is not None and len(self._runs) < MAX_RUNS:
-                    run = asyncio.create_task(self._run_once())
+                while len(self._runs) < MAX_RUNS and (waiting := await asyncio.to_thread(peek, self._engine)):
+                    run = asyncio.create_task(self._run_once(in_words(waiting)))
                     self._runs.add(run)
                     run.add_done_callback(self._runs.discard)
-                    await self._until_claimed(oldest, run)
+                    await self._until_applied(waiting[0].id, run)
             except BillingError as error:
                 log.warning("worker.database_away error=%s", type(error).__name__)
                 await asyncio.sleep(PAUSE_SECONDS)
 
-    async def _oldest_waiting(self) -> int | None:
-        def ask() -> int | None:
-            with transaction(self._engine) as connection:
-                oldest: int | None = value(connection, "SELECT oldest_waiting_event()")
-                return oldest
-
-        return await asyncio.to_thread(ask)
-
-    async def _until_claimed(self, oldest: int, run: asyncio.Task[None]) -> None:
-        """Wait until the run has taken its events: the next run then finds only what came later."""
-        while not run.done() and await self._oldest_waiting() == oldest:
+    async def _until_applied(self, event_id: int, run: asyncio.Task[None]) -> None:
+        """Wait until the run has dealt with its first event; its retries go on alone."""
+        while not run.done() and await asyncio.to_thread(is_untouched, self._engine, event_id):
             await asyncio.wait([run], timeout=0.02)
 
-    async def _run_once(self) -> None:
+    async def _run_once(self, name: str) -> None:
         """One flow run; a Prefect server that is away or has forgotten its deployments is waited for."""
         try:
             if self._deployment_id is None:
                 self._deployment_id = (await install_deployments())["process_webhooks"]
-            await run_deployed(process_webhooks, self._deployment_id, {"batch_limit": BATCH_LIMIT}, "claiming events")
+            await run_deployed(process_webhooks, self._deployment_id, {"batch_limit": BATCH_LIMIT}, name)
         except DeploymentGoneError:
             log.warning("worker.deployment_lost: installing the deployments again")
             self._deployment_id = None

@@ -29,11 +29,12 @@ async def process_webhooks(
         batch_limit: At most so many events in this run; the next one takes the rest.
     """
     events = await claim_events(batch_limit)
-    await name_this_run(in_words(events))
     if not events:
+        await name_this_run(in_words(events))
         await send_dead_event_alerts()
         return {}
     applied = await apply_events(events)
+    await name_this_run(in_words(events))
     retries = await asyncio.gather(*(apply_event(f.event) for f in applied.failures), return_exceptions=True)
     saved = retries.count(None)
     if applied.ended["dead"] or saved < len(retries):

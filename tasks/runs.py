@@ -17,7 +17,7 @@ def scheduled_start() -> datetime:
 
 async def name_this_run(name: str) -> None:
     """Give the current flow run a name that says what it does; a run that keeps its old one is no worse."""
-    if flow_run.id is None:
+    if flow_run.id is None or flow_run.name == name:
         return
     try:
         async with get_client() as client:

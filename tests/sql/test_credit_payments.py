@@ -151,7 +151,7 @@ def test_payment_with_strange_reference_and_known_customer_is_parked(books: Book
 
 
 def test_payment_whose_other_event_was_credited_needs_no_payer(books: Books) -> None:
-    """Of the two events of a payment one may not say whose it is; it is done with the other, unless amounts differ."""
+    """Of two events of a payment one may not say whose it is; it is done with the other, unless amounts differ."""
     organization_id = books.organization()
     credit(books, payment("pi_1", organization_id))
 
