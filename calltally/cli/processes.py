@@ -2,11 +2,15 @@
 
 import asyncio
 import logging
+import socket
 from typing import Annotated
 
 import typer
 
 from billing.settings import get_settings
+
+MAX_REQUESTS = 4000
+"""At once in one receiver; more are answered 503, which the providers' retries are for."""
 
 
 def register(app: typer.Typer) -> None:
@@ -74,14 +78,18 @@ def receiver() -> None:
             logging.getLogger("billing.receiver").warning(
                 "%s_WEBHOOK_SECRETS is not set: every webhook of theirs is refused with 401", name
             )
-    uvicorn.run(
+    config = uvicorn.Config(
         create_app(settings, get_engine()),
-        host=settings.receiver_host,
-        port=settings.receiver_port,
         log_level="warning",
         access_log=False,
+        limit_concurrency=MAX_REQUESTS,
         timeout_graceful_shutdown=15,
     )
+    with socket.socket(_family(settings.receiver_host)) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)  # several receivers may share the port
+        listener.bind((settings.receiver_host, settings.receiver_port))
+        uvicorn.Server(config).run(sockets=[listener])
 
 
 def worker() -> None:
@@ -99,6 +107,10 @@ def worker() -> None:
         asyncio.run(until_told_to_stop())
     except asyncio.CancelledError:
         raise typer.Exit from None
+
+
+def _family(host: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in host else socket.AF_INET
 
 
 def log_what_happens() -> None:

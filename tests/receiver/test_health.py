@@ -164,21 +164,16 @@ def test_health_does_not_wait_for_a_database_that_hangs(prefect: str, silence: i
             assert health(served.url)[1]["services"]["database"] == "down"
 
 
-def test_health_does_not_wait_for_figures_that_take_long(
+def test_health_with_very_many_finished_events_estimates_them(
     own_tables: str, serve: Serve, prefect: str, worker: None, change: Change
 ) -> None:
-    """Counting a very large inbox is given up; the database is up all the same."""
-    change(
-        "CREATE OR REPLACE VIEW event_queue WITH (security_invoker = true) AS"
-        " SELECT provider, type, state, count(*) AS events, min(received_at) AS oldest_received_at"
-        " FROM (SELECT 'x' AS provider, 'x' AS type, 'done' AS state, now() AS received_at, pg_sleep(60)) AS slow"
-        " GROUP BY provider, type, state"
-    )
+    """Counting millions of finished events would take too long; those that are unfinished are few, and counted."""
+    change("UPDATE pg_class SET reltuples = 5000000 WHERE oid = 'events'::regclass")
 
     status, body = health(serve(prefect_api_url=prefect).url)
 
     assert (status, body["services"]) == (200, ALL_UP)
-    assert body["queueMetrics"] == dict.fromkeys(METRICS)
+    assert body["queueMetrics"] == {**dict.fromkeys(METRICS, 0), "completed": 5_000_000}
 
 
 @pytest.mark.parametrize(("age", "word", "expected"), [("59 seconds", "up", 200), ("61 seconds", "late", 503)])
