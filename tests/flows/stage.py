@@ -5,6 +5,7 @@ from collections.abc import Coroutine, Iterable
 from contextvars import copy_context
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -117,6 +118,12 @@ def in_loop(work: Coroutine[Any, Any, T]) -> T:
     return LOOP.run(work, context=copy_context())
 
 
+@cache
+def deployment_ids() -> dict[str, UUID]:
+    """The deployments by name, installed once."""
+    return in_loop(install_deployments())
+
+
 @dataclass(frozen=True)
 class Run:
     """A flow run that has ended, as Prefect recorded it."""
@@ -131,9 +138,10 @@ class Run:
 def run(flow: Any, scheduled: datetime | None = None, **parameters: Any) -> Run:
     """Run a flow as a run of its deployment, as the worker does; `scheduled` is when it was meant to begin."""
 
+    deployment_id = deployment_ids()[flow.name]
+
     async def scenario() -> Run:
         async with AsyncClientContext.get_or_create() as context:
-            deployment_id = (await install_deployments())[flow.name]
             begun = await context.client.create_flow_run_from_deployment(
                 deployment_id,
                 parameters=parameters,

@@ -119,7 +119,7 @@ def test_event_that_the_database_refuses_for_ever_is_dead_at_once(stage: Stage) 
     stage.fail(unlucky, times=1000, sqlstate="23514")
     ended = run(process_webhooks)
 
-    assert ended.result == {"done": 5, "done after retry": 0, "retried in vain": 0}
+    assert ended.result == {"done": 5, "dead": 1, "done after retry": 0, "retried in vain": 0}
     assert stage.event(unlucky)["state"] == "dead"
     assert [row["error_class"] for row in stage.attempts(unlucky)] == ["ConstraintBroken"]
     assert stage.charged() == {call.id for call in lucky}

@@ -213,6 +213,7 @@ def test_wrong_key_fails_at_once_and_says_which_key(stage: Stage, changed: Calla
     assert {known.run_count for known in listings} == {1}
 
 
+@pytest.mark.slow
 def test_rate_limit_is_waited_for_and_the_night_completes(stage: Stage) -> None:
     """A window that was refused once is asked for again, and nothing is missed."""
     lost, _ = told(stage, 4, lost=2)
