@@ -139,6 +139,7 @@ def test_dry_run_shows_what_would_be_billed_and_bills_nothing(stage: Stage) -> N
     assert len(stage.sandbox.slack.messages) == 1
 
 
+@pytest.mark.slow
 def test_night_of_one_organization_leaves_the_others_alone(stage: Stage) -> None:
     """Calls of others stay missing until their own night."""
     other = stage.books.organization("Other")
@@ -224,7 +225,7 @@ def test_rate_limit_is_waited_for_and_the_night_completes(stage: Stage) -> None:
     assert found(stage, night) == {("missing", call_id) for call_id in lost}
 
 
-@pytest.mark.parametrize("slack", ["absent", "failing", "nobody"])
+@pytest.mark.parametrize("slack", ["absent", "failing", pytest.param("nobody", marks=pytest.mark.slow)])
 def test_night_completes_without_slack_and_notes_it(stage: Stage, changed: Callable[..., None], slack: str) -> None:
     """An alert that cannot be sent never fails the night, and the run says so."""
     lost, _ = told(stage, 4, lost=2)

@@ -87,7 +87,7 @@ CALLS = st.lists(
 )
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=25)
 @given(CALLS, st.randoms(use_true_random=False))
 def test_differences_of_shuffled_lists_are_the_same(
     calls: list[tuple[str, float | None, str | None, str]], random: Any

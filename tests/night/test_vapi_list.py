@@ -119,7 +119,7 @@ def test_window_holds_its_start_and_not_its_end(sandbox: RunningSandbox, setting
 CREATION = st.integers(0, 40) | st.integers(0, 24 * 3_600_000 - 1)
 
 
-@settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(times_ms=st.lists(CREATION, max_size=60), page_size=st.integers(1, 5))
 def test_any_creation_times_are_read_exactly_once(
     switchboard: Switchboard, monkeypatch: pytest.MonkeyPatch, times_ms: list[int], page_size: int
