@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy.engine import make_url
 
+import flows
 from billing.settings import Settings
 from calltally.stack.deployments import read_deployments
 from calltally.stack.postgres import EmbeddedPostgres
@@ -52,11 +53,11 @@ def test_prefect_server_listens_where_the_url_says(tmp_path: Path) -> None:
     assert child.env["PREFECT_SERVER_ANALYTICS_ENABLED"] == "false"
 
 
-def test_prefect_yaml_has_both_deployments() -> None:
-    """The night and the sweep are installed from the repository's prefect.yaml, by module path."""
+def test_prefect_yaml_has_a_deployment_for_each_flow() -> None:
+    """Every file of flows/ is installed from the repository's prefect.yaml, by module path."""
     deployments = {deployment.name: deployment for deployment in read_deployments()}
 
-    assert set(deployments) == {"reconcile_calls", "process_webhooks"}
+    assert set(deployments) == {file.stem for file in Path(flows.__file__).parent.glob("*.py")} - {"__init__"}
     assert all(":" not in deployment.entrypoint for deployment in deployments.values())
     assert deployments["reconcile_calls"].concurrency_limit == 1
 
