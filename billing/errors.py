@@ -12,6 +12,7 @@ BillingError
 │  ├─ HistoryIsAppendOnly     TY008
 │  ├─ ClaimLost               TY009: another worker holds the event now
 │  ├─ NameTaken               TY010
+│  ├─ UnexpectedError         a defect of ours: the event is kept, and its message goes into a report
 │  ├─ ProviderRefused         the provider will not answer this request, ever (wrong key, bad request)
 │  └─ ConstraintBroken        the database refused a value
 └─ TransientError             may pass; retried
@@ -85,6 +86,10 @@ class ClaimLost(PermanentError):
 
 class NameTaken(PermanentError):
     """There is an organization of that name."""
+
+
+class UnexpectedError(PermanentError):
+    """Something that we did not think of; a defect of ours."""
 
 
 class ProviderRefused(PermanentError):

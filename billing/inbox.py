@@ -1,9 +1,12 @@
 """The inbox: store a delivery, claim events, apply them, end them. Each function is one transaction."""
 
+import logging
+import traceback
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -12,9 +15,11 @@ from sqlalchemy import Connection, Engine
 
 from billing.database import rows, transaction, value
 from billing.deliveries import Delivery
-from billing.errors import BillingError, PermanentError, TransientError
+from billing.errors import BillingError, PermanentError, TransientError, UnexpectedError
 from billing.events import CreditPayment, Park, RecordCall, Skip, interpret
 from billing.settings import get_settings
+
+log = logging.getLogger("billing.inbox")
 
 LEASE = timedelta(seconds=30)
 """How long a claimed event is left to its worker; longer than a batch and the retries of a failed event take."""
@@ -152,11 +157,15 @@ def apply_batch(engine: Engine, events: Sequence[ClaimedEvent]) -> Applied:
     """
     try:
         return Applied(apply(engine, events), [])
-    except BillingError as error:
-        if isinstance(error, TransientError) and error.affects_everything:
+    except BillingError as refused:
+        if isinstance(refused, TransientError) and refused.affects_everything:
             raise
-        if len(events) == 1:
-            return Applied(Counter(), [Failure(events[0], error)])
+        error = refused
+    except Exception as defect:  # one event that we did not think of must not hold up the others for ever
+        error = UnexpectedError(_where(defect))
+        log.error("event.defect count=%d error=%s", len(events), error)  # noqa: TRY400 - a message may quote a body
+    if len(events) == 1:
+        return Applied(Counter(), [Failure(events[0], error)])
     half = len(events) // 2
     first, second = apply_batch(engine, events[:half]), apply_batch(engine, events[half:])
     return Applied(first.ended + second.ended, first.failures + second.failures)
@@ -288,6 +297,12 @@ def _finish(connection: Connection, events: Sequence[ClaimedEvent], outcomes: di
 
 def _reason(error: BillingError) -> str:
     return f"{type(error).__name__}: {error}"
+
+
+def _where(defect: Exception) -> str:
+    """Class and place of an exception, without its message."""
+    frame = traceback.extract_tb(defect.__traceback__)[-1]
+    return f"{type(defect).__name__} in {frame.name}, line {frame.lineno} of {Path(frame.filename).name}"
 
 
 def _json(content: Any) -> str:
