@@ -122,6 +122,12 @@ class House:
             while not await asyncio.to_thread(self._holds, query):  # noqa: ASYNC110 - it is in Postgres
                 await asyncio.sleep(0.1)
 
+    async def until_some_arrived(self, delivery: "asyncio.Task[dict[str, int]]") -> None:
+        """Wait until webhooks of a delivery have arrived; most of it is still on its way."""
+        before = self.ask("SELECT count(*) AS events FROM events")[0]["events"]
+        await self.until(f"SELECT count(*) > {before} + 20 FROM events")
+        assert not delivery.done()
+
     async def until_applied(self) -> None:
         """Wait until nothing waits, is active or is delayed."""
         await self.until("SELECT count(*) = 0 FROM events WHERE state IN ('waiting', 'active', 'delayed')")

@@ -60,7 +60,7 @@ def test_worker_killed_on_its_way_is_replaced(loop: asyncio.Runner, house: House
 
     async def scenario() -> dict[str, int]:
         delivery = asyncio.create_task(house.deliver(calls))
-        await house.until("SELECT count(*) > 0 FROM events WHERE state = 'active'")
+        await house.until_some_arrived(delivery)
         victim = worker()
         victim.kill()
         statuses = await delivery
@@ -108,11 +108,11 @@ def test_prefect_that_forgets_everything_gets_its_deployments_back(loop: asyncio
 
 def test_postgres_that_crashes_is_waited_for(loop: asyncio.Runner, house: House) -> None:
     """Senders come again, workers and Prefect connect again, and what was answered 200 is there."""
-    calls = house.place_calls(200)
+    calls = house.place_calls(400)
 
     async def scenario() -> dict[str, int]:
         delivery = asyncio.create_task(house.deliver(calls))
-        await house.until("SELECT count(*) > 0 FROM events WHERE state = 'active'")
+        await house.until_some_arrived(delivery)
         await asyncio.to_thread(house.postgres.stop, "immediate")
         await asyncio.to_thread(house.postgres.start)
         statuses = await delivery
