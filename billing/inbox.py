@@ -161,7 +161,7 @@ def apply_batch(engine: Engine, events: Sequence[ClaimedEvent]) -> Applied:
         if isinstance(refused, TransientError) and refused.affects_everything:
             raise
         error = refused
-    except Exception as defect:  # one event that we did not think of must not hold up the others for ever
+    except Exception as defect:  # noqa: BLE001 - what we did not think of must not hold up the others for ever
         error = UnexpectedError(_where(defect))
         log.error("event.defect count=%d error=%s", len(events), error)  # noqa: TRY400 - a message may quote a body
     if len(events) == 1:

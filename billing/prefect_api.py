@@ -33,9 +33,9 @@ async def start_deployment(api_url: str, name: str, parameters: Mapping[str, Any
             created = await client.post(
                 f"/deployments/{deployment['id']}/create_flow_run", json={"parameters": dict(parameters)}
             )
-            run_id = created.raise_for_status().json()["id"]
-    except httpx.HTTPError as error:
+            run_id = UUID(created.raise_for_status().json()["id"])
+    except (httpx.HTTPError, KeyError, TypeError, ValueError) as error:
         raise ProviderUnavailable(
             f"Prefect at {api_url} did not start {name} ({type(error).__name__}): is it up, with its deployments?"
         ) from error
-    return StartedRun(UUID(run_id), f"{api_url.removesuffix('/api')}/runs/flow-run/{run_id}")
+    return StartedRun(run_id, f"{api_url.removesuffix('/api')}/runs/flow-run/{run_id}")

@@ -1,4 +1,4 @@
-"""The receiver: webhooks in, health out. It knows the inbox and nothing of what events mean."""
+"""The receiver: webhooks in, health and the operators' API out. It knows nothing of what events mean."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -15,6 +15,7 @@ from billing.settings import Settings
 from receiver.health import Health
 from receiver.inbox_writer import InboxWriter
 from receiver.openapi import OPENAPI
+from receiver.operators import OperatorsApi
 from receiver.webhooks import WebhookEndpoint, providers
 
 
@@ -41,6 +42,6 @@ def create_app(settings: Settings, engine: Engine) -> Starlette:
         Route(f"/webhooks/{provider.name}", WebhookEndpoint(provider, writer), methods=["POST"])
         for provider in providers(settings)
     ]
-    return Starlette(
-        routes=[*webhooks, Route("/health", get_health), Route("/openapi.json", get_openapi)], lifespan=lifespan
-    )
+    operators = OperatorsApi(engine, settings).routes()
+    own = [Route("/health", get_health), Route("/openapi.json", get_openapi)]
+    return Starlette(routes=[*webhooks, *own, *operators], lifespan=lifespan)

@@ -83,14 +83,77 @@ def _openapi() -> Schema:
     }
 
 
+def _operators(verb: str, operation: str, summary: str, answers: Schema, **more: Any) -> Schema:
+    error = _object({"error": {"type": "string"}})
+    return {
+        verb: {
+            "operationId": operation,
+            "summary": summary,
+            "security": [{"operator": []}],
+            "responses": {
+                **answers,
+                "401": _json("No token, or another one.", error),
+                "503": _json("The database or Prefect is away.", error),
+            },
+            **more,
+        }
+    }
+
+
+def _trigger() -> Schema:
+    time = {"type": "string", "format": "date-time"}
+    wish = {
+        "type": "object",
+        "properties": {"from": time, "to": time, "dry_run": {"type": "boolean"}},
+        "additionalProperties": False,
+    }
+    started = _object({"flow_run_id": {"type": "string", "format": "uuid"}, "url": {"type": "string"}})
+    return _operators(
+        "post",
+        "trigger_reconciliation",
+        "Start the nightly deployment now; all of the body may be left out",
+        {
+            "202": _json("Prefect starts it.", started),
+            "400": _json("Not such a body.", _object({"error": {"type": "string"}})),
+        },
+        requestBody={"content": {"application/json": {"schema": wish}}},
+    )
+
+
+def _operators_paths() -> Schema:
+    anything = {"type": "object"}
+    run_id = {"name": "id", "in": "path", "required": True, "schema": {"type": "string", "format": "uuid"}}
+    return {
+        "/api/monitoring/queue-stats": _operators(
+            "get", "get_queue_stats", "Unfinished events by provider and type", {"200": _json("Counts.", anything)}
+        ),
+        "/api/billing-reconciliation/trigger": _trigger(),
+        "/api/billing-reconciliation/runs": _operators(
+            "get", "list_runs", "The latest nights with their figures", {"200": _json("Newest first.", anything)}
+        ),
+        "/api/billing-reconciliation/runs/{id}": _operators(
+            "get",
+            "get_run",
+            "One night with its findings",
+            {"200": _json("The run.", anything), "404": {"description": "No such run."}},
+            parameters=[run_id],
+        ),
+    }
+
+
 OPENAPI: Schema = {
     "openapi": "3.1.0",
-    "info": {"title": "calltally receiver", "version": "1", "description": "Webhooks in, health out."},
+    "info": {
+        "title": "calltally receiver",
+        "version": "1",
+        "description": "Webhooks in, health out, and the nights.",
+    },
     "paths": {
         "/webhooks/stripe": _webhook("stripe", "event id"),
         "/webhooks/vapi": _webhook("vapi", "call, message type and, of a status update, status"),
         "/health": _health(),
         "/openapi.json": _openapi(),
+        **_operators_paths(),
     },
-    "components": {"securitySchemes": _SIGNATURES},
+    "components": {"securitySchemes": {**_SIGNATURES, "operator": {"type": "http", "scheme": "bearer"}}},
 }

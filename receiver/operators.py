@@ -1,0 +1,149 @@
+"""The operators' API: what waits, what the nights found, and a night by hand. For holders of OPERATOR_TOKEN."""
+
+import hmac
+import logging
+from collections.abc import Awaitable, Callable
+from datetime import datetime
+from functools import wraps
+from typing import Annotated, Any
+
+import msgspec
+from sqlalchemy import Engine
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from billing.database import rows, transaction
+from billing.errors import BillingError, ProviderUnavailable
+from billing.prefect_api import start_deployment
+from billing.settings import Settings
+
+log = logging.getLogger("billing.receiver")
+
+MAX_RUNS = 100
+"""Runs in one answer, newest first."""
+
+Handler = Callable[[Request], Awaitable[Response]]
+Instant = Annotated[datetime, msgspec.Meta(tz=True)]
+
+RUN = (
+    "SELECT id, state, window_from, window_to, dry_run, started_at, finished_at, provider_calls, known_calls, counts,"
+    " ended_calls, ended_by_webhook, reliability_ratio::float8, recovered_calls, recovered_micros,"
+    " outstanding_micros, alert, error, flow_run_id FROM reconciliation_runs"
+)
+
+
+class Trigger(msgspec.Struct, forbid_unknown_fields=True, rename={"start": "from", "end": "to"}):
+    """What to compare; all of it may be left out."""
+
+    start: Instant | None = None
+    end: Instant | None = None
+    dry_run: bool = False
+
+
+class OperatorsApi:
+    """The routes below `/api/`; every answer is JSON."""
+
+    def __init__(self, engine: Engine, settings: Settings) -> None:
+        self._engine = engine
+        self._settings = settings
+
+    def routes(self) -> list[Route]:
+        """Each asks for the token first."""
+        nights = "/api/billing-reconciliation"
+        return [
+            Route("/api/monitoring/queue-stats", self._guarded(self.queue_stats)),
+            Route(f"{nights}/trigger", self._guarded(self.trigger), methods=["POST"]),
+            Route(f"{nights}/runs", self._guarded(self.list_runs)),
+            Route(f"{nights}/runs/{{id}}", self._guarded(self.show_run)),
+        ]
+
+    async def queue_stats(self, _request: Request) -> Response:
+        """Unfinished events by provider and type, with the age of the oldest in seconds."""
+        queue = await self._ask(
+            "SELECT provider, type, state, count(*) AS events,"
+            " extract(epoch FROM now() - min(received_at))::float8 AS oldest_seconds FROM events"
+            " WHERE state IN ('waiting', 'active', 'delayed', 'parked', 'dead') GROUP BY provider, type, state"
+            " ORDER BY provider, type, state"
+        )
+        totals = (await self._ask("SELECT waiting, active, delayed, parked, dead, finished FROM queue_metrics()"))[0]
+        return _json({"totals": totals, "queue": queue})
+
+    async def trigger(self, request: Request) -> Response:
+        """Start the nightly deployment; answered as soon as Prefect has taken it."""
+        try:
+            wish = msgspec.json.decode(await request.body() or b"{}", type=Trigger)
+        except msgspec.DecodeError as error:
+            return _refusal(
+                400, f'{error}. Send {{"from": TIME, "to": TIME, "dry_run": BOOL}}, times with their zone'
+            )
+        if wish.start and wish.end and wish.start >= wish.end:
+            return _refusal(400, "the window is empty: from is not before to")
+        if self._settings.prefect_api_url is None:
+            return _refusal(503, "PREFECT_API_URL is not set on the receiver")
+        given = {"window_from": wish.start, "window_to": wish.end, "dry_run": wish.dry_run}
+        parameters = msgspec.to_builtins({name: content for name, content in given.items() if content is not None})
+        try:
+            run = await start_deployment(self._settings.prefect_api_url, "reconcile_calls", parameters)
+        except ProviderUnavailable as error:
+            return _refusal(503, str(error))
+        log.info("reconciliation.triggered flow_run=%s", run.id)
+        return _json({"flow_run_id": run.id, "url": run.url}, 202)
+
+    async def list_runs(self, _request: Request) -> Response:
+        """The latest runs with their figures."""
+        return _json(
+            {
+                "runs": await self._ask(
+                    f"{RUN} ORDER BY started_at DESC LIMIT :limit",
+                    limit=MAX_RUNS,
+                )
+            }
+        )
+
+    async def show_run(self, request: Request) -> Response:
+        """One run with its findings."""
+        run_id = request.path_params["id"]
+        found = await self._ask(f"{RUN} WHERE id::text = :id", id=run_id)
+        if not found:
+            return _refusal(404, "there is no such run")
+        findings = await self._ask(
+            "SELECT kind, call_id, organization_id, amount_micros, outcome, detail FROM findings"
+            " WHERE run_id::text = :id ORDER BY id",
+            id=run_id,
+        )
+        return _json({**found[0], "findings": findings})
+
+    async def _ask(self, query: str, **parameters: Any) -> list[dict[str, Any]]:
+        def ask() -> list[dict[str, Any]]:
+            with transaction(self._engine) as connection:
+                return rows(connection, query, **parameters)
+
+        return await run_in_threadpool(ask)
+
+    def _guarded(self, handler: Handler) -> Handler:
+        """401 without the token, which must be set and not empty; 503 while the database is away."""
+        token = self._settings.operator_token
+
+        @wraps(handler)
+        async def guarded(request: Request) -> Response:
+            scheme, _, sent = request.headers.get("authorization", "").partition(" ")
+            known = token is not None and hmac.compare_digest(sent.encode(), token.get_secret_value().encode())
+            if scheme.lower() != "bearer" or not known:
+                return _refusal(401, "send Authorization: Bearer and the OPERATOR_TOKEN")
+            try:
+                return await handler(request)
+            except BillingError as error:
+                log.warning("operators.failed error=%s", type(error).__name__)
+                return _refusal(503, "the database is away, try again later")
+
+        return guarded
+
+
+def _json(content: Any, status: int = 200) -> Response:
+    return Response(msgspec.json.encode(content), status, media_type="application/json")
+
+
+def _refusal(status: int, error: str) -> Response:
+    return _json({"error": error}, status)

@@ -1,0 +1,182 @@
+"""The operators' API: closed without the token, and true to the database and to Prefect."""
+
+from collections.abc import Iterator
+from typing import Any
+from uuid import UUID
+
+import httpx
+import pytest
+from sqlalchemy import Engine
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.routing import Route
+
+from calltally.sandbox.serving import running_app
+from tests.books import Books
+from tests.receiver.conftest import receiver
+from tests.receiver.serving import LOOPBACK
+
+TOKEN = {"Authorization": "Bearer operator-token"}
+FLOW_RUN = "0b5e5a0e-5a4c-4c43-9d39-0a3b1f0f7c11"
+NIGHTS = "/api/billing-reconciliation"
+
+
+class Prefect:
+    """Prefect's API, as much of it as starting a deployment takes; remembers what was asked."""
+
+    def __init__(self) -> None:
+        self.parameters: list[dict[str, Any]] = []
+
+    def app(self) -> Starlette:
+        """Knows one deployment."""
+
+        async def deployment(request: Request) -> JSONResponse:
+            return JSONResponse({"id": FLOW_RUN})
+
+        async def create(request: Request) -> JSONResponse:
+            self.parameters.append((await request.json())["parameters"])
+            return JSONResponse({"id": FLOW_RUN}, 201)
+
+        return Starlette(
+            routes=[
+                Route("/api/deployments/name/reconcile_calls/reconcile_calls", deployment),
+                Route("/api/deployments/{id}/create_flow_run", create, methods=["POST"]),
+            ]
+        )
+
+
+@pytest.fixture
+def prefect() -> Prefect:
+    """A Prefect that nobody has asked anything."""
+    return Prefect()
+
+
+@pytest.fixture
+def client(engine: Engine, prefect: Prefect) -> Iterator[httpx.Client]:
+    """A client of a receiver with an operator's token."""
+    with (
+        running_app(prefect.app()) as port,
+        receiver(engine, prefect_api_url=f"http://{LOOPBACK}:{port}/api", operator_token="operator-token") as served,
+        httpx.Client(base_url=served.url, trust_env=False) as client,
+    ):
+        yield client
+
+
+@pytest.mark.parametrize("headers", [{}, {"Authorization": "Bearer wrong"}, {"Authorization": "operator-token"}])
+@pytest.mark.parametrize("path", ["/api/monitoring/queue-stats", f"{NIGHTS}/runs", f"{NIGHTS}/runs/{FLOW_RUN}"])
+def test_request_without_the_token_is_refused(client: httpx.Client, path: str, headers: dict[str, str]) -> None:
+    """On every route, and with a hint what to send."""
+    answer = client.get(path, headers=headers)
+
+    assert answer.status_code == 401
+    assert "OPERATOR_TOKEN" in answer.json()["error"]
+
+
+def test_receiver_without_a_token_refuses_everybody(engine: Engine) -> None:
+    """What is not set opens nothing."""
+    with receiver(engine) as served, httpx.Client(base_url=served.url, trust_env=False) as client:
+        assert client.get(f"{NIGHTS}/runs", headers={"Authorization": "Bearer x"}).status_code == 401
+        assert client.post(f"{NIGHTS}/trigger", headers={"Authorization": "Bearer x"}).status_code == 401
+
+
+def test_queue_stats_count_what_is_unfinished(client: httpx.Client, books: Books) -> None:
+    """By provider, type and state, with the age of the oldest."""
+    books.value(
+        "SELECT accept_events(ARRAY['vapi', 'vapi', 'stripe'], ARRAY['a', 'b', 'c'], ARRAY['x', 'x', 'y'],"
+        " ARRAY[CAST('{}' AS bytea), CAST('{}' AS bytea), CAST('{}' AS bytea)])"
+    )
+
+    stats = client.get("/api/monitoring/queue-stats", headers=TOKEN).json()
+
+    assert stats["totals"]["waiting"] == 3
+    assert [(row["provider"], row["type"], row["state"], row["events"]) for row in stats["queue"]] == [
+        ("stripe", "y", "waiting", 1),
+        ("vapi", "x", "waiting", 2),
+    ]
+    assert all(row["oldest_seconds"] >= 0 for row in stats["queue"])
+
+
+@pytest.mark.parametrize(
+    ("body", "parameters"),
+    [
+        (None, {"dry_run": False}),
+        ({}, {"dry_run": False}),
+        (
+            {"from": "2026-11-20T00:00:00Z", "to": "2026-11-21T00:00:00Z", "dry_run": True},
+            {"window_from": "2026-11-20T00:00:00Z", "window_to": "2026-11-21T00:00:00Z", "dry_run": True},
+        ),
+    ],
+)
+def test_trigger_starts_the_deployment_with_what_was_asked(
+    client: httpx.Client, prefect: Prefect, body: dict[str, Any] | None, parameters: dict[str, Any]
+) -> None:
+    """The answer names the flow run and where to watch it."""
+    answer = (
+        client.post(f"{NIGHTS}/trigger", headers=TOKEN, json=body)
+        if body is not None
+        else client.post(f"{NIGHTS}/trigger", headers=TOKEN)
+    )
+
+    assert answer.status_code == 202
+    assert answer.json()["flow_run_id"] == FLOW_RUN
+    assert answer.json()["url"].endswith(f"/runs/flow-run/{FLOW_RUN}")
+    assert prefect.parameters == [parameters]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"nope",
+        b"[]",
+        b'{"from": "yesterday"}',
+        b'{"from": "2026-11-20T00:00:00"}',
+        b'{"until": "2026-11-20T00:00:00Z"}',
+        b'{"dry_run": "yes"}',
+        b'{"from": "2026-11-21T00:00:00Z", "to": "2026-11-20T00:00:00Z"}',
+    ],
+)
+def test_trigger_with_a_strange_body_says_what_to_send(client: httpx.Client, prefect: Prefect, body: bytes) -> None:
+    """Nothing is started."""
+    answer = client.post(f"{NIGHTS}/trigger", headers=TOKEN, content=body)
+
+    assert answer.status_code == 400
+    assert answer.json()["error"]
+    assert prefect.parameters == []
+
+
+def test_trigger_without_prefect_asks_to_come_again(engine: Engine) -> None:
+    """503, since it may be back soon."""
+    with (
+        receiver(engine, prefect_api_url=f"http://{LOOPBACK}:1/api", operator_token="operator-token") as served,
+        httpx.Client(base_url=served.url, trust_env=False) as client,
+    ):
+        assert client.post(f"{NIGHTS}/trigger", headers=TOKEN).status_code == 503
+
+
+def test_runs_are_listed_and_shown_with_their_findings(client: httpx.Client, books: Books) -> None:
+    """Money as micros, the ratio as a number."""
+    run_id: UUID = books.value(
+        "INSERT INTO reconciliation_runs (window_from, window_to, reliability_ratio, recovered_micros, counts)"
+        " VALUES ('2026-11-20', '2026-11-21', 0.92, 4351666, CAST('{\"missing\": 23}' AS jsonb)) RETURNING id"
+    )
+    books.value(
+        "INSERT INTO findings (run_id, kind, call_id, amount_micros)"
+        " VALUES (:id, 'missing', 'c1', 700000) RETURNING 1",
+        id=run_id,
+    )
+
+    listed = client.get(f"{NIGHTS}/runs", headers=TOKEN).json()["runs"]
+    shown = client.get(f"{NIGHTS}/runs/{run_id}", headers=TOKEN).json()
+
+    assert [(run["id"], run["reliability_ratio"], run["counts"]) for run in listed] == [
+        (str(run_id), 0.92, {"missing": 23})
+    ]
+    assert shown["recovered_micros"] == 4_351_666
+    assert [(finding["call_id"], finding["amount_micros"]) for finding in shown["findings"]] == [("c1", 700_000)]
+
+
+def test_unknown_run_is_not_found(client: httpx.Client) -> None:
+    """Whether it has the form of an id or not."""
+    assert client.get(f"{NIGHTS}/runs/{FLOW_RUN}", headers=TOKEN).status_code == 404
+    assert client.get(f"{NIGHTS}/runs/17", headers=TOKEN).status_code == 404
