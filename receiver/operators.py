@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from datetime import datetime
 from functools import wraps
 from typing import Annotated, Any
+from uuid import UUID
 
 import msgspec
 from sqlalchemy import Engine
@@ -104,13 +105,13 @@ class OperatorsApi:
 
     async def show_run(self, request: Request) -> Response:
         """One run with its findings."""
-        run_id = request.path_params["id"]
-        found = await self._ask(f"{RUN} WHERE id::text = :id", id=run_id)
+        run_id = _uuid(request.path_params["id"])
+        found = await self._ask(f"{RUN} WHERE id = :id", id=run_id)
         if not found:
             return _refusal(404, "there is no such run")
         findings = await self._ask(
             "SELECT kind, call_id, organization_id, amount_micros, outcome, detail FROM findings"
-            " WHERE run_id::text = :id ORDER BY id",
+            " WHERE run_id = :id ORDER BY id",
             id=run_id,
         )
         return _json({**found[0], "findings": findings})
@@ -139,6 +140,13 @@ class OperatorsApi:
                 return _refusal(503, "the database is away, try again later")
 
         return guarded
+
+
+def _uuid(text: str) -> UUID | None:
+    try:
+        return UUID(text)
+    except ValueError:
+        return None
 
 
 def _json(content: Any, status: int = 200) -> Response:
