@@ -60,7 +60,7 @@ def select_events(engine: Engine, selection: Selection) -> list[int]:
             " AND (CAST(:error AS text) IS NULL OR strpos(lower(reason), lower(:error)) > 0)"
             " AND (CAST(:since AS timestamptz) IS NULL OR received_at >= :since)"
             " AND (CAST(:until AS timestamptz) IS NULL OR received_at < :until) ORDER BY id",
-            ids=list(selection.ids) if selection.ids else None,
+            ids=None if selection.ids is None else list(selection.ids),
             state=selection.state,
             type=selection.type,
             provider=selection.provider,

@@ -39,7 +39,8 @@ LANGUAGE sql SECURITY DEFINER SET search_path = public, pg_temp AS $$
             LIMIT ceil(p_limit::numeric / (SELECT count(*) FROM busy))
             FOR UPDATE SKIP LOCKED
         ) AS heads
-        ORDER BY heads.id
+        -- Rounded up, the shares may add up to more than the limit; cutting by id alone would starve the youngest.
+        ORDER BY row_number() OVER (PARTITION BY busy.provider ORDER BY heads.id), heads.id
         LIMIT p_limit
     ),
 
@@ -60,10 +61,13 @@ RETURNS void LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp
 DECLARE
     finished integer;
 BEGIN
+    IF 'dead' = ANY (p_states) THEN
+        LOCK TABLE alerts IN ROW EXCLUSIVE MODE; -- see open_dead_event_alerts
+    END IF;
     UPDATE events
     SET state = outcome.state, reason = outcome.reason, attempts = attempts + 1,
         claim_token = NULL, lease_until = NULL,
-        finished_at = CASE WHEN outcome.state <> 'parked' THEN now() END
+        finished_at = CASE WHEN outcome.state <> 'parked' THEN clock_timestamp() END
     FROM unnest(p_ids, p_states, p_reasons) AS outcome (id, state, reason)
     WHERE events.id = outcome.id AND events.claim_token = p_claim_token
         AND outcome.state IN ('done', 'skipped', 'parked', 'dead');
@@ -92,13 +96,16 @@ RETURNS void LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp
 DECLARE
     failed events;
 BEGIN
+    IF p_dead THEN
+        LOCK TABLE alerts IN ROW EXCLUSIVE MODE; -- see open_dead_event_alerts
+    END IF;
     UPDATE events
     SET state = CASE WHEN p_dead THEN 'dead' ELSE 'delayed' END,
         reason = p_error_class || ': ' || p_message,
         attempts = attempts + 1,
         claim_token = CASE WHEN NOT p_dead THEN claim_token END,
         lease_until = CASE WHEN NOT p_dead THEN now() + p_lease END,
-        finished_at = CASE WHEN p_dead THEN now() END
+        finished_at = CASE WHEN p_dead THEN clock_timestamp() END
     WHERE id = p_id AND claim_token = p_claim_token
     RETURNING * INTO failed;
     IF NOT found THEN

@@ -1,34 +1,49 @@
--- open_dead_event_alerts: opens one alert per provider and kind of error that killed events since its last alert, and
--- no more than one per p_window. Answers with every alert that is not sent yet, so a sender that died is made up for.
+-- open_dead_event_alerts: opens one alert per provider and kind of error that killed events since its last sent alert,
+-- and no more than one per p_window. What was opened and could not be sent for so long is counted in the next one.
+-- Answers with the alerts that it opened, and with older ones that are not sent, so a sender that died is made up for.
 CREATE OR REPLACE FUNCTION open_dead_event_alerts(p_window interval)
 RETURNS SETOF alerts LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
 BEGIN
-    LOCK TABLE alerts IN SHARE ROW EXCLUSIVE MODE; -- two openers would both open
-    INSERT INTO alerts (key, facts)
-    SELECT
-        died.key,
-        jsonb_build_object(
-            'provider', min(died.provider),
-            'error', min(died.error),
-            'events', count(*),
-            'first_ids', to_jsonb((array_agg(died.id ORDER BY died.id))[:10]),
-            'example', min(died.reason)
-        )
-    FROM (
+    -- Two openers would both open. Who ends events as dead holds this table too until the end of its transaction, and
+    -- looks at the clock after that, as we do: so each death is either seen here or later than opened_at.
+    LOCK TABLE alerts IN SHARE ROW EXCLUSIVE MODE;
+    RETURN QUERY
+    WITH opened AS (
+        INSERT INTO alerts (key, opened_at, facts)
         SELECT
-            events.*,
-            split_part(events.reason, ': ', 1) AS error,
-            'dead_events:' || events.provider || ':' || split_part(events.reason, ': ', 1) AS key
-        FROM events
-        WHERE events.state = 'dead'
-    ) AS died
-    LEFT JOIN LATERAL (
-        SELECT max(alerts.opened_at) AS opened_at FROM alerts WHERE alerts.key = died.key
-    ) AS latest ON true
-    WHERE latest.opened_at IS NULL
-        OR (died.finished_at > latest.opened_at AND latest.opened_at < now() - p_window)
-    GROUP BY died.key;
-    RETURN QUERY SELECT * FROM alerts WHERE alerts.sent_at IS NULL AND alerts.opened_at > now() - interval '1 hour';
+            died.key,
+            clock_timestamp(),
+            jsonb_build_object(
+                'provider', min(died.provider),
+                'error', min(died.error),
+                'events', count(*),
+                'first_ids', to_jsonb((array_agg(died.id ORDER BY died.id))[:10]),
+                'example', min(died.reason)
+            )
+        FROM (
+            SELECT
+                events.*,
+                split_part(events.reason, ': ', 1) AS error,
+                'dead_events:' || events.provider || ':' || split_part(events.reason, ': ', 1) AS key
+            FROM events
+            WHERE events.state = 'dead'
+        ) AS died
+        CROSS JOIN LATERAL (
+            SELECT max(alerts.opened_at) AS opened_at, max(alerts.opened_at) FILTER (WHERE sent_at IS NOT NULL) AS told_at
+            FROM alerts
+            WHERE alerts.key = died.key
+        ) AS latest
+        WHERE (latest.told_at IS NULL OR died.finished_at > latest.told_at)
+            AND (latest.opened_at IS NULL OR latest.opened_at <= now() - p_window)
+        GROUP BY died.key
+        RETURNING *
+    )
+
+    SELECT * FROM opened
+    UNION ALL
+    SELECT * FROM alerts
+    WHERE sent_at IS NULL AND opened_at > now() - p_window
+        AND opened_at < now() - interval '1 minute'; -- until then its opener may be about to send it
 END;
 $$;
 
