@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from billing.errors import PermanentError
-from billing.reconcile import count_kinds, find_differences, reliability
+from billing.reconcile import SETTLING, count_kinds, find_differences, reliability
 from billing.runs import Finding, Recovered, Window
 from billing.vapi import EndedCall, ListedCall, UnreadableRow
 from billing.vapi_list import Clock, Row, floor_to_millisecond
@@ -21,12 +21,14 @@ LISTING = timedelta(hours=24)
 
 
 def night_window(window_from: datetime | None, window_to: datetime | None, scheduled: datetime) -> Window:
-    """The window that a person asked for, or the 24 hours before the scheduled time, however late the run begins.
+    """The window that a person asked for, or 24 hours up to the scheduled time, however late the run begins.
+
+    It ends early enough for its calls to be settled, so that each of them is billed and counted in one night.
 
     Raises:
         PermanentError: it ends before it begins.
     """
-    end = floor_to_millisecond(window_to or scheduled)
+    end = floor_to_millisecond(window_to or scheduled - SETTLING)
     start = floor_to_millisecond(window_from) if window_from else end - LENGTH
     if start >= end:
         raise PermanentError(f"the window is empty: {start:%Y-%m-%d %H:%M} is not before {end:%Y-%m-%d %H:%M} UTC")
@@ -103,6 +105,7 @@ def findings(
             organization_id=call.organization_id,
             amount_micros=call.amount_micros,
             outcome=call.outcome,
+            detail={"problem": call.problem} if call.problem else None,
         )
         for call in recovered
     ]

@@ -10,6 +10,7 @@ import msgspec
 from sqlalchemy import Engine
 
 from billing.database import rows, transaction, value
+from billing.errors import PermanentError
 from billing.organizations import find_organization
 from billing.vapi import EndedCall, ListedCall
 
@@ -41,6 +42,8 @@ class Recovered:
     amount_micros: int | None
     known: bool
     """Whether somebody else recorded it between comparison and repair."""
+    problem: str | None = None
+    """Why it was refused; a finding for people."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,8 +131,22 @@ def record_missing(engine: Engine, calls: Sequence[EndedCall], run_id: UUID, *, 
     """Insert calls flagged `reconciled` and charge them, by the function that webhooks go through.
 
     Safe to repeat: a call that is there already is left alone. A dry run does the same and takes it back, so what it
-    shows is what would happen.
+    shows is what would happen. One call that is refused does not keep the others from being billed.
+
+    Raises:
+        TransientError: worth another try.
     """
+    try:
+        return _record(engine, calls, run_id, dry_run=dry_run)
+    except PermanentError as refused:
+        if len(calls) == 1:
+            return [Recovered(calls[0].id, None, "refused", None, known=False, problem=str(refused))]
+    half = len(calls) // 2
+    halves = (record_missing(engine, part, run_id, dry_run=dry_run) for part in (calls[:half], calls[half:]))
+    return [call for part in halves for call in part]
+
+
+def _record(engine: Engine, calls: Sequence[EndedCall], run_id: UUID, *, dry_run: bool) -> list[Recovered]:
     with transaction(engine) as connection:
         answers = rows(
             connection,

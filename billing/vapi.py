@@ -4,7 +4,7 @@ Field facts: https://docs.vapi.ai (API reference, call object and server message
 and `updatedAt` are promised; an absent value is an absent key, or null in older data.
 """
 
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Annotated
 
@@ -15,6 +15,9 @@ from billing.money import micros_from_decimal
 from billing.provider_json import UNREADABLE, decode
 
 Instant = Annotated[datetime, msgspec.Meta(tz=True)]
+
+
+MICROSECOND = timedelta(microseconds=1)
 
 
 class EndedCall(msgspec.Struct, frozen=True):
@@ -37,7 +40,7 @@ class EndedCall(msgspec.Struct, frozen=True):
         """Milliseconds between start and end; Vapi has no such field."""
         if self.started_at is None or self.ended_at is None:
             return 0
-        return round((self.ended_at - self.started_at).total_seconds() * 1000)
+        return ((self.ended_at - self.started_at) // MICROSECOND + 500) // 1000  # halves up, as in sql/
 
 
 class ListedCall(msgspec.Struct, frozen=True, rename="camel"):
@@ -193,7 +196,7 @@ def _read_row(row: msgspec.Raw) -> ListedCall | UnreadableRow:
     except UNREADABLE as error:
         return UnreadableRow(_id_of(row), str(error))
     problem = _problem_of_times(call.started_at, call.ended_at) if call.status == "ended" else None
-    problem = problem or _problem_of_cost(call.cost)
+    problem = problem or _problem_of_cost(call.cost) or _problem_of_storing(call)
     return UnreadableRow(call.id, f"it {problem}") if problem else call
 
 
@@ -211,6 +214,20 @@ def _problem_of_cost(cost: Decimal | None) -> str | None:
         micros_from_decimal(cost or Decimal(0))
     except ValueError:
         return "costs what is no amount of money"
+    return None
+
+
+def _problem_of_storing(call: ListedCall) -> str | None:
+    """What Postgres could not hold: no id, a NUL in a text, a time that leaves the calendar in UTC."""
+    values = [getattr(call, name) for name in call.__struct_fields__]
+    if not call.id or any("\x00" in text for text in values if isinstance(text, str)):
+        return "has no id, or texts that cannot be stored"
+    try:
+        for moment in values:
+            if isinstance(moment, datetime):
+                moment.astimezone(UTC)
+    except OverflowError:
+        return "happened at a time that is none"
     return None
 
 

@@ -31,7 +31,7 @@ async def reconcile_calls(
 
     Args:
         window_from: Calls that ended since then. Left empty: 24 hours before the end of the window.
-        window_to: Calls that ended before then. Left empty: when the run was scheduled, so usually now.
+        window_to: Calls that ended before then. Left empty: 15 minutes before the run was scheduled.
         dry_run: Rehearse only: show what would be billed, and book nothing.
         organization: Name or id; only the calls of this organization. Left empty: all.
     """

@@ -18,6 +18,7 @@ from billing.reconcile import known_frame, provider_frame
 from billing.runs import Recovered, Window
 from billing.vapi import EndedCall, ListedCall
 from billing.vapi_list import Row
+from tasks.retries import DELAYS_SECONDS, RETRIES, is_transient
 
 log = logging.getLogger("billing.night")
 
@@ -40,7 +41,13 @@ async def failure_noted(run_id: UUID) -> AsyncIterator[None]:
         raise
 
 
-@task(task_run_name="compare the provider's list with the books", cache_policy=NO_CACHE)
+@task(
+    task_run_name="compare the provider's list with the books",
+    cache_policy=NO_CACHE,
+    retries=RETRIES,
+    retry_delay_seconds=DELAYS_SECONDS,
+    retry_condition_fn=is_transient,
+)
 async def compare_calls(run_id: UUID, window: Window, listed: Sequence[Sequence[Row]]) -> Comparison:
     """Every difference between what the provider lists and what the books know."""
     return await asyncio.to_thread(_compare, run_id, window, [row for rows in listed for row in rows])
@@ -61,7 +68,13 @@ def _recording() -> str:
     return f"record {len(task_run.parameters['calls'])} missing calls"
 
 
-@task(task_run_name=_recording, cache_policy=NO_CACHE)
+@task(
+    task_run_name=_recording,
+    cache_policy=NO_CACHE,
+    retries=RETRIES,
+    retry_delay_seconds=DELAYS_SECONDS,
+    retry_condition_fn=is_transient,
+)
 async def record_missing(calls: Sequence[EndedCall], run_id: UUID, *, dry_run: bool) -> list[Recovered]:
     """Insert and charge what no webhook told us of, batch by batch; a second time changes nothing."""
     recovered: list[Recovered] = []
@@ -76,7 +89,13 @@ def _correcting() -> str:
     return f"correct {len(task_run.parameters['calls'])} calls that the provider changed"
 
 
-@task(task_run_name=_correcting, cache_policy=NO_CACHE)
+@task(
+    task_run_name=_correcting,
+    cache_policy=NO_CACHE,
+    retries=RETRIES,
+    retry_delay_seconds=DELAYS_SECONDS,
+    retry_condition_fn=is_transient,
+)
 async def correct_drift(calls: Sequence[EndedCall], *, dry_run: bool) -> dict[str, int | None]:
     """Book the worth of changed durations, in micros by call id."""
     return await asyncio.to_thread(runs.correct_drift, get_engine(), calls, dry_run=dry_run)

@@ -80,7 +80,13 @@ def replay(
     if not ids and state is None:
         raise PermanentError("say which events: ids, or --state dead (with --type, --error or --since)")
     selection = Selection(
-        ids=ids or None, state=state, type=event_type, provider=provider, error=error, since=utc(since), until=utc(until)
+        ids=ids or None,
+        state=state,
+        type=event_type,
+        provider=provider,
+        error=error,
+        since=utc(since),
+        until=utc(until),
     )
     with open_books() as engine:
         chosen = select_events(engine, selection)

@@ -24,7 +24,9 @@ def reconcile(
         datetime | None,
         typer.Option("--from", help="Calls that ended since then (UTC). Default: 24 h before the end."),
     ] = None,
-    window_to: Annotated[datetime | None, typer.Option("--to", help="Until then (UTC). Default: now.")] = None,
+    window_to: Annotated[
+        datetime | None, typer.Option("--to", help="Until then (UTC). Default: 15 minutes ago.")
+    ] = None,
     dry_run: Annotated[bool, typer.Option(help="Show what would be billed, and book nothing.")] = False,
     organization: Annotated[str | None, typer.Option(help="Only the calls of this one, by name or id.")] = None,
     as_json: Json = False,

@@ -45,6 +45,7 @@ def client_environment(api_url: str, home: Path) -> dict[str, str]:
         "DO_NOT_TRACK": "1",
         # What our own code logs inside a run belongs to that run in the UI.
         "PREFECT_LOGGING_EXTRA_LOGGERS": "billing",
+        "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
     }
 
 

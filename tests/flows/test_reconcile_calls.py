@@ -10,6 +10,7 @@ import pytest
 
 from billing.errors import PermanentError, ProviderRefused, UnknownOrganization
 from billing.process import get_engine
+from billing.reconcile import SETTLING
 from billing.settings import get_settings
 from calltally.sandbox.faults import text_fault
 from calltally.sandbox.vapi import vapi_fault
@@ -253,7 +254,7 @@ def test_window_follows_from_the_scheduled_start(stage: Stage) -> None:
     night = run(reconcile_calls, scheduled=scheduled)
     row: dict[str, Any] = noted(stage, night)
 
-    assert abs(row["window_to"] - scheduled) < timedelta(milliseconds=1)
+    assert abs(row["window_to"] - (scheduled - SETTLING)) < timedelta(milliseconds=1)
     assert row["window_to"] - row["window_from"] == timedelta(hours=24)
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from billing.errors import PermanentError
 from billing.night import compare, findings, listings, missing_traits, night_window, of_lost_webhooks
-from billing.reconcile import known_frame, provider_frame
+from billing.reconcile import SETTLING, known_frame, provider_frame
 from billing.runs import Recovered
 from billing.vapi import ListedCall, UnreadableRow
 
@@ -17,11 +17,13 @@ DAY = timedelta(days=1)
 
 
 def test_window_is_the_day_before_the_scheduled_time() -> None:
-    """However late the run begins."""
+    """However late the run begins; it leaves out what may still move, and the next night begins there."""
     window = night_window(None, None, SCHEDULED)
+    next_window = night_window(None, None, SCHEDULED + DAY)
 
-    assert (window.start, window.end) == (SCHEDULED - DAY, SCHEDULED)
-    assert window.listed_from == SCHEDULED - DAY - timedelta(hours=72)
+    assert (window.start, window.end) == (SCHEDULED - SETTLING - DAY, SCHEDULED - SETTLING)
+    assert window.listed_from == window.start - timedelta(hours=72)
+    assert next_window.start == window.end
 
 
 def test_window_of_a_person_is_taken_in_any_zone() -> None:
