@@ -1,0 +1,113 @@
+"""Wherever the work on the inbox is stopped, doing it again comes to the books of work that was never stopped."""
+
+import pytest
+from sqlalchemy import Engine
+
+from billing.errors import DatabaseUnavailable
+from tests.books import Row
+
+from .stops import ProcessDied, Stop, die, kill_backend, stopping
+from .story import Story, emptied, payment, report, status_update, unreadable, work
+
+NEVER = 10**9
+
+
+def begin(engines: tuple[Engine, Engine]) -> Story:
+    """Calls of which one is too much for the wallet, a payment told twice, and three kinds of bad events."""
+    story = emptied(engines)
+    organization_id = story.open_wallet(micros=1_000_000, debt_limit_micros=0)
+    story.accept(
+        report("call-1"),
+        report("unlucky"),
+        report("call-2"),
+        report("nobody", assistant="unknown"),
+        status_update("call-1"),
+        unreadable("x"),
+    )
+    story.accept(*payment("pi_1", organization_id, amount_minor=20))
+    return story
+
+
+@pytest.fixture(scope="module")
+def undisturbed(engines: tuple[Engine, Engine]) -> dict[str, list[Row]]:
+    """What it comes to, stopped nowhere."""
+    story = begin(engines)
+    work(story.engine)
+    assert story.books.broken() == []
+    return story.content()
+
+
+@pytest.fixture(scope="module")
+def moments(engines: tuple[Engine, Engine]) -> list[str]:
+    """All moments of work that is stopped nowhere."""
+    story = begin(engines)
+    with stopping(story.engine, NEVER, die) as seen:
+        work(story.engine)
+    return seen.seen
+
+
+def stopped(story: Story, number: int, stop: Stop) -> bool:
+    """Work until the stop, which ends the work unless it comes after everything; whether there was one."""
+    with stopping(story.engine, number, stop) as moments:
+        try:
+            work(story.engine)
+        except (ProcessDied, DatabaseUnavailable):
+            return moments.came
+    assert not moments.came or moments.seen[number:] == ["after commit"]
+    return moments.came
+
+
+def check(engines: tuple[Engine, Engine], number: int, stop: Stop, undisturbed: dict[str, list[Row]]) -> None:
+    """Stop at this moment, let the lease end, work again, and compare everything."""
+    story = begin(engines)
+    assert stopped(story, number, stop)
+    story.engine.dispose()
+    assert story.books.broken() == []
+    story.lose_leases()
+    work(story.engine)
+    assert story.content() == undisturbed, f"stopped at moment {number}"
+    assert story.books.broken() == []
+
+
+def test_undisturbed_work_ends_every_event_as_it_should(undisturbed: dict[str, list[Row]]) -> None:
+    """The story has every kind of end in it, so that the comparison means something."""
+    assert {row["delivery_key"]: row["state"] for row in undisturbed["events"]} == {
+        "call-1:end-of-call-report": "done",
+        "call-1:status-update:ended": "skipped",
+        "call-2:end-of-call-report": "done",
+        "evt_pi_1_0": "done",
+        "evt_pi_1_1": "done",
+        "nobody:end-of-call-report": "parked",
+        "unlucky:end-of-call-report": "dead",
+        "x:end-of-call-report": "dead",
+    }
+    assert [(row["idempotency_key"], row["state"]) for row in undisturbed["charges"]] == [
+        ("call:call-1", "settled"),
+        ("call:call-2", "outstanding"),
+    ]
+
+
+@pytest.mark.parametrize("stop", [die, kill_backend])
+def test_work_that_is_stopped_at_any_moment_comes_to_the_same_books(
+    engines: tuple[Engine, Engine], undisturbed: dict[str, list[Row]], moments: list[str], stop: Stop
+) -> None:
+    """Before and after each statement and each commit; the process dies, or survives its connection."""
+    for number in range(len(moments)):
+        check(engines, number, stop, undisturbed)
+
+
+def test_moments_are_in_claiming_applying_failing_and_finishing(
+    engines: tuple[Engine, Engine], moments: list[str]
+) -> None:
+    """Nothing that changes events or books is left out, and after the last moment no stop comes."""
+    for function in (
+        "claim_events",
+        "sweep_events",
+        "record_calls",
+        "credit_payments",
+        "fail_event",
+        "finish_events",
+    ):
+        assert {"before", "after"} == {moment.split()[0] for moment in moments if function in moment}
+    assert moments.count("before commit") == moments.count("after commit") > 5
+    assert not stopped(begin(engines), len(moments), die)
