@@ -79,6 +79,10 @@ class Settings(BaseSettings):
     """`/health` turns 503 when an event has waited longer than this."""
     reliability_threshold: Annotated[Decimal, Field(ge=0, le=1)] = Decimal("0.95")
     """Below this share of calls reported by webhook, Slack is alerted."""
+    worker_max_runs: Annotated[int, Field(ge=1, le=100)] = 8
+    """Flow runs of a worker at once; most of them wait in a retry."""
+    worker_batch_limit: Annotated[int, Field(ge=1, le=10_000)] = 5000
+    """Events in one run at most, about a second of work; batches grow with what waits."""
 
     @field_validator("stripe_webhook_secrets", "vapi_webhook_secrets", mode="before")
     @classmethod

@@ -19,6 +19,7 @@ from billing.database import transaction, value
 from billing.errors import BillingError
 from billing.inbox import in_words, is_untouched, peek
 from billing.process import get_engine, process_name
+from billing.settings import get_settings
 from calltally.stack.deployments import install_deployments
 from calltally.stack.warm_worker import DeploymentGoneError, WarmWorker, run_deployed
 from flows.process_webhooks import process_webhooks
@@ -28,10 +29,6 @@ log = logging.getLogger("billing.worker")
 POLL_SECONDS = 2.0
 """How long an event waits at most if its notification got lost."""
 HEARTBEAT_SECONDS = 5.0
-MAX_RUNS = 8
-"""Flow runs at once; most of them wait in a retry."""
-BATCH_LIMIT = 5000
-"""A second of work: what waits is taken together, so batches grow with the backlog."""
 PAUSE_SECONDS = 3.0
 """Before the next try while Prefect or Postgres is away."""
 STOP_SECONDS = 20.0
@@ -41,8 +38,11 @@ STOP_SECONDS = 20.0
 class Worker:
     """Turns notifications into flow runs, until it is cancelled."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, *, max_runs: int, batch_limit: int) -> None:
+        """At most `max_runs` flow runs at once, of at most `batch_limit` events each."""
         self._engine = engine
+        self._max_runs = max_runs
+        self._batch_limit = batch_limit
         self._arrival = asyncio.Event()
         self._runs: set[asyncio.Task[None]] = set()
         self._deployment_id: UUID | None = None
@@ -72,7 +72,7 @@ class Worker:
                 await asyncio.wait_for(self._arrival.wait(), POLL_SECONDS)
             self._arrival.clear()
             try:
-                while len(self._runs) < MAX_RUNS and (waiting := await asyncio.to_thread(peek, self._engine)):
+                while len(self._runs) < self._max_runs and (waiting := await asyncio.to_thread(peek, self._engine)):
                     run = asyncio.create_task(self._run_once(in_words(waiting)))
                     self._runs.add(run)
                     run.add_done_callback(self._runs.discard)
@@ -91,7 +91,7 @@ class Worker:
         try:
             if self._deployment_id is None:
                 self._deployment_id = (await install_deployments())["process_webhooks"]
-            await run_deployed(process_webhooks, self._deployment_id, {"batch_limit": BATCH_LIMIT}, name)
+            await run_deployed(process_webhooks, self._deployment_id, {"batch_limit": self._batch_limit}, name)
         except DeploymentGoneError:
             log.warning("worker.deployment_lost: installing the deployments again")
             self._deployment_id = None
@@ -138,7 +138,8 @@ class Worker:
 
 async def work() -> None:
     """Be a worker until cancelled, with one Prefect client for all runs."""
-    worker = Worker(get_engine())
+    settings = get_settings()
+    worker = Worker(get_engine(), max_runs=settings.worker_max_runs, batch_limit=settings.worker_batch_limit)
     while True:
         try:
             async with AsyncClientContext.get_or_create():
