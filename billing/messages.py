@@ -135,7 +135,8 @@ def slack_message(night: Night, threshold: Decimal) -> dict[str, Any]:
 
 def dead_events_message(facts: Mapping[str, Any]) -> dict[str, Any]:
     """For Slack: events of one provider that died of one kind of error; never what they say."""
-    headline = f"{facts['events']} {facts['provider']} events could not be applied: {facts['error']}"
+    noun = "event" if facts["events"] == 1 else "events"
+    headline = f"{facts['events']} {facts['provider']} {noun} could not be applied: {facts['error']}"
     ids = ", ".join(str(event_id) for event_id in facts["first_ids"])
     more = facts["events"] - len(facts["first_ids"])
     listing = f"{ids} and {more} more" if more > 0 else ids
