@@ -1,5 +1,6 @@
 """Settings: one frozen object, read once from the environment or `.env`; the names are a contract."""
 
+import os
 from datetime import timedelta
 from decimal import Decimal
 from functools import cache
@@ -124,7 +125,11 @@ class Settings(BaseSettings):
         return True if "_live_" in key else False if "_test_" in key else None
 
 
+ENV_FILE_VARIABLE = "CALLTALLY_ENV_FILE"
+"""Where `.env` is, for processes that work elsewhere: Prefect runs each night in a folder of its own."""
+
+
 @cache
 def get_settings() -> Settings:
     """The settings of this process."""
-    return Settings()
+    return Settings(_env_file=os.environ.get(ENV_FILE_VARIABLE, ".env"))

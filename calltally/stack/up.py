@@ -7,6 +7,7 @@ import sys
 from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
@@ -15,7 +16,7 @@ from rich.panel import Panel
 from rich.table import Table
 
 from billing.migrate import migrate
-from billing.settings import Settings
+from billing.settings import ENV_FILE_VARIABLE, Settings
 from calltally.stack.prefect_server import client_environment, ensure_prefect_database, server_child
 from calltally.stack.sharing import DATABASE_NAME, embedded_postgres
 from calltally.stack.supervisor import Child, Supervisor, cancelled_by_signals
@@ -63,6 +64,7 @@ async def running_stack(
         shared = {
             **client_environment(api_url, home),
             **env,
+            ENV_FILE_VARIABLE: _env_file(),
             "DATABASE_URL": database_url,
             "CALLTALLY_HOME": str(home.absolute()),
             "RECEIVER_HOST": settings.receiver_host,
@@ -97,6 +99,11 @@ async def up(settings: Settings) -> None:
         async with running_stack(settings, prefect_port=port) as stack:
             console.print(_panel(stack))
             await stack.supervisor.wait()
+
+
+def _env_file() -> str:
+    """Where the settings are, for processes that work in another folder."""
+    return str(Path(os.environ.get(ENV_FILE_VARIABLE, ".env")).absolute())
 
 
 async def _together(steps: Sequence[Coroutine[None, None, None]]) -> None:
