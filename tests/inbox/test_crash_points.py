@@ -57,11 +57,21 @@ def stopped(story: Story, number: int, stop: Stop) -> bool:
     return moments.came
 
 
+def halves(story: Story) -> list[Row]:
+    """Calls that are stored although their event has not ended, and events that are done without their call."""
+    return story.books.rows(
+        "SELECT delivery_key, state, calls.id FROM events LEFT JOIN calls"
+        " ON calls.id = split_part(delivery_key, ':', 1) WHERE type = 'end-of-call-report'"
+        " AND (state IN ('done', 'parked')) <> (calls.id IS NOT NULL)"
+    )
+
+
 def check(engines: tuple[Engine, Engine], number: int, stop: Stop, undisturbed: dict[str, list[Row]]) -> None:
-    """Stop at this moment, let the lease end, work again, and compare everything."""
+    """Stop at this moment: nothing is done by halves. Let the lease end, work again, and compare everything."""
     story = begin(engines)
     assert stopped(story, number, stop)
     story.engine.dispose()
+    assert halves(story) == []
     assert story.books.broken() == []
     story.lose_leases()
     work(story.engine)
