@@ -98,7 +98,7 @@ def test_undisturbed_work_ends_every_event_as_it_should(undisturbed: dict[str, l
 
 
 @pytest.mark.parametrize(
-    ("stop", "step"), [(die, 1), (kill_backend, 3), pytest.param(kill_backend, 1, marks=pytest.mark.slow)]
+    ("stop", "step"), [(die, 1), (kill_backend, 5), pytest.param(kill_backend, 1, marks=pytest.mark.slow)]
 )
 def test_work_that_is_stopped_at_any_moment_comes_to_the_same_books(
     engines: tuple[Engine, Engine], undisturbed: dict[str, list[Row]], moments: list[str], stop: Stop, step: int

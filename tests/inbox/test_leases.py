@@ -8,7 +8,7 @@ from threading import Event
 import pytest
 
 from billing import inbox
-from billing.database import transaction, value
+from billing.database import transaction
 from billing.errors import ClaimLost, TransactionConflict
 from billing.inbox import Applied, ClaimedEvent, Failure
 from billing.process import get_engine
@@ -107,7 +107,6 @@ def test_batch_that_takes_longer_than_its_lease_is_not_swept(
 
     async def scenario() -> Applied:
         with transaction(story.owner.engine) as connection:
-            value(connection, "SELECT FROM calls LIMIT 1")
             connection.exec_driver_sql("LOCK TABLE routes IN SHARE MODE")  # holds up every batch
             applying = asyncio.create_task(apply_events.fn(events))
             await asyncio.to_thread(watch)
