@@ -17,6 +17,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import psutil  # type: ignore[import-untyped]
 import uvloop
 from pydantic import SecretStr
 
@@ -91,14 +92,15 @@ def _applying(home: Path) -> Iterator[Figure]:
     )
     with embedded_postgres(settings.calltally_home) as server:
         _fill(_prepared(server), BACKLOG)
-    drained, latencies = asyncio.run(_with_stack(settings))
+    drained, latencies, memory = asyncio.run(_with_stack(settings))
     yield Figure(f"apply a backlog of {BACKLOG:,}", drained, without_prefect, "without Prefect")
     yield Figure(f"webhook to books at {STEADY_PER_SECOND}/s, p50", latencies[0], 500, "limit", " ms")
     yield Figure(f"webhook to books at {STEADY_PER_SECOND}/s, p99", latencies[1], 1000, "limit", " ms")
+    yield Figure("worker's memory at the end", memory[1], memory[0], "half way through the backlog", " MB")
 
 
-async def _with_stack(settings: Settings) -> tuple[float, tuple[float, float]]:
-    """Events per second of the backlog, and the median and 99th percentile in ms of a steady stream after it."""
+async def _with_stack(settings: Settings) -> tuple[float, tuple[float, float], tuple[float, float]]:
+    """Events per second of the backlog, median and 99th percentile in ms of a steady stream after it, memory in MB."""
     async with running_stack(
         settings, env={"VAPI_WEBHOOK_SECRETS": SECRET}, quiet=True, prefect_port=PORT + 1
     ) as stack:
@@ -108,8 +110,11 @@ async def _with_stack(settings: Settings) -> tuple[float, tuple[float, float]]:
             with transaction(engine) as connection:
                 return rows(connection, query)[0]
 
-        while ask("SELECT count(*) AS n FROM events WHERE finished_at IS NULL")["n"]:  # noqa: ASYNC110
-            await asyncio.sleep(0.2)
+        half_way = 0.0
+        while left := ask("SELECT count(*) AS n FROM events WHERE finished_at IS NULL")["n"]:
+            if not half_way and left <= BACKLOG / 2:
+                half_way = _worker_megabytes()
+            await asyncio.sleep(0.1)
         drained = ask(
             "SELECT count(*) / extract(epoch FROM max(finished_at) - min(finished_at)) AS rate FROM events"
             " WHERE finished_at > (SELECT min(finished_at) FROM events)"
@@ -125,8 +130,15 @@ async def _with_stack(settings: Settings) -> tuple[float, tuple[float, float]]:
             f" percentile_cont(0.99) WITHIN GROUP (ORDER BY finished_at - received_at) AS p99 {steady}"
         )
         engine.dispose()
+        memory = half_way, _worker_megabytes()
     p50, p99 = (quantiles[name].total_seconds() * 1000 for name in ("p50", "p99"))
-    return float(drained), (p50, p99)
+    return float(drained), (p50, p99), memory
+
+
+def _worker_megabytes() -> float:
+    """Resident memory of the stack's worker."""
+    family = psutil.Process().children(recursive=True)
+    return max(process.memory_info().rss for process in family if "worker" in process.cmdline()[-1:]) / 1e6
 
 
 def _drain_without_prefect(home: Path) -> float:

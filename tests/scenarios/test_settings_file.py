@@ -2,6 +2,7 @@
 
 import time
 from pathlib import Path
+from typing import Any
 
 import httpx
 import psutil  # type: ignore[import-untyped]
@@ -35,7 +36,7 @@ def test_night_reads_the_settings_file_that_up_was_started_beside(home: Path) ->
             with api:
                 assert api.post("/trigger").status_code == 202
                 deadline = time.monotonic() + 120
-                runs: list[dict[str, str]] = []
+                runs: list[dict[str, Any]] = []
                 while not (runs and runs[0]["alert"]) and time.monotonic() < deadline:
                     time.sleep(0.2)
                     runs = api.get("/runs").json()["runs"]
