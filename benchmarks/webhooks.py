@@ -100,7 +100,7 @@ def _applying(home: Path) -> Iterator[Figure]:
 
 
 async def _with_stack(settings: Settings) -> tuple[float, tuple[float, float], tuple[float, float]]:
-    """Events per second of the backlog, median and 99th percentile in ms of a steady stream after it, memory in MB."""
+    """Events/s of the backlog, median and 99th percentile in ms of a steady stream after it, memory in MB."""
     async with running_stack(
         settings, env={"VAPI_WEBHOOK_SECRETS": SECRET}, quiet=True, prefect_port=PORT + 1
     ) as stack:
@@ -138,7 +138,7 @@ async def _with_stack(settings: Settings) -> tuple[float, tuple[float, float], t
 def _worker_megabytes() -> float:
     """Resident memory of the stack's worker."""
     family = psutil.Process().children(recursive=True)
-    return max(process.memory_info().rss for process in family if "worker" in process.cmdline()[-1:]) / 1e6
+    return float(max(process.memory_info().rss for process in family if "worker" in process.cmdline()[-1:])) / 1e6
 
 
 def _drain_without_prefect(home: Path) -> float:

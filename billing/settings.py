@@ -82,8 +82,8 @@ class Settings(BaseSettings):
     """Below this share of calls reported by webhook, Slack is alerted."""
     worker_max_runs: Annotated[int, Field(ge=1, le=100)] = 8
     """Flow runs of a worker at once; most of them wait in a retry."""
-    worker_batch_limit: Annotated[int, Field(ge=1, le=10_000)] = 5000
-    """Events in one run at most, about a second of work; batches grow with what waits."""
+    worker_batch_limit: Annotated[int, Field(ge=1, le=10_000)] = 2000
+    """Events in one run at most, half a second of work; batches grow with what waits, and so does memory."""
 
     @field_validator("stripe_webhook_secrets", "vapi_webhook_secrets", mode="before")
     @classmethod
