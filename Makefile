@@ -30,7 +30,7 @@ up: $(READY) ## Postgres, Prefect, worker and receiver on this machine
 	@$(BIN)/calltally up
 
 test: $(READY) ## the fast tests (under 2 minutes)
-	$(BIN)/python -m pytest -m 'not slow' --numprocesses 2 --dist loadgroup
+	$(BIN)/python -m pytest -m 'not slow' --numprocesses 2 --dist loadfile
 
 test-all: $(READY) ## every test, with races and kill storms
 	$(BIN)/python -m pytest

@@ -19,13 +19,6 @@ from calltally.stack.postgres import EmbeddedPostgres
 from tests.books import Books
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """With several processes, keep the tests of a file together, and those that share the Prefect server."""
-    for item in items:
-        together = "flows" if "flows" in item.path.parent.parts else str(item.path)
-        item.add_marker(pytest.mark.xdist_group(together))
-
-
 @pytest.fixture(scope="session")
 def postgres_url() -> Iterator[str]:
     """A server without fsync: tests that kill it start their own."""

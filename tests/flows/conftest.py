@@ -38,7 +38,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.filterwarnings(PREFECT_LEAVES_SOCKETS))
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="session")
 def prefect_api(postgres_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of the server, which keeps its state beside ours."""
     home = tmp_path_factory.mktemp("prefect")
