@@ -69,7 +69,7 @@ END;
 $$;
 
 -- prune_events: forgets the bodies of finished events after p_body_age (they hold personal data) and the rows after
--- p_row_age; dead and parked ones are kept. Up to p_limit of each at a time; answers with how many.
+-- p_row_age; dead and parked ones are kept. Up to p_limit of each at a time, oldest first; answers with how many.
 CREATE OR REPLACE FUNCTION prune_events(
     p_body_age interval DEFAULT '30 days', p_row_age interval DEFAULT '400 days', p_limit integer DEFAULT 10000
 )
@@ -80,6 +80,7 @@ BEGIN
     WHERE id IN (
         SELECT id FROM events
         WHERE finished_at < now() - p_body_age AND state IN ('done', 'skipped') AND body IS NOT NULL
+        ORDER BY id
         LIMIT p_limit
         FOR UPDATE SKIP LOCKED
     );
@@ -88,6 +89,7 @@ BEGIN
     WHERE id IN (
         SELECT id FROM events
         WHERE finished_at < now() - p_row_age AND state IN ('done', 'skipped')
+        ORDER BY id
         LIMIT p_limit
         FOR UPDATE SKIP LOCKED
     );
