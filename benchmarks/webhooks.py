@@ -82,6 +82,8 @@ def _acknowledging(home: Path) -> Iterator[Figure]:
 
 def _applying(home: Path) -> Iterator[Figure]:
     without_prefect = _drain_without_prefect(home / "bare")
+    spoiled, clean = _apply_with_poison(home / "poison")
+    yield Figure("1,000 events with a poison among them", spoiled, clean, "without the poison", " ms")
     settings = Settings(
         _env_file=None,
         database_url=None,
@@ -152,6 +154,36 @@ def _drain_without_prefect(home: Path) -> float:
         seconds = time.perf_counter() - started
         engine.dispose()
     return BACKLOG / seconds
+
+
+def _apply_with_poison(home: Path) -> tuple[float, float]:
+    """Milliseconds until the last good event is applied, with an event among them that always fails, and without."""
+    with embedded_postgres(home) as server:
+        url = _prepared(server)
+        owner, engine = open_engine(url, role=None), open_engine(url)
+        with transaction(owner) as connection:
+            connection.exec_driver_sql(
+                "CREATE FUNCTION be_poison() RETURNS trigger LANGUAGE plpgsql AS"
+                " $$ BEGIN RAISE EXCEPTION 'poison' USING ERRCODE = '40001'; END $$;"
+                "CREATE TRIGGER poison BEFORE INSERT ON calls FOR EACH ROW WHEN (new.id = 'poison')"
+                " EXECUTE FUNCTION be_poison()"
+            )
+
+        def milliseconds(tag: str) -> float:
+            bodies = list(_bodies(tag, 1000))
+            # In the middle, where halving takes longest to find it.
+            bodies[500] = bodies[500].replace(f"spoiled-{500:027d}".encode(), b"poison")
+            inbox.accept(engine, [identify_vapi(body) for body in bodies])
+            events = inbox.claim(engine, "bench", 2000)
+            started = time.perf_counter()
+            inbox.apply_batch(engine, events)
+            return (time.perf_counter() - started) * 1000
+
+        milliseconds("warm")
+        figures = milliseconds("spoiled"), milliseconds("clean")
+        owner.dispose()
+        engine.dispose()
+    return figures
 
 
 def _prepared(server: EmbeddedPostgres) -> str:

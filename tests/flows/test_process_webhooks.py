@@ -221,19 +221,20 @@ def test_events_of_a_dead_worker_are_swept_and_applied(stage: Stage) -> None:
 
 
 @pytest.mark.slow
-def test_one_poison_delays_none_of_two_hundred(stage: Stage) -> None:
+@pytest.mark.timeout(180)
+def test_one_poison_delays_none_of_a_thousand(stage: Stage) -> None:
     """The good ones are done before its first wait; its own task run waits 2, 4 and 8 s, and then it is dead."""
-    poison, *good = stage.place_calls(201)
+    poison, *good = stage.place_calls(1001)
     stage.report([poison, *good])
     stage.fail(poison, times=1000)
-    ended = run(process_webhooks)
+    ended = run(process_webhooks, batch_limit=2000)
     _in_the_batch, *moments = [row["failed_at"] for row in stage.attempts(poison)]
     waits = [(later - earlier).total_seconds() for earlier, later in pairwise(moments)]
     retry = f"retry {ClaimedEvent(stage.event(poison)['id'], 'vapi', 'end-of-call-report', b'', 0, uuid4()).name}"
     latest = stage.books.value("SELECT max(finished_at) FROM events WHERE state = 'done'")
 
-    assert ended.result == {"done": 200, "done after retry": 0, "retried in vain": 1}
-    assert stage.states() == {"done": 200, "dead": 1}
+    assert ended.result == {"done": 1000, "done after retry": 0, "retried in vain": 1}
+    assert stage.states() == {"done": 1000, "dead": 1}
     assert latest < moments[1]
     assert all(wait >= planned for wait, planned in zip(waits, DELAYS_SECONDS, strict=True))
     assert retry in {known.name for known in task_runs(ended.id, 3)}

@@ -83,7 +83,7 @@ def test_webhooks_are_answered_while_prefect_is_away(loop: asyncio.Runner, house
             health = await client.get(f"{house.receiver_url}/health")
         assert (health.status_code, health.json()["services"]["prefect"]) == (503, "down")
         assert house.ask("SELECT count(*) AS waiting FROM events WHERE state = 'waiting'")[0]["waiting"] > 0
-        await asyncio.sleep(max(0.0, away_since + 20 - asyncio.get_running_loop().time()))
+        await asyncio.sleep(max(0.0, away_since + 60 - asyncio.get_running_loop().time()))
         await house.start_prefect()
         await house.until_applied()
         return statuses
