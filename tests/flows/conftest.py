@@ -63,6 +63,13 @@ def prefect_api(postgres_url: str, tmp_path_factory: pytest.TempPathFactory) -> 
             gc.collect()
 
 
+@pytest.fixture(scope="module", autouse=True)
+def nothing_is_left_behind() -> Iterator[None]:
+    """Prefect's sockets are collected within its own tests, and not in the midst of somebody else's."""
+    yield
+    gc.collect()
+
+
 @pytest.fixture(scope="session")
 def switchboard() -> Iterator[Switchboard]:
     """The port of all sandboxes."""

@@ -87,7 +87,9 @@ def stop_in_the_middle(server: EmbeddedPostgres, story: Story) -> None:
         engine.dispose()
 
 
-@pytest.mark.parametrize("times", [1, pytest.param(10, marks=[pytest.mark.slow, pytest.mark.timeout(300)])])
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("times", [10])
 def test_immediate_stops_lose_nothing_accepted_and_apply_nothing_twice(
     server: EmbeddedPostgres, story: Story, times: int
 ) -> None:

@@ -269,7 +269,7 @@ def empty_url(books: object, scratch_url: str) -> str:
 
 def test_books_equal_model_in_any_story(empty_url: str) -> None:
     """SQL and the model agree on every answer, balance and debt, and the books check after every step."""
-    run(empty_url, 60)
+    run(empty_url, 40)
 
 
 @pytest.mark.slow
