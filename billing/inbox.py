@@ -26,15 +26,12 @@ LEASE = timedelta(seconds=30)
 
 
 @dataclass(frozen=True, slots=True)
-class ClaimedEvent:
-    """An event that is ours until its lease ends; whoever ends it must show the token."""
+class Event:
+    """An event, as much of it as a name needs."""
 
     id: int
     provider: str
     type: str
-    body: bytes
-    attempts: int
-    claim_token: UUID
 
     @property
     def name(self) -> str:
@@ -43,20 +40,15 @@ class ClaimedEvent:
 
 
 @dataclass(frozen=True, slots=True)
-class WaitingEvent:
-    """An event in line, as much of it as a name needs."""
+class ClaimedEvent(Event):
+    """An event that is ours until its lease ends; whoever ends it must show the token."""
 
-    id: int
-    provider: str
-    type: str
-
-    @property
-    def name(self) -> str:
-        """As the event is called once it is claimed."""
-        return f"{self.provider} {self.type} (event {self.id})"
+    body: bytes
+    attempts: int
+    claim_token: UUID
 
 
-def in_words(events: Sequence[ClaimedEvent | WaitingEvent]) -> str:
+def in_words(events: Sequence[Event]) -> str:
     """What a batch is about: a single event by its name, more of them by their numbers."""
     if len(events) == 1:
         return events[0].name
@@ -110,7 +102,7 @@ def accept(engine: Engine, deliveries: Sequence[Delivery]) -> None:
         )
 
 
-def peek(engine: Engine, limit: int = 1000) -> list[WaitingEvent]:
+def peek(engine: Engine, limit: int = 1000) -> list[Event]:
     """The head of the line, oldest first, without taking anything."""
     with transaction(engine) as connection:
         waiting = rows(
@@ -118,7 +110,7 @@ def peek(engine: Engine, limit: int = 1000) -> list[WaitingEvent]:
             "SELECT id, provider, type FROM events WHERE state = 'waiting' ORDER BY provider, id LIMIT :limit",
             limit=limit,
         )
-    return sorted((WaitingEvent(**row) for row in waiting), key=lambda event: event.id)
+    return sorted((Event(**row) for row in waiting), key=lambda event: event.id)
 
 
 def is_untouched(engine: Engine, event_id: int) -> bool:
