@@ -54,7 +54,7 @@ bench: $(READY) ## figures, each beside a limit measured in the same run
 	$(BIN)/python -m benchmarks
 
 lock: $(READY) ## resolve requirements.lock anew
-	$(BIN)/uv pip compile pyproject.toml --group dev --universal --python-version 3.11 --generate-hashes \
+	$(BIN)/uv pip compile pyproject.toml --group dev --all-extras --universal --python-version 3.11 --generate-hashes \
 		--no-emit-index-url --no-annotate --no-header --upgrade --output-file requirements.lock
 
 clean: ## remove the environment and the local data
