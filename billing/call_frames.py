@@ -1,0 +1,59 @@
+"""The shapes of the tables that a night compares: exact types, so that no absent value turns an integer into a float.
+
+Money is `Int64` micros and durations are `Int64` milliseconds. What repeats from call to call is a category: a million
+calls fit into memory several times over.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import pandas as pd
+
+INSTANT: Final = "datetime64[us, UTC]"
+
+PROVIDER_COLUMNS: Final[Mapping[str, str]] = {
+    "call_id": "string",
+    "status": "category",
+    "assistant_id": "category",
+    "squad_id": "category",
+    "phone_number_id": "category",
+    "call_type": "category",
+    "ended_reason": "category",
+    "created_at": INSTANT,
+    "updated_at": INSTANT,
+    "started_at": INSTANT,
+    "ended_at": INSTANT,
+    "duration_ms": "Int64",
+    "cost_micros": "Int64",
+    "problem": "string",
+}
+"""One row of the provider's list. `problem`: why the row could not be read; then the others may be absent."""
+
+KNOWN_COLUMNS: Final[Mapping[str, str]] = {
+    "call_id": "string",
+    "organization_id": "category",
+    "assistant_id": "category",
+    "created_at": INSTANT,
+    "started_at": INSTANT,
+    "ended_at": INSTANT,
+    "duration_ms": "Int64",
+    "cost_micros": "Int64",
+    "by_webhook": "boolean",
+}
+"""One call of ours. `by_webhook`: a webhook brought it before any night did."""
+
+ROUTE_COLUMNS: Final[Mapping[str, str]] = {
+    "kind": "string",
+    "external_id": "string",
+    "organization_id": "string",
+    "valid_from": INSTANT,
+    "valid_to": INSTANT,
+}
+"""Who pays for which assistant, squad or phone number, and when; an absent end means since ever or for ever."""
+
+
+def frame(rows: list[dict[str, Any]], columns: Mapping[str, str]) -> pd.DataFrame:
+    """Rows as a table of these columns; for few rows, as tests and small answers have them."""
+    return pd.DataFrame(
+        {name: pd.Series([row.get(name) for row in rows], dtype=kind) for name, kind in columns.items()}
+    )
