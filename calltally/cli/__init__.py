@@ -7,11 +7,12 @@ import typer
 from rich.console import Console
 
 from billing.errors import BillingError
-from calltally.cli import night, organizations, processes, wallets
+from calltally.cli import night, organizations, processes, services, wallets
 from calltally.cli.events import events
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__.partition(":")[0])
 processes.register(app)
+services.register(app)
 night.register(app)
 app.add_typer(organizations.org, name="org")
 app.add_typer(organizations.route, name="route")

@@ -1,0 +1,126 @@
+"""What an installation of several processes runs beside receiver and worker, and how each says that it is well."""
+
+import os
+import socket
+import sys
+from collections.abc import Mapping
+from datetime import timedelta
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import httpx
+import typer
+
+from billing.database import open_engine, transaction, value
+from billing.errors import PermanentError
+from billing.process import NotConfigured
+from billing.settings import ENV_FILE_VARIABLE, Settings, get_settings
+from calltally.cli.database import closing_engine
+
+PREFECT_API_URL = "http://127.0.0.1:4200/api"
+WORKER_SILENCE = timedelta(seconds=60)
+"""A worker beats every 5 s; what restarts it is in less of a hurry than what reports it."""
+TIMEOUT_SECONDS = 4.0
+
+
+class Service(StrEnum):
+    """A long-running process."""
+
+    RECEIVER = "receiver"
+    WORKER = "worker"
+    NIGHTS = "nights"
+    PREFECT_SERVER = "prefect-server"
+
+
+class Unwell(PermanentError):
+    """The service on this machine does not answer."""
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verbs."""
+    app.command("prefect-server")(prefect_server)
+    app.command()(nights)
+    app.command()(healthy)
+
+
+def prefect_server() -> None:
+    """Run Prefect's server on PREFECT_SERVER_API_HOST and PREFECT_SERVER_API_PORT.
+
+    Its database is that of PREFECT_API_DATABASE_CONNECTION_URL; unset: `<database>_prefect` beside the books.
+    """
+    from calltally.stack.prefect_server import (  # noqa: PLC0415 - only this verb needs it
+        SERVER_SETTINGS,
+        ensure_prefect_database,
+        main,
+    )
+
+    settings = get_settings()
+    _prepare_prefect(settings)
+    _set_defaults(SERVER_SETTINGS)
+    _set_defaults({"PREFECT_SERVER_UI_STATIC_DIRECTORY": str(Path(os.environ["PREFECT_HOME"]) / "ui")})
+    if "PREFECT_API_DATABASE_CONNECTION_URL" not in os.environ:
+        if settings.database_url is None:
+            raise NotConfigured(
+                "Prefect's server has no database: set PREFECT_API_DATABASE_CONNECTION_URL, or DATABASE_URL"
+            )
+        os.environ["PREFECT_API_DATABASE_CONNECTION_URL"] = ensure_prefect_database(settings.database_url)
+    main()
+
+
+def nights() -> None:
+    """Run what Prefect schedules for the nights, each run in a process of its own."""
+    _prepare_prefect(get_settings())
+    command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", Service.NIGHTS, "--type", "process"]
+    options = ["--name", f"nights {socket.gethostname()}", "--install-policy", "never", "--with-healthcheck"]
+    os.execv(sys.executable, [*command, *options])  # noqa: S606 - no shell, and signals reach it directly
+
+
+def healthy(service: Annotated[Service, typer.Argument(help="The one that runs on this machine.")]) -> None:
+    """Answer 0 if a service on this machine is well, else 1 and why: for health checks of containers."""
+    settings = get_settings()
+    if service is Service.WORKER:
+        _require_heartbeat(settings)
+        return
+    prefect = settings.prefect_api_url or PREFECT_API_URL
+    address = {
+        Service.RECEIVER: f"http://127.0.0.1:{settings.receiver_port}/openapi.json",
+        Service.NIGHTS: f"http://127.0.0.1:{os.environ.get('PREFECT_WORKER_WEBSERVER_PORT', '8080')}/health",
+        Service.PREFECT_SERVER: f"{prefect}/ready",
+    }[service]
+    try:
+        answer = httpx.get(address, timeout=TIMEOUT_SECONDS, trust_env=False)
+    except httpx.HTTPError as error:
+        raise Unwell(f"{address} does not answer ({type(error).__name__}): read the log of {service}") from error
+    if not answer.is_success:
+        raise Unwell(f"{address} answers {answer.status_code}: read the log of {service}")
+
+
+def _require_heartbeat(settings: Settings) -> None:
+    if settings.database_url is None:
+        raise NotConfigured("DATABASE_URL is not set: a worker's heartbeat is in the database")
+    with (
+        closing_engine(open_engine(settings.database_url, pool_size=1)) as engine,
+        transaction(engine) as connection,
+    ):
+        beats = value(
+            connection,
+            "SELECT EXISTS (SELECT FROM workers WHERE starts_with(name, :host) AND seen_at > now() - :silence)",
+            host=f"{socket.gethostname()}:",
+            silence=WORKER_SILENCE,
+        )
+    if not beats:
+        raise Unwell(f"no worker of {socket.gethostname()} has been seen for {WORKER_SILENCE}: read its log")
+
+
+def _prepare_prefect(settings: Settings) -> None:
+    """What Prefect reads from the environment, unless somebody has set it; before Prefect is imported."""
+    from calltally.stack.prefect_server import client_environment  # noqa: PLC0415 - only where Prefect runs
+
+    _set_defaults(client_environment(settings.prefect_api_url or PREFECT_API_URL, settings.calltally_home))
+    _set_defaults({ENV_FILE_VARIABLE: str(Path(".env").absolute())})
+
+
+def _set_defaults(environment: Mapping[str, str]) -> None:
+    for name, content in environment.items():
+        os.environ.setdefault(name, content)
