@@ -5,6 +5,9 @@ PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+# What the image installs: a part of requirements.lock, at the same versions.
+RELOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	--no-annotate --no-header --constraint requirements.lock
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo up test test-all check format schema bench lock clean
@@ -56,6 +59,8 @@ bench: $(READY) ## figures, each beside a limit measured in the same run
 lock: $(READY) ## resolve requirements.lock anew
 	$(BIN)/uv pip compile pyproject.toml --group dev --all-extras --universal --python-version 3.11 --generate-hashes \
 		--no-emit-index-url --no-annotate --no-header --upgrade --output-file requirements.lock
+	$(RELOCK) pyproject.toml --all-extras --output-file deployments/requirements.lock
+	echo hatchling | $(RELOCK) - --output-file deployments/build-requirements.lock
 
 clean: ## remove the environment and the local data
 	rm -rf $(VENV) .calltally
