@@ -24,9 +24,10 @@ BillingError
 """
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from sqlalchemy.exc import DBAPIError
+if TYPE_CHECKING:  # commands that answer at once do without SQLAlchemy, whose import takes longer than their work
+    from sqlalchemy.exc import DBAPIError
 
 
 class BillingError(Exception):
@@ -139,11 +140,16 @@ CONFLICTS = {"40001", "40P01", "55P03"}  # serialization failure, deadlock, lock
 OUTAGE_CLASSES = {"08", "53", "57", "58"}  # connection, resources, operator intervention, system error
 
 
-def translate_database_error(error: DBAPIError) -> BillingError:
-    """What an error of the driver means to us."""
-    state: str = getattr(error.orig, "sqlstate", None) or ""
-    diagnosis = getattr(error.orig, "diag", None)
-    message = getattr(diagnosis, "message_primary", None) or str(error.orig).strip() or "the database went away"
+def translate_database_error(error: "DBAPIError") -> BillingError:
+    """What a database error means to us."""
+    return translate_driver_error(error.orig)
+
+
+def translate_driver_error(error: BaseException | None) -> BillingError:
+    """What an error of psycopg means to us."""
+    state: str = getattr(error, "sqlstate", None) or ""
+    diagnosis = getattr(error, "diag", None)
+    message = getattr(diagnosis, "message_primary", None) or str(error or "").strip() or "the database went away"
     if state in BY_SQLSTATE:
         facts = json.loads(getattr(diagnosis, "message_detail", None) or "{}")
         hint = getattr(diagnosis, "message_hint", None)
