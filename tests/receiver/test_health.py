@@ -1,12 +1,16 @@
 """`GET /health` in each state of what it looks at."""
 
+import os
 import socket
+import threading
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
 from datetime import datetime, timedelta
 from typing import Any
 
 import httpx
+import psutil  # type: ignore[import-untyped]
 import pytest
 from sqlalchemy import Engine, text
 from starlette.applications import Starlette
@@ -18,7 +22,7 @@ from billing.database import open_engine, transaction
 from calltally.sandbox.serving import running_app
 from tests.books import Books
 from tests.receiver.conftest import Serve, receiver, send_stripe, stripe_event
-from tests.receiver.serving import LOOPBACK
+from tests.receiver.serving import LOOPBACK, until
 
 ALL_UP = {"database": "up", "prefect": "up", "worker": "up", "webhookQueue": "up"}
 METRICS = ["waiting", "active", "delayed", "completed", "failed", "paused"]
@@ -64,6 +68,22 @@ def change(owner: Engine) -> Change:
 def worker(books: Books) -> None:
     """A worker that has just been seen."""
     books.value("SELECT beat_heart('worker-1')")
+
+
+@contextmanager
+def paused(books: Books) -> Iterator[None]:
+    """The whole PostgreSQL stands still: it takes connections, and nobody answers on any of them."""
+    if "TEST_DATABASE_URL" in os.environ:
+        pytest.skip("stopping another's server would stop more than this test")
+    server = psutil.Process(books.value("SELECT pg_backend_pid()")).parent()
+    family = [server, *server.children()]
+    for process in family:
+        process.suspend()
+    try:
+        yield
+    finally:
+        for process in family:
+            process.resume()
 
 
 def health(served_url: str) -> tuple[int, dict[str, Any]]:
@@ -162,6 +182,85 @@ def test_health_does_not_wait_for_a_database_that_hangs(prefect: str, silence: i
     with receiver(open_engine(f"postgresql://nobody@{LOOPBACK}:{silence}/x"), prefect_api_url=prefect) as served:
         for _ in range(2):
             assert health(served.url)[1]["services"]["database"] == "down"
+
+
+def test_health_asked_by_a_crowd_of_a_database_that_hangs_takes_one_connection_and_one_thread(prefect: str) -> None:
+    """So nothing runs out, and webhooks find the pool as free as before."""
+    with closing(socket.create_server((LOOPBACK, 0), backlog=1000)) as listener:
+        port = listener.getsockname()[1]
+        with receiver(open_engine(f"postgresql://nobody@{LOOPBACK}:{port}/x"), prefect_api_url=prefect) as served:
+            with ThreadPoolExecutor(40) as crowd:
+                words = list(crowd.map(lambda _: health(served.url)[1]["services"]["database"], range(40)))
+            probes = [thread for thread in threading.enumerate() if thread.name == "probe"]
+        listener.setblocking(False)
+        listener.accept()[0].close()
+        taken = 1
+        while True:
+            try:
+                listener.accept()[0].close()
+            except BlockingIOError:
+                break
+            taken += 1
+
+    assert set(words) == {"down"}
+    assert len(probes) <= 1
+    assert taken <= 3  # one at a time; a slow machine needs several rounds for forty
+
+
+def test_health_of_a_database_that_stands_still_is_down_and_up_again_when_it_goes_on(
+    serve: Serve, prefect: str, worker: None, books: Books
+) -> None:
+    """Connections that were open hang as well; nobody has to restart the receiver."""
+    served = serve(prefect_api_url=prefect)
+    before = health(served.url)[0]
+    with paused(books):
+        standing = [health(served.url) for _ in range(2)]
+
+    assert before == 200
+    assert [(status, body["services"]["database"]) for status, body in standing] == [(503, "down")] * 2
+    until(lambda: health(served.url)[0] == 200)
+
+
+def test_health_survives_a_restart_of_the_database(serve: Serve, prefect: str, worker: None, change: Change) -> None:
+    """Its connection is dead; the first question after that is asked on a new one."""
+    served = serve(prefect_api_url=prefect)
+    before = health(served.url)[0]
+    change(
+        "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
+        " WHERE application_name = 'calltally probe' AND datname = current_database()"
+    )
+
+    assert (before, health(served.url)[0]) == (200, 200)
+
+
+def test_health_that_cannot_count_in_time_still_says_what_it_knows(
+    own_tables: str, serve: Serve, prefect: str, worker: None, change: Change
+) -> None:
+    """Millions of waiting events take longer to count than anybody may wait; the line is late, not the database gone."""
+    served = serve(prefect_api_url=prefect)
+    with served.client() as client:
+        send_stripe(client, stripe_event("evt_1"))
+    change("UPDATE events SET received_at = now() - interval '1 hour'")
+    change(
+        "CREATE OR REPLACE FUNCTION queue_metrics() RETURNS TABLE (waiting bigint, active bigint, delayed bigint,"
+        " parked bigint, dead bigint, finished bigint, oldest_waiting_at timestamptz)"
+        " LANGUAGE sql SECURITY DEFINER SET search_path = public, pg_temp"
+        " AS 'SELECT 0, 0, 0, 0, 0, 0, now() FROM pg_sleep(60)'"
+    )
+
+    status, body = health(served.url)
+
+    assert (status, body["services"]) == (503, {**ALL_UP, "webhookQueue": "late"})
+    assert body["queueMetrics"] == dict.fromkeys(METRICS)
+
+
+def test_health_names_no_address_and_no_error(silence: int) -> None:
+    """Everybody may ask."""
+    url = f"postgresql://someone:hush@{LOOPBACK}:{silence}/x"
+    with receiver(open_engine(url), prefect_api_url=f"http://{LOOPBACK}:{silence}/api") as served:
+        text_of_it = str(health(served.url)[1])
+
+    assert not {word for word in ("hush", "someone", LOOPBACK, str(silence), "Error") if word in text_of_it}
 
 
 def test_health_with_very_many_finished_events_estimates_them(
