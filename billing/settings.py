@@ -69,6 +69,8 @@ class Settings(BaseSettings):
     receiver_port: Annotated[int, Field(ge=1, le=65535)] = 3001
     calltally_home: Path = Path(".calltally")
     """Where the embedded database, logs and reports live."""
+    reports_url: str | None = None
+    """Where each night's files go: a folder, `s3://bucket/path`, `gs://…`; absent: `reports/` in `calltally_home`."""
 
     webhook_max_bytes: Annotated[int, Field(ge=1024)] = 1_000_000
     """A larger body of Stripe's is refused with 413."""
@@ -80,6 +82,18 @@ class Settings(BaseSettings):
     """`/health` turns 503 when an event has waited longer than this."""
     reliability_threshold: Annotated[Decimal, Field(ge=0, le=1)] = Decimal("0.95")
     """Below this share of calls reported by webhook, Slack is alerted."""
+    vapi_retention_days: Annotated[int, Field(ge=1)] = 14
+    """How long Vapi keeps calls: 14 days on pay-as-you-go. An older call that it does not list proves nothing."""
+    drift_tolerance_ms: Annotated[int, Field(ge=0)] = 0
+    """Durations may differ so much and still agree: both sides reckon them from the same two times."""
+    drift_tolerance_micros: Annotated[int, Field(ge=0)] = 100
+    """The same for Vapi's costs, whose last decimal is 100 micros and may be rounded either way."""
+    completeness_tolerance: Annotated[Decimal, Field(ge=0, le=1)] = Decimal("0.01")
+    """How far the list and Vapi's own totals may be apart, as a share of calls and of cost."""
+    completeness_tolerance_calls: Annotated[int, Field(ge=0)] = 5
+    """The same in calls, for quiet days: totals may count a call by another of its times than the list."""
+    completeness_stops_billing: bool = True
+    """Whether calls of a day whose list and totals disagree wait for a night in which they agree."""
     worker_max_runs: Annotated[int, Field(ge=1, le=100)] = 8
     """Flow runs of a worker at once; most of them wait in a retry."""
     worker_batch_limit: Annotated[int, Field(ge=1, le=10_000)] = 2000
