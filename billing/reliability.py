@@ -1,0 +1,70 @@
+"""How reliable the webhooks were: of the calls that connected and ended, how many told us themselves.
+
+`differences` is what find_differences answers. `reported` are ids of calls whose end-of-call report lies in the
+inbox, applied or not: it did arrive. It counts for calls that the books do not know. For a call that they know, the
+books keep how it was first seen, so neither a repair nor a report that comes after it ever improves a past night.
+"""
+
+from collections.abc import Mapping
+from datetime import datetime
+
+import pandas as pd
+
+from billing.figures import GroupReliability, Reliability
+
+DUE = ("matched", "drift", "missing", "unattributed")
+"""Kinds of calls whose report was due, if they connected and ended."""
+
+UNKNOWN = "unknown"
+
+
+def measure(differences: pd.DataFrame, reported: set[str], start: datetime, end: datetime) -> Reliability:
+    """Over the calls that ended in `start <= ended_at < end`, by the provider's clock."""
+    told = due_calls(differences, reported, start, end)["told"]
+    return Reliability(by_webhook=int(told.sum()), ended=len(told))
+
+
+def by_group(
+    differences: pd.DataFrame,
+    reported: set[str],
+    start: datetime,
+    end: datetime,
+    column: str,
+    names: Mapping[str, str],
+) -> list[GroupReliability]:
+    """The same for each value of `column`, such as `organization_id` or `assistant_id`; the worst first.
+
+    `names` are for people; a value without one is shown as it is.
+    """
+    due = due_calls(differences, reported, start, end)
+    sums = due.groupby(column, observed=True, dropna=False)["told"].agg(["sum", "count"])
+    groups = [
+        GroupReliability(
+            UNKNOWN if pd.isna(key) else names.get(str(key), str(key)), Reliability(int(told), int(ended))
+        )
+        for key, told, ended in sums.itertuples(name=None)
+    ]
+    return sorted(groups, key=_worst_first)
+
+
+def lost_calls(differences: pd.DataFrame, reported: set[str], start: datetime, end: datetime) -> pd.DataFrame:
+    """Rows of the calls whose webhook never came, those included that a night has found before."""
+    due = due_calls(differences, reported, start, end)
+    return due[~due["told"]].drop(columns="told")
+
+
+def due_calls(differences: pd.DataFrame, reported: set[str], start: datetime, end: datetime) -> pd.DataFrame:
+    """Rows of the calls whose report was due, with a column `told`: a webhook told us before any night did."""
+    due = differences[
+        differences["kind"].isin(DUE)
+        & differences["started_at"].notna()
+        & differences["ended_at"].ge(start)
+        & differences["ended_at"].lt(end)
+    ]
+    lies_in_inbox = due["call_id"].isin(reported).astype("boolean")
+    return due.assign(told=due["by_webhook"].fillna(lies_in_inbox).astype(bool))
+
+
+def _worst_first(group: GroupReliability) -> tuple[object, ...]:
+    """By ratio; of equal ones the larger first."""
+    return (group.reliability.ratio, -group.reliability.ended, group.name)
