@@ -54,7 +54,7 @@ class Books:
 
 @contextmanager
 def open_books(database_url: str, *, connect_seconds: int = CONNECT_SECONDS) -> Iterator[Books]:
-    """A session on `postgresql://…` as the application, in UTC, in one transaction: committed at the end of the block.
+    """A session on `postgresql://…` as the application, in UTC: one transaction, committed at the end of the block.
 
     Raises:
         NoSchema: nobody has migrated this database yet.

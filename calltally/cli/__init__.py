@@ -1,33 +1,112 @@
-"""The command line: `calltally --help`."""
+"""The command line: `calltally --help`.
+
+A verb's module is imported when the verb runs, so that nobody waits for Prefect to see a balance. To add a verb: a
+module with `register(app)`, and a line in `VERBS`; `python -m calltally.cli.reference` then writes the reference anew.
+"""
 
 import logging
 import sys
+from importlib import import_module
+from importlib.metadata import version
+from typing import Annotated, Any, Final, NamedTuple
 
 import typer
-from rich.console import Console
+from typer.core import TyperCommand, TyperGroup
 
-from billing.errors import BillingError
-from calltally.cli import night, organizations, processes, services, wallets
-from calltally.cli.events import events
 
-app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__.partition(":")[0])
-processes.register(app)
-services.register(app)
-night.register(app)
-app.add_typer(organizations.org, name="org")
-app.add_typer(organizations.route, name="route")
-app.add_typer(wallets.wallet, name="wallet")
-app.add_typer(wallets.books, name="books")
-app.add_typer(events, name="events")
+class Verb(NamedTuple):
+    """Where a verb is, and the first line of its help."""
+
+    module: str
+    help: str
+
+
+VERBS: Final = {
+    "up": Verb("processes", "Run everything on this machine: Postgres, Prefect, worker and receiver."),
+    "demo": Verb(
+        "processes",
+        "Tell the whole story with real parts: calls, lost webhooks, a debt limit, and the night that finds them.",
+    ),
+    "org": Verb("organizations", "Organizations: the reseller's customers."),
+    "route": Verb("organizations", "Routes: which assistant, squad or phone number is whose."),
+    "wallet": Verb("wallets", "Wallets: prepaid balances."),
+    "events": Verb("events", "Events: webhook deliveries and what became of them."),
+    "books": Verb("wallets", "The books as a whole."),
+    "reconcile": Verb("night", "Compare the books with Vapi's list of calls, and bill what no webhook told us of."),
+    "migrate": Verb("processes", "Bring the database to the newest schema."),
+    "receiver": Verb("processes", "Take in webhooks on RECEIVER_HOST and RECEIVER_PORT."),
+    "worker": Verb("processes", "Apply the webhooks that wait in the inbox, as runs in Prefect."),
+    "prefect-server": Verb(
+        "services", "Run Prefect's server on PREFECT_SERVER_API_HOST and PREFECT_SERVER_API_PORT."
+    ),
+    "nights": Verb("services", "Run what Prefect schedules for the nights, each run in a process of its own."),
+    "healthy": Verb(
+        "services", "Answer 0 if a service on this machine is well, else 1 and why: for health checks of containers."
+    ),
+    "sandbox": Verb("processes", "Imitate Vapi, Stripe and Slack on this machine."),
+}
+"""Every verb, in the order of `--help`."""
+
+
+class Verbs(TyperGroup):
+    """Knows its verbs by name and help, and imports one when it is asked to run or to complete it."""
+
+    def __init__(self, **attributes: Any) -> None:
+        super().__init__(**attributes)
+        self.commands = {name: TyperCommand(name=name, help=verb.help) for name, verb in VERBS.items()}
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """The verb that the arguments begin with, in full."""
+        name, stub, rest = super().resolve_command(ctx, args)
+        return name, stub and load_verb(str(name)), rest
+
+
+def load_verb(name: str) -> Any:
+    """The whole command of a verb."""
+    module = typer.Typer(add_completion=False)
+    import_module(f"calltally.cli.{VERBS[name].module}").register(module)
+    return typer.main.get_group(module).commands[name]
+
+
+app = typer.Typer(
+    cls=Verbs,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Bills phone calls made by voice AI: every call once, every payment once, and you can prove it.",
+    epilog="Every verb has --help. Exit codes: 0 done, 1 refused or something is wrong, 2 wrong usage.",
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"calltally {version('calltally')}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    show_version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Options that come before the verb."""
 
 
 def main() -> None:
-    """Run a command; an error that we raise on purpose is one line that says what to do."""
+    """Run a command; an error that has a remedy is one line that says it."""
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     try:
         app()
-    except BillingError as error:
-        Console(stderr=True).print(f"[red]Error:[/red] {error}", highlight=False)
-        sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)
+    except Exception as error:
+        from calltally.cli.complaints import in_words  # noqa: PLC0415 - only when something is wrong
+
+        message = in_words(error)
+        if message is None:
+            raise
+        from rich.console import Console  # noqa: PLC0415
+
+        Console(stderr=True).print("[red]Error:[/red] ", end="")
+        Console(stderr=True).print(message, highlight=False, markup=False)
+        sys.exit(1)

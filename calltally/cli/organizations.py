@@ -5,14 +5,19 @@ from typing import Annotated
 
 import typer
 
-from billing.database import rows, transaction, value
 from billing.errors import InvalidAmount
-from billing.organizations import find_organization
-from calltally.cli.database import open_books
+from billing.organizations import look_up_organization
+from calltally.cli.database import quick_books
 from calltally.cli.output import Json, Organization, amount, print_facts, print_rows, utc
 
 org = typer.Typer(no_args_is_help=True, help="Organizations: the reseller's customers.")
 route = typer.Typer(no_args_is_help=True, help="Routes: which assistant, squad or phone number is whose.")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verbs."""
+    app.add_typer(org, name="org")
+    app.add_typer(route, name="route")
 
 
 @org.command("create")
@@ -32,9 +37,8 @@ def create(
     if increment not in {1, 6, 60}:
         raise InvalidAmount(f"--increment {increment}: calls are billed by 1, 6 or 60 seconds")
     has_own_price = price_per_minute is not None or (increment, minimum, free) != (1, 0, 0)
-    with open_books() as engine, transaction(engine) as connection:
-        organization_id = value(
-            connection,
+    with quick_books() as books:
+        organization_id = books.value(
             "SELECT create_organization(:name, :email, :currency, :debt_limit, :customer)",
             name=name,
             email=email,
@@ -43,8 +47,7 @@ def create(
             customer=stripe_customer,
         )
         if has_own_price:
-            value(
-                connection,
+            books.value(
                 "SELECT set_price(:organization_id, :per_minute, :increment, :minimum, :free)",
                 organization_id=organization_id,
                 per_minute=amount(price_per_minute or "0.70"),
@@ -58,9 +61,8 @@ def create(
 @org.command("list")
 def list_organizations(as_json: Json = False) -> None:
     """Every organization with its balance and what it owes."""
-    with open_books() as engine, transaction(engine) as connection:
-        found = rows(
-            connection,
+    with quick_books() as books:
+        found = books.rows(
             "SELECT id, name, balances.currency, balance_micros, debt_limit_micros, outstanding_micros,"
             " needs_recharge FROM organizations"
             " JOIN wallet_balances AS balances ON balances.organization_id = id ORDER BY name",
@@ -86,10 +88,9 @@ def add_route(
     if len(chosen) != 1:
         raise InvalidAmount("name exactly one of --assistant, --squad and --phone-number")
     kind, external_id = chosen[0]
-    with open_books() as engine, transaction(engine) as connection:
-        organization_id = find_organization(connection, organization)
-        added = rows(
-            connection,
+    with quick_books() as books:
+        organization_id = look_up_organization(books.rows, organization)
+        added = books.rows(
             "SELECT * FROM add_route(:organization_id, :kind, :external_id, :from_time)",
             organization_id=organization_id,
             kind=kind,

@@ -1,9 +1,10 @@
 """What commands print: tables for people, JSON with `--json` for programs."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
-from typing import Annotated, Any, Literal
+from decimal import Decimal
+from typing import Annotated, Any, Literal, TypeVar
 from uuid import UUID
 
 import typer
@@ -13,6 +14,8 @@ from rich.table import Table
 
 from billing.errors import InvalidAmount
 from billing.money import format_micros, parse_amount
+
+T = TypeVar("T")
 
 MAX_CELL = 60
 """Characters of a cell in a table; `--json` has all of them."""
@@ -57,6 +60,16 @@ def print_json(content: Any) -> None:
     typer.echo(json.dumps(content, default=_plain, indent=2))
 
 
+def progress(steps: Sequence[T], what: str) -> Iterable[T]:
+    """The steps, with a bar on the terminal that says how far they are; nothing for one step or a pipe."""
+    console = Console(stderr=True)
+    if len(steps) < 2 or not console.is_terminal:  # noqa: PLR2004
+        return steps
+    from rich.progress import track  # noqa: PLC0415 - only for long work
+
+    return track(steps, description=what, console=console, transient=True)
+
+
 def amount(text: str) -> int:
     """An amount in currency units, as micros.
 
@@ -78,7 +91,7 @@ def _plain(content: Any) -> Any:
     match content:
         case datetime():
             return content.isoformat()
-        case UUID():
+        case UUID() | Decimal():
             return str(content)
         case _:
             raise TypeError(f"{type(content).__name__} has no JSON form")

@@ -7,8 +7,6 @@ from typing import Annotated
 
 import typer
 
-from billing.settings import get_settings
-
 MAX_REQUESTS = 4000
 """At once in one receiver; more are answered 503, which the providers' retries are for."""
 
@@ -21,6 +19,7 @@ def register(app: typer.Typer) -> None:
 
 def up() -> None:
     """Run everything on this machine: Postgres, Prefect, worker and receiver."""
+    from billing.settings import get_settings  # noqa: PLC0415 - each verb pays for what it uses
     from calltally.stack.up import up as run_stack  # noqa: PLC0415 - Prefect takes seconds to import
 
     try:
@@ -69,6 +68,7 @@ def receiver() -> None:
     import uvicorn  # noqa: PLC0415 - only this verb needs it
 
     from billing.process import get_engine  # noqa: PLC0415
+    from billing.settings import get_settings  # noqa: PLC0415
     from receiver.app import create_app  # noqa: PLC0415
 
     log_what_happens()

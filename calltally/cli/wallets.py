@@ -3,15 +3,19 @@
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
-from billing.database import rows, transaction
-from billing.organizations import find_organization
-from calltally.cli.database import open_books
+from billing.organizations import look_up_organization
+from calltally.cli.database import quick_books
 from calltally.cli.output import Json, Organization, amount, print_facts, print_json, print_rows
 
 wallet = typer.Typer(no_args_is_help=True, help="Wallets: prepaid balances.")
-books = typer.Typer(no_args_is_help=True, help="The books as a whole.")
+books_verbs = typer.Typer(no_args_is_help=True, help="The books as a whole.")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verbs."""
+    app.add_typer(wallet, name="wallet")
+    app.add_typer(books_verbs, name="books")
 
 
 @wallet.command("show")
@@ -21,11 +25,10 @@ def show(
     as_json: Json = False,
 ) -> None:
     """Balance, debt and the last movements."""
-    with open_books() as engine, transaction(engine) as connection:
-        organization_id = find_organization(connection, organization)
-        balance = rows(connection, "SELECT * FROM wallet_balances WHERE organization_id = :id", id=organization_id)
-        movements = rows(
-            connection,
+    with quick_books() as books:
+        organization_id = look_up_organization(books.rows, organization)
+        balance = books.rows("SELECT * FROM wallet_balances WHERE organization_id = :id", id=organization_id)
+        movements = books.rows(
             "SELECT wallet_sequence AS number, event_at, kind, amount_micros, balance_after_micros, currency,"
             " idempotency_key FROM wallet_statement WHERE organization_id = :id"
             " ORDER BY wallet_sequence DESC LIMIT :limit",
@@ -48,10 +51,9 @@ def credit(
     as_json: Json = False,
 ) -> None:
     """Credit a wallet by hand, as an adjustment, and settle what is outstanding with it."""
-    with open_books() as engine, transaction(engine) as connection:
-        organization_id = find_organization(connection, organization)
-        answer = rows(
-            connection,
+    with quick_books() as books:
+        organization_id = look_up_organization(books.rows, organization)
+        answer = books.rows(
             "SELECT * FROM credit_wallet(:id, :amount, :key, 'adjustment', p_reason => :reason)",
             id=organization_id,
             amount=amount(amount_text),
@@ -61,16 +63,16 @@ def credit(
     print_facts(answer, as_json=as_json)
 
 
-@books.command("check")
+@books_verbs.command("check")
 def check(as_json: Json = False) -> None:
     """Check every invariant of the books; exit code 1 if one does not hold."""
-    with open_books() as engine, transaction(engine) as connection:
-        broken = rows(connection, "SELECT * FROM check_books()")
+    with quick_books() as books:
+        broken = books.rows("SELECT * FROM check_books()")
     if as_json:
         print_json(broken)
     elif broken:
         print_rows(broken, as_json=False, title="Broken invariants (sql/checks/NAME.sql says what each means)")
     else:
-        Console().print("The books are right: every invariant holds.")
+        typer.echo("The books are right: every invariant holds.")
     if broken:
         raise typer.Exit(1)

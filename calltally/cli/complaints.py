@@ -1,0 +1,37 @@
+"""What a person is told when a command fails: errors that have a remedy, in their own words."""
+
+from typing import Any
+
+from billing.errors import BillingError
+
+OURS = {
+    "calltally.stack.postgres.PostgresError",
+    "calltally.stack.service_account.AccountError",
+    "calltally.stack.prefect_server.PrefectDatabaseError",
+    "calltally.stack.supervisor.ChildFailedError",
+    "calltally.stack.up.PortBusyError",
+}
+"""By name: importing them would cost what the failed command did not need. Each message says what to do."""
+
+
+def in_words(error: Exception) -> str | None:
+    """The message for a person, or None for a defect of ours, which deserves its traceback."""
+    kind = f"{type(error).__module__}.{type(error).__qualname__}"
+    if isinstance(error, BillingError) or kind in OURS:
+        return str(error)
+    if kind == "pydantic_core._pydantic_core.ValidationError":
+        return _wrong_settings(error)
+    if kind == "alembic.util.exc.CommandError":
+        return f"{error}: the database is newer than this calltally; run the version that migrated it, or a newer one"
+    if kind == "sqlalchemy.exc.OperationalError":
+        original = getattr(error, "orig", error)
+        return f"the database does not answer: {str(original).strip()}. Check DATABASE_URL, or run calltally doctor"
+    return None
+
+
+def _wrong_settings(error: Exception) -> str:
+    """Which settings are wrong and why, without their values: they may be secrets."""
+    problems: list[dict[str, Any]] = getattr(error, "errors", list)()
+    lines = [f"{'.'.join(str(part) for part in problem['loc']).upper()}: {problem['msg']}" for problem in problems]
+    named = "; ".join(line.removeprefix(": ") for line in lines)
+    return f"the settings are wrong: {named}. Mend them in the environment or in .env (.env.example explains each)"
