@@ -1,7 +1,7 @@
 """Settings: one frozen object, read once from the environment or `.env`; the names are a contract."""
 
 import os
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from functools import cache
 from pathlib import Path
@@ -10,6 +10,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from billing.quiet_hours import QuietHours
 from billing.signatures import HmacPlan
 
 
@@ -39,6 +40,8 @@ class Settings(BaseSettings):
     vapi_api_key: SecretStr | None = None
     """The private key of the reseller's Vapi organisation."""
     vapi_base_url: str = "https://api.vapi.ai"
+    vapi_requests_per_second: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 20
+    """Of its list, by this process; 0 for no limit. Vapi publishes none, and a 429 slows us down in any case."""
     vapi_webhook_secrets: Annotated[tuple[SecretStr, ...], NoDecode] = ()
     vapi_webhook_auth: Literal["bearer", "secret", "hmac"] = "bearer"
     """How Vapi proves itself: `Authorization: Bearer`, `X-Vapi-Secret`, or an HMAC of time and body."""
@@ -82,6 +85,18 @@ class Settings(BaseSettings):
     """`/health` turns 503 when an event has waited longer than this."""
     reliability_threshold: Annotated[Decimal, Field(ge=0, le=1)] = Decimal("0.95")
     """Below this share of calls reported by webhook, Slack is alerted."""
+    reliability_min_calls: Annotated[int, Field(ge=1)] = 1
+    """Nights of fewer ended calls neither raise that alarm nor end it."""
+    quiet_hours: str | None = None
+    """`22:00-06:00`: only critical messages go out then, the others wait; absent: none."""
+    quiet_hours_timezone: str = "UTC"
+    """By the clocks of which place, for example `Europe/Berlin`."""
+    runbook_url: str | None = None
+    """Where `docs/runbook.md` can be read; messages link its sections. Absent: they name them."""
+    weekly_summary: bool = True
+    """Whether Slack is told every Monday at 08:00 UTC how the week was."""
+    daily_heartbeat: bool = False
+    """Whether Slack gets a line every day at 08:00 UTC, so that a channel that broke is noticed."""
     vapi_retention_days: Annotated[int, Field(ge=1)] = 14
     """How long Vapi keeps calls: 14 days on pay-as-you-go. An older call that it does not list proves nothing."""
     drift_tolerance_ms: Annotated[int, Field(ge=0)] = 0
@@ -115,6 +130,18 @@ class Settings(BaseSettings):
             for secret in self.vapi_webhook_secrets:
                 plan.key(secret.get_secret_value())
         return self
+
+    @model_validator(mode="after")
+    def _check_quiet_hours(self) -> Self:
+        """Find hours that cannot be read when the program starts, not at the first alert."""
+        self.quiet_until(datetime.now(UTC))
+        return self
+
+    def quiet_until(self, now: datetime) -> datetime | None:
+        """When the quiet hours end, if they are now."""
+        if self.quiet_hours is None:
+            return None
+        return QuietHours.read(self.quiet_hours, self.quiet_hours_timezone).until(now)
 
     @property
     def vapi_hmac_plan(self) -> HmacPlan:
