@@ -163,6 +163,8 @@ class Night:
     plan_digest: str | None = None
     """Of a rehearsal."""
     findings: Sequence[Finding] = field(default_factory=list)
+    currencies: Mapping[UUID, str] = field(default_factory=dict)
+    """Of the organizations' wallets; absent: that of `money`, if there is just one."""
 
     @property
     def lost(self) -> int:
