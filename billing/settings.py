@@ -114,6 +114,16 @@ class Settings(BaseSettings):
     worker_batch_limit: Annotated[int, Field(ge=1, le=10_000)] = 2000
     """Events in one run at most, half a second of work; batches grow with what waits, and so does memory."""
 
+    metrics_token: SecretStr | None = None
+    """Bearer token of everybody's `/metrics`; absent: only answered on loopback, and to nobody behind a proxy."""
+    worker_metrics_host: str = "127.0.0.1"
+    worker_metrics_port: Annotated[int, Field(ge=1, le=65535)] | None = None
+    """Where a worker answers `/metrics`; absent: nowhere."""
+    sentry_dsn: SecretStr | None = None
+    """Where errors are reported to, without bodies, numbers or secrets; absent: nowhere. Needs the extra `sentry`."""
+    otel_exporter_otlp_endpoint: str | None = None
+    """Where traces go by OTLP over HTTP; absent: nowhere. Needs the extra `telemetry`."""
+
     @field_validator("stripe_webhook_secrets", "vapi_webhook_secrets", mode="before")
     @classmethod
     def _split_secrets(cls, value: object) -> object:
@@ -142,6 +152,11 @@ class Settings(BaseSettings):
         if self.quiet_hours is None:
             return None
         return QuietHours.read(self.quiet_hours, self.quiet_hours_timezone).until(now)
+
+    @property
+    def vapi_retention(self) -> timedelta:
+        """How long Vapi keeps calls."""
+        return timedelta(days=self.vapi_retention_days)
 
     @property
     def vapi_hmac_plan(self) -> HmacPlan:
