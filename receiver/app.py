@@ -14,6 +14,7 @@ from billing import inbox
 from billing.settings import Settings
 from receiver.health import Health
 from receiver.inbox_writer import InboxWriter
+from receiver.metrics import ReceiverMetrics
 from receiver.openapi import OPENAPI
 from receiver.operators import OperatorsApi
 from receiver.webhooks import WebhookEndpoint, providers
@@ -21,7 +22,8 @@ from receiver.webhooks import WebhookEndpoint, providers
 
 def create_app(settings: Settings, engine: Engine) -> Starlette:
     """The ASGI application on an open engine, which stays the caller's."""
-    writer = InboxWriter(partial(inbox.accept, engine))
+    metrics = ReceiverMetrics(engine, settings)
+    writer = InboxWriter(metrics.counting(partial(inbox.accept, engine)))
     health = Health(engine, settings)
 
     @asynccontextmanager
@@ -30,6 +32,7 @@ def create_app(settings: Settings, engine: Engine) -> Starlette:
         yield
         await writer.drain()
         await health.close()
+        metrics.close()
 
     async def get_health(_request: Request) -> JSONResponse:
         healthy, body = await health.report()
@@ -39,9 +42,17 @@ def create_app(settings: Settings, engine: Engine) -> Starlette:
         return JSONResponse(OPENAPI)
 
     webhooks = [
-        Route(f"/webhooks/{provider.name}", WebhookEndpoint(provider, writer), methods=["POST"])
+        Route(
+            f"/webhooks/{provider.name}",
+            metrics.observed(provider.name, WebhookEndpoint(provider, writer)),
+            methods=["POST"],
+        )
         for provider in providers(settings)
     ]
     operators = OperatorsApi(engine, settings).routes()
-    own = [Route("/health", get_health), Route("/openapi.json", get_openapi)]
+    own = [
+        Route("/health", get_health),
+        Route("/metrics", metrics.endpoint),
+        Route("/openapi.json", get_openapi),
+    ]
     return Starlette(routes=[*webhooks, *own, *operators], lifespan=lifespan)
