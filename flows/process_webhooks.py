@@ -7,7 +7,7 @@ from prefect import flow
 from pydantic import Field
 
 from billing.inbox import in_words
-from tasks.alerts import send_dead_event_alerts
+from tasks.alerts import note_dead_events, send_alerts
 from tasks.inbox import apply_event, apply_events, claim_events
 from tasks.runs import name_this_run
 
@@ -23,7 +23,8 @@ async def process_webhooks(
 
     When it fails: the database was away. Nothing is lost; the next run takes the same events.
 
-    Slack is told of events that died: one message per kind of error and hour.
+    Slack is told of events that died: one message per kind of error, a reminder after a day if more died of it, and
+    an all-clear when none is left. These runs also send what other flows could not.
 
     Args:
         batch_limit: At most so many events in this run; the next one takes the rest.
@@ -31,12 +32,17 @@ async def process_webhooks(
     events = await claim_events(batch_limit)
     if not events:
         await name_this_run(in_words(events))
-        await send_dead_event_alerts()
+        await _tell_of_dead_events()
         return {}
     applied = await apply_events(events)
     await name_this_run(in_words(events))
     retries = await asyncio.gather(*(apply_event(f.event) for f in applied.failures), return_exceptions=True)
     saved = retries.count(None)
     if applied.ended["dead"] or saved < len(retries):
-        await send_dead_event_alerts()
+        await _tell_of_dead_events()
     return {**applied.ended, "done after retry": saved, "retried in vain": len(retries) - saved}
+
+
+async def _tell_of_dead_events() -> None:
+    if await note_dead_events():
+        await send_alerts()

@@ -65,7 +65,7 @@ END;
 $$;
 
 -- What the books' functions may change. History is not among it.
-GRANT UPDATE ON organizations, wallets, prices, routes, calls, events, workers, alerts TO calltally_books;
+GRANT UPDATE ON organizations, wallets, prices, routes, calls, events, workers, alerts, incidents TO calltally_books;
 GRANT UPDATE (state, settled_by_transfer_id) ON charges TO calltally_books;
 GRANT DELETE ON routes, events TO calltally_books;
 REVOKE CREATE ON SCHEMA public FROM calltally_books; -- it owns its functions now
@@ -87,7 +87,7 @@ TO calltally_tenant, calltally_analyst;
 GRANT SELECT (id, name, currency, charge_policy, created_at) ON organizations TO calltally_tenant, calltally_analyst;
 GRANT SELECT ON prices TO calltally_tenant;
 GRANT SELECT ON
-accounts, prices, routes, reconciliation_runs, findings, event_queue TO calltally_analyst;
+accounts, prices, routes, reconciliation_runs, findings, event_queue, incidents TO calltally_analyst;
 GRANT SELECT ON ALL TABLES IN SCHEMA checks TO calltally_analyst;
 GRANT SELECT (id, provider, type, state, reason, deliveries, received_at, attempts, lease_until, finished_at) ON events
 TO calltally_analyst;

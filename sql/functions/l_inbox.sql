@@ -62,7 +62,7 @@ DECLARE
     finished integer;
 BEGIN
     IF 'dead' = ANY (p_states) THEN
-        LOCK TABLE alerts IN ROW EXCLUSIVE MODE; -- see open_dead_event_alerts
+        LOCK TABLE alerts IN ROW EXCLUSIVE MODE; -- see note_dead_events
     END IF;
     UPDATE events
     SET state = outcome.state, reason = outcome.reason, attempts = attempts + 1,
@@ -97,7 +97,7 @@ DECLARE
     failed events;
 BEGIN
     IF p_dead THEN
-        LOCK TABLE alerts IN ROW EXCLUSIVE MODE; -- see open_dead_event_alerts
+        LOCK TABLE alerts IN ROW EXCLUSIVE MODE; -- see note_dead_events
     END IF;
     UPDATE events
     SET state = CASE WHEN p_dead THEN 'dead' ELSE 'delayed' END,

@@ -1,54 +1,87 @@
--- open_dead_event_alerts: opens one alert per provider and kind of error that killed events since its last sent alert,
--- and no more than one per p_window. What was opened and could not be sent for so long is counted in the next one.
--- Answers with the alerts that it opened, and with older ones that are not sent, so a sender that died is made up for.
-CREATE OR REPLACE FUNCTION open_dead_event_alerts(p_window interval)
-RETURNS SETOF alerts LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
-BEGIN
-    -- Two openers would both open. Who ends events as dead holds this table too until the end of its transaction, and
-    -- looks at the clock after that, as we do: so each death is either seen here or later than opened_at.
-    LOCK TABLE alerts IN SHARE ROW EXCLUSIVE MODE;
-    RETURN QUERY
-    WITH opened AS (
-        INSERT INTO alerts (key, opened_at, facts)
-        SELECT
-            died.key,
-            clock_timestamp(),
-            jsonb_build_object(
-                'provider', min(died.provider),
-                'error', min(died.error),
-                'events', count(*),
-                'first_ids', to_jsonb((array_agg(died.id ORDER BY died.id))[:10]),
-                'example', min(died.reason)
+-- Alerts are an outbox: written with what they are about, then claimed, sent, and noted. A sender that dies leaves a
+-- claim that ends by itself; the next sender takes over, so a message may come twice but is never lost.
+
+-- claim_alerts: takes messages that are due, oldest first, until the lease ends; only critical ones if asked so.
+-- One message per incident at a time, so that an all-clear never overtakes its alarm. What waited for a week and is
+-- over is withdrawn. Never waits for another sender. `since`, `until` and `times_seen` are the incident's; `told`:
+-- whether an earlier message of it was sent.
+CREATE OR REPLACE FUNCTION claim_alerts(
+    p_limit integer DEFAULT 1, p_lease interval DEFAULT '5 minutes', p_only_critical boolean DEFAULT false
+)
+RETURNS TABLE (
+    id bigint, key text, kind text, severity text, facts jsonb, claim_token uuid,
+    incident_id bigint, since timestamptz, until timestamptz, times_seen integer, told boolean
+)
+LANGUAGE sql SECURITY DEFINER SET search_path = public, pg_temp AS $$
+    UPDATE alerts SET withdrawn_at = now(), outcome = 'withdrawn: a week old, and over'
+    WHERE sent_at IS NULL AND withdrawn_at IS NULL AND opened_at < now() - interval '7 days' AND due_at <= now()
+        AND NOT EXISTS (
+            SELECT FROM incidents WHERE incidents.id = alerts.incident_id AND incidents.closed_at IS NULL
+        );
+
+    WITH due AS (
+        SELECT alerts.id FROM alerts
+        WHERE sent_at IS NULL AND withdrawn_at IS NULL AND due_at <= now()
+            AND (alerts.severity = 'critical' OR NOT p_only_critical)
+            AND NOT EXISTS (
+                SELECT FROM alerts AS earlier
+                WHERE earlier.incident_id = alerts.incident_id AND earlier.id < alerts.id
+                    AND earlier.sent_at IS NULL AND earlier.withdrawn_at IS NULL
             )
-        FROM (
-            SELECT
-                events.*,
-                split_part(events.reason, ': ', 1) AS error,
-                'dead_events:' || events.provider || ':' || split_part(events.reason, ': ', 1) AS key
-            FROM events
-            WHERE events.state = 'dead'
-        ) AS died
-        CROSS JOIN LATERAL (
-            SELECT max(alerts.opened_at) AS opened_at, max(alerts.opened_at) FILTER (WHERE sent_at IS NOT NULL) AS told_at
-            FROM alerts
-            WHERE alerts.key = died.key
-        ) AS latest
-        WHERE (latest.told_at IS NULL OR died.finished_at > latest.told_at)
-            AND (latest.opened_at IS NULL OR latest.opened_at <= now() - p_window)
-        GROUP BY died.key
-        RETURNING *
+        ORDER BY alerts.id
+        LIMIT p_limit
+        FOR UPDATE SKIP LOCKED
+    ),
+
+    claimed AS (
+        UPDATE alerts
+        SET claim_token = gen_random_uuid(), due_at = now() + p_lease, attempts = alerts.attempts + 1
+        FROM due
+        WHERE alerts.id = due.id
+        RETURNING alerts.*
     )
 
-    SELECT * FROM opened
-    UNION ALL
-    SELECT * FROM alerts
-    WHERE sent_at IS NULL AND opened_at > now() - p_window
-        AND opened_at < now() - interval '1 minute'; -- until then its opener may be about to send it
-END;
+    SELECT
+        claimed.id, claimed.key, claimed.kind, claimed.severity, claimed.facts, claimed.claim_token,
+        claimed.incident_id, incidents.opened_at, incidents.closed_at, incidents.times_seen,
+        EXISTS (SELECT FROM alerts AS sent WHERE sent.incident_id = claimed.incident_id AND sent.sent_at IS NOT NULL)
+    FROM claimed
+    LEFT JOIN incidents ON incidents.id = claimed.incident_id
+    ORDER BY claimed.id
 $$;
 
--- note_alert: what came of sending an alert; only `sent` ends it.
-CREATE OR REPLACE FUNCTION note_alert(p_id bigint, p_outcome text)
+-- note_alert_outcome: what came of sending a claimed message. Sent ends it; otherwise it is due again after a minute,
+-- then two, four, up to an hour. Who lost the claim meanwhile can still say that it was sent.
+CREATE OR REPLACE FUNCTION note_alert_outcome(p_id bigint, p_claim_token uuid, p_outcome text, p_sent boolean)
 RETURNS void LANGUAGE sql SECURITY DEFINER SET search_path = public, pg_temp AS $$
-    UPDATE alerts SET outcome = p_outcome, sent_at = CASE WHEN p_outcome = 'sent' THEN now() END WHERE id = p_id
+    UPDATE alerts
+    SET outcome = p_outcome,
+        sent_at = CASE WHEN p_sent THEN clock_timestamp() END,
+        due_at = now() + least(interval '1 hour', interval '1 minute' * 2 ^ (least(attempts, 10) - 1)),
+        claim_token = NULL
+    WHERE id = p_id AND sent_at IS NULL AND (p_sent OR claim_token = p_claim_token)
+$$;
+
+-- hold_alerts: notes on every waiting message why none can be sent now, and answers with them. Costs nothing when the
+-- reason is noted already. What a sender holds is left alone; so are critical ones, if asked so.
+CREATE OR REPLACE FUNCTION hold_alerts(p_outcome text, p_except_critical boolean DEFAULT false)
+RETURNS TABLE (id bigint, key text, kind text)
+LANGUAGE sql SECURITY DEFINER SET search_path = public, pg_temp AS $$
+    UPDATE alerts SET outcome = p_outcome
+    WHERE sent_at IS NULL AND withdrawn_at IS NULL AND (claim_token IS NULL OR due_at <= now())
+        AND NOT (p_except_critical AND alerts.severity = 'critical') AND outcome IS DISTINCT FROM p_outcome;
+
+    SELECT alerts.id, alerts.key, alerts.kind FROM alerts
+    WHERE sent_at IS NULL AND withdrawn_at IS NULL AND (claim_token IS NULL OR due_at <= now())
+        AND NOT (p_except_critical AND alerts.severity = 'critical')
+    ORDER BY alerts.id
+$$;
+
+-- enqueue_message: a message of its own, such as a weekly summary; once per key, however often it is asked for.
+-- Answers with its id, or null if that key had its message.
+CREATE OR REPLACE FUNCTION enqueue_message(p_kind text, p_key text, p_facts jsonb)
+RETURNS bigint LANGUAGE sql SECURITY DEFINER SET search_path = public, pg_temp AS $$
+    INSERT INTO alerts (kind, key, facts, severity) VALUES (p_kind, p_key, p_facts, 'info')
+    ON CONFLICT (key) WHERE kind IN ('summary', 'heartbeat') DO NOTHING
+    RETURNING id
 $$;

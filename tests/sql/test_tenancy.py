@@ -19,9 +19,11 @@ TENANT_READS = {
     *("organizations", "prices"),
 }
 ANALYST_READS = TENANT_READS | {
-    *("accounts", "routes", "reconciliation_runs", "findings", "event_queue", "events"),
+    *("accounts", "routes", "reconciliation_runs", "findings", "event_queue", "events", "incidents"),
 }
-BOOKS_UPDATES = {"organizations", "wallets", "prices", "routes", "calls", "charges", "events", "workers", "alerts"}
+BOOKS_UPDATES = {
+    *("organizations", "wallets", "prices", "routes", "calls", "charges", "events", "workers", "alerts", "incidents"),
+}
 BOOKS_DELETES = {"routes", "events"}
 APP_INSERTS = {"reconciliation_runs", "findings"}
 APP_UPDATES = {"reconciliation_runs"}

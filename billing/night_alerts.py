@@ -1,0 +1,52 @@
+"""When a night is an alarm, and when it is the end of one."""
+
+from datetime import timedelta
+from decimal import Decimal
+
+from sqlalchemy import Engine
+
+from billing.alerts import Noted, note_condition
+from billing.database import transaction, value
+from billing.figures import Night
+from billing.night_messages import night_facts
+
+REMIND_AFTER = timedelta(hours=20)
+"""Less than a day, so that each bad night in a row is told, however much earlier than the last one it ends."""
+
+
+def note_night(engine: Engine, night: Night, *, threshold: Decimal, min_calls: int) -> Noted | None:
+    """Raise, keep or clear the incident of unreliable webhooks; None if the night says nothing about now.
+
+    That is a rehearsal, a light pass or a backfill, fewer than `min_calls` ended calls, or a window that ended before
+    another one which was compared already. Each single organization has an incident of its own.
+    """
+    ended = night.reliability.ended
+    if night.dry_run or night.kind != "night" or ended < min_calls or not ended or _is_overtaken(engine, night):
+        return None
+    return note_condition(
+        engine,
+        incident_key(night),
+        night.reliability.is_below(threshold, min_calls),
+        night_facts(night, threshold),
+        remind_after=REMIND_AFTER,
+    )
+
+
+def incident_key(night: Night) -> str:
+    """`webhook_reliability`, with the name of the organization if the night was about one alone."""
+    return f"webhook_reliability:{night.organization}" if night.organization else "webhook_reliability"
+
+
+def _is_overtaken(engine: Engine, night: Night) -> bool:
+    with transaction(engine) as connection:
+        return bool(
+            value(
+                connection,
+                "SELECT EXISTS (SELECT FROM reconciliation_runs AS later WHERE state = 'completed' AND NOT dry_run"
+                " AND kind = :kind AND window_to > :end AND organization_id IS NOT DISTINCT FROM"
+                " (SELECT organization_id FROM reconciliation_runs WHERE id = :run_id))",
+                kind=night.kind,
+                end=night.window.end,
+                run_id=night.run_id,
+            )
+        )
