@@ -67,22 +67,22 @@ def money_rows(money: NightMoney, *, dry_run: bool) -> list[tuple[str, str, str]
         (
             "of which outstanding",
             format_micros(money.outstanding_micros, money.currency),
-            "refused by a debt limit, and owed: the next top-up settles it",
+            "past a debt limit, so owed: the next top-up settles it",
         ),
         (
             "At risk",
             format_micros(money.at_risk_micros, money.currency),
-            "estimated price of calls without organization or price: charged once those are known",
+            "estimate for calls that have no organization or price yet",
         ),
         (
             "Corrected",
             format_micros(money.corrected_micros, money.currency),
-            "net worth of calls that the provider changed after they were charged",
+            "for calls that the provider changed after they were charged",
         ),
         (
             "Loss in 30 days without reconciliation",
             format_micros(_whole_cents(money.projected_monthly_loss_micros), money.currency),
-            "what lost webhooks would cost, if all days were like this window and no night found them",
+            "if all days were like this window, and nobody looked",
         ),
     ]
 
