@@ -1,16 +1,20 @@
 """Calls as the provider lists them and as the books know them, for comparisons."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
 import pandas as pd
 
-from billing.reconcile import find_differences, known_frame, provider_frame
-from billing.vapi import ListedCall
+from billing.call_frames import KNOWN_COLUMNS, PROVIDER_COLUMNS, ROUTE_COLUMNS, frame
+from billing.reconcile import Tolerances, find_differences
+from billing.vapi import ListedCall, UnreadableRow
 
 CREATED = datetime(2026, 11, 3, 12, tzinfo=UTC)
 AS_OF = datetime(2026, 11, 4, 3, tzinfo=UTC)
+RETENTION = timedelta(days=14)
+ACME, GLOBEX = "00000000-0000-7000-8000-00000000000a", "00000000-0000-7000-8000-00000000000b"
 
 
 def listed(
@@ -40,29 +44,82 @@ def listed(
 
 def known(
     call_id: str = "call",
-    seconds: float = 60,
+    seconds: float | None = 60,
     *,
     cost_micros: int | None = 100_000,
     created_at: datetime = CREATED,
     by_webhook: bool = True,
+    organization_id: str | None = ACME,
 ) -> dict[str, Any]:
-    """A call as the books give it to the night."""
+    """A call as the books give it to the night; without seconds it never connected."""
+    started_at = None if seconds is None else created_at + timedelta(seconds=5)
     return {
         "call_id": call_id,
-        "organization_id": None,
+        "organization_id": organization_id,
         "created_at": created_at,
-        "duration_ms": round(seconds * 1000),
+        "started_at": started_at,
+        "ended_at": started_at and started_at + timedelta(seconds=seconds or 0),
+        "duration_ms": round((seconds or 0) * 1000),
         "cost_micros": cost_micros,
         "by_webhook": by_webhook,
     }
 
 
-def differences(theirs: list[ListedCall], ours: list[dict[str, Any]]) -> pd.DataFrame:
+def route(
+    external_id: str = "asst",
+    organization_id: str = ACME,
+    kind: str = "assistant",
+    valid_from: datetime | None = None,
+    valid_to: datetime | None = None,
+) -> dict[str, Any]:
+    """Who pays for an assistant, a squad or a phone number; since ever and for ever unless told otherwise."""
+    return {
+        "kind": kind,
+        "external_id": external_id,
+        "organization_id": organization_id,
+        "valid_from": valid_from,
+        "valid_to": valid_to,
+    }
+
+
+def provider_row(row: ListedCall | UnreadableRow) -> dict[str, Any]:
+    """A row of the provider's table."""
+    if isinstance(row, UnreadableRow):
+        return {"call_id": row.call_id, "problem": row.problem}
+    facts = row.ended_call()
+    is_running = row.status != "ended"
+    return {
+        **{name: getattr(row, name) for name in PROVIDER_COLUMNS if hasattr(row, name)},
+        "call_id": row.id,
+        "call_type": row.type,
+        "duration_ms": None if is_running else facts.duration_ms,
+        "cost_micros": facts.provider_cost_micros,
+    }
+
+
+def provider_frame(listed_rows: Sequence[ListedCall | UnreadableRow]) -> pd.DataFrame:
+    """The provider's list as a table."""
+    return frame([provider_row(row) for row in listed_rows], PROVIDER_COLUMNS)
+
+
+def known_frame(ours: list[dict[str, Any]]) -> pd.DataFrame:
+    """Our calls as a table."""
+    return frame(ours, KNOWN_COLUMNS)
+
+
+def differences(
+    theirs: Sequence[ListedCall | UnreadableRow],
+    ours: list[dict[str, Any]],
+    routes: Sequence[dict[str, Any]] = (route(),),
+    organization_id: str | None = None,
+) -> pd.DataFrame:
     """What the comparison of both lists finds."""
-    return find_differences(provider_frame(theirs), known_frame(ours), AS_OF)
-
-
-def kinds(theirs: list[ListedCall], ours: list[dict[str, Any]]) -> dict[str, str]:
-    """The kind of each call."""
-    found = differences(theirs, ours)
-    return dict(zip(found["call_id"], found["kind"], strict=True))
+    return find_differences(
+        provider_frame(theirs),
+        known_frame(ours),
+        frame(list(routes), ROUTE_COLUMNS),
+        AS_OF,
+        retention=RETENTION,
+        tolerances=Tolerances(),
+        organization_id=organization_id,
+    )
