@@ -8,6 +8,7 @@ import msgspec
 
 from billing.errors import UnreadablePayload
 from billing.provider_json import UNREADABLE, decode
+from billing.twilio import read_form
 from billing.vapi import identify_message
 
 MAX_KEY_LENGTH = 200
@@ -72,6 +73,20 @@ def identify_vapi(body: bytes) -> Delivery:
     return Delivery("vapi", _storable(":".join(parts)), _storable(message.type), body)
 
 
+def identify_twilio(body: bytes) -> Delivery:
+    """By message, status and error code: `<MessageSid>:undelivered:30003`, as Twilio advises.
+
+    Raises:
+        UnreadablePayload: not a form.
+    """
+    form = read_form(body)
+    sid, status, error_code = (form.get(name, "") for name in ("MessageSid", "MessageStatus", "ErrorCode"))
+    if not sid or not status:  # an incoming message, or something else that was pointed here
+        return Delivery("twilio", f"sha256:{hashlib.sha256(body).hexdigest()}", "unknown", body)
+    key = ":".join(filter(None, [sid, status, error_code]))
+    return Delivery("twilio", _storable(key), "message-status", body)
+
+
 def _unidentified(provider: str, body: bytes, event_type: str = "") -> Delivery:
     """JSON that does not say what it is about: stored for inspection, known by its content."""
     try:
@@ -88,4 +103,8 @@ def _storable(text: str) -> str:
     return f"sha256:{hashlib.sha256(text.encode('utf-8', 'surrogatepass')).hexdigest()}"
 
 
-IDENTIFY: dict[str, Callable[[bytes], Delivery]] = {"stripe": identify_stripe, "vapi": identify_vapi}
+IDENTIFY: dict[str, Callable[[bytes], Delivery]] = {
+    "stripe": identify_stripe,
+    "vapi": identify_vapi,
+    "twilio": identify_twilio,
+}

@@ -7,7 +7,7 @@ from sqlalchemy import Connection, Engine
 
 from billing.database import rows, transaction
 from billing.errors import PermanentError
-from billing.events import CreditPayment, RecordCall, interpret
+from billing.events import CreditPayment, RecordCall, RecordMessage, interpret
 
 
 def event_life(engine: Engine, event_id: int, prefect_url: str | None) -> dict[str, Any]:
@@ -50,6 +50,8 @@ def _keys(provider: str, event_type: str, body: bytes | None) -> list[str]:
             return [f"call:{call.id}"]
         case CreditPayment():
             return [f"topup:{effect.payment_id}"]
+        case RecordMessage(message):
+            return [f"sms:{message.sid}"]
         case _:
             return []
 

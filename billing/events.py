@@ -10,6 +10,7 @@ import msgspec
 from billing.errors import UnreadablePayload
 from billing.money import micros_from_minor_units
 from billing.provider_json import UNREADABLE, decode
+from billing.twilio import ToldMessage, read_callback
 from billing.vapi import EndedCall, read_report
 
 
@@ -34,6 +35,13 @@ class RecordCall:
 
 
 @dataclass(frozen=True, slots=True)
+class RecordMessage:
+    """A message has come to a status: note it, and charge the message once it can be."""
+
+    message: ToldMessage
+
+
+@dataclass(frozen=True, slots=True)
 class Skip:
     """Nothing to do, and why."""
 
@@ -47,7 +55,7 @@ class Park:
     reason: str
 
 
-Effect = CreditPayment | RecordCall | Skip | Park
+Effect = CreditPayment | RecordCall | RecordMessage | Skip | Park
 
 
 LAST_SECOND = 253_402_300_799
@@ -182,11 +190,19 @@ def _status_update(_body: bytes) -> Effect:
     return Skip("a status update carries neither times nor money: the end-of-call report does")
 
 
+def _message_status(body: bytes) -> Effect:
+    told = read_callback(body)
+    if told.is_incoming:
+        return Skip("an incoming message is not charged")
+    return RecordMessage(told)
+
+
 MEANINGS: dict[tuple[str, str], Callable[[bytes], Effect]] = {
     ("stripe", "checkout.session.completed"): _paid_checkout,
     ("stripe", "checkout.session.async_payment_succeeded"): _paid_checkout,
     ("stripe", "payment_intent.succeeded"): _succeeded_payment,
     ("vapi", "end-of-call-report"): _ended_call,
     ("vapi", "status-update"): _status_update,
+    ("twilio", "message-status"): _message_status,
 }
 """Everything that has a meaning; whatever is not here is skipped with that as its reason."""

@@ -4,8 +4,8 @@ import logging
 import traceback
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import timedelta
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -16,8 +16,10 @@ from sqlalchemy import Connection, Engine
 from billing.database import rows, transaction, value
 from billing.deliveries import Delivery
 from billing.errors import BillingError, PermanentError, TransientError, UnexpectedError
-from billing.events import CreditPayment, Park, RecordCall, Skip, interpret
+from billing.events import CreditPayment, Park, RecordCall, RecordMessage, Skip, interpret
+from billing.metrics import EVENT_FAILURES, count_applied
 from billing.settings import get_settings
+from billing.sms import record_messages
 
 log = logging.getLogger("billing.inbox")
 
@@ -46,6 +48,7 @@ class ClaimedEvent(Event):
     body: bytes
     attempts: int
     claim_token: UUID
+    received_at: datetime | None = None
 
 
 def in_words(events: Sequence[Event]) -> str:
@@ -78,6 +81,8 @@ class _Outcome:
 
     state: str
     reason: str | None = None
+    charge: str | None = None
+    """What became of the charge of a call, for the metrics."""
 
 
 _DONE = _Outcome("done")
@@ -125,7 +130,8 @@ def claim(engine: Engine, worker: str, limit: int, flow_run_id: UUID | None = No
         value(connection, "SELECT sweep_events()")
         claimed = rows(
             connection,
-            "SELECT * FROM claim_events(:worker, :limit, :lease, :flow_run_id) ORDER BY id",
+            "SELECT claimed.*, events.received_at FROM claim_events(:worker, :limit, :lease, :flow_run_id) AS claimed"
+            " JOIN events USING (id) ORDER BY id",
             worker=worker,
             limit=limit,
             lease=LEASE,
@@ -171,15 +177,24 @@ def apply(engine: Engine, events: Sequence[ClaimedEvent]) -> Counter[str]:
         BillingError: an effect was refused; nothing was committed.
     """
     with transaction(engine) as connection:
-        return apply_within(connection, events)
+        outcomes = _apply(connection, events).values()
+    ended = Counter(outcome.state for outcome in outcomes)
+    calls = Counter(outcome.charge for outcome in outcomes if outcome.charge)
+    count_applied([(event.provider, event.received_at) for event in events], ended, calls)
+    return ended
 
 
 def apply_within(connection: Connection, events: Sequence[ClaimedEvent]) -> Counter[str]:
     """The same within a transaction of the caller's, who may take it back."""
+    return Counter(outcome.state for outcome in _apply(connection, events).values())
+
+
+def _apply(connection: Connection, events: Sequence[ClaimedEvent]) -> dict[int, _Outcome]:
     livemode = get_settings().stripe_expects_livemode
     outcomes: dict[int, _Outcome] = {}
     calls: dict[int, RecordCall] = {}
     payments: dict[int, CreditPayment] = {}
+    messages: dict[int, RecordMessage] = {}
     for event in events:
         try:
             effect = interpret(event.provider, event.type, event.body, livemode=livemode)
@@ -195,10 +210,13 @@ def apply_within(connection: Connection, events: Sequence[ClaimedEvent]) -> Coun
                 calls[event.id] = effect
             case CreditPayment():
                 payments[event.id] = effect
+            case RecordMessage():
+                messages[event.id] = effect
+    outcomes |= _record_messages(connection, messages)
     outcomes |= _record_calls(connection, calls)
     outcomes |= _credit_payments(connection, payments)
     _finish(connection, events, outcomes)
-    return Counter(outcome.state for outcome in outcomes.values())
+    return outcomes
 
 
 def fail(engine: Engine, failure: Failure, *, dead: bool, flow_run_id: UUID | None = None) -> None:
@@ -219,6 +237,7 @@ def fail(engine: Engine, failure: Failure, *, dead: bool, flow_run_id: UUID | No
             lease=LEASE,
             flow_run_id=flow_run_id,
         )
+    EVENT_FAILURES.labels(type(failure.error).__name__).inc()
 
 
 def prune(engine: Engine, body_days: int, row_days: int) -> tuple[int, int]:
@@ -239,8 +258,19 @@ def _record_calls(connection: Connection, calls: dict[int, RecordCall]) -> dict[
         "SELECT call_id, outcome FROM record_calls(CAST(:facts AS jsonb))",
         [msgspec.to_builtins(effect.call) for effect in calls.values()],
     )
-    outcomes = {answer["call_id"]: CALL_OUTCOMES.get(answer["outcome"], _DONE) for answer in answers}
+    outcomes = {
+        answer["call_id"]: replace(CALL_OUTCOMES.get(answer["outcome"], _DONE), charge=answer["outcome"])
+        for answer in answers
+    }
     return {event_id: outcomes[effect.call.id] for event_id, effect in calls.items()}
+
+
+def _record_messages(connection: Connection, messages: dict[int, RecordMessage]) -> dict[int, _Outcome]:
+    answers = record_messages(connection, [effect.message for effect in messages.values()])
+    return {
+        event_id: CALL_OUTCOMES["unattributed"] if answers[effect.message.sid] == "unattributed" else _DONE
+        for event_id, effect in messages.items()
+    }
 
 
 def _credit_payments(connection: Connection, payments: dict[int, CreditPayment]) -> dict[int, _Outcome]:

@@ -1,11 +1,13 @@
 """Settings: one frozen object, read once from the environment or `.env`; the names are a contract."""
 
 import os
+import re
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -63,7 +65,7 @@ class Settings(BaseSettings):
     twilio_base_url: str = "https://api.twilio.com"
 
     public_url: str | None = None
-    """Where the providers reach the receiver, for example `https://billing.example.com`."""
+    """Where the providers reach the receiver, for example `https://billing.example.com`; Twilio signs it."""
     slack_webhook_url: SecretStr | None = None
     operator_token: SecretStr | None = None
     """Bearer token of the operators' HTTP API; absent: that API refuses everybody."""
@@ -131,6 +133,16 @@ class Settings(BaseSettings):
         if isinstance(value, str):
             return tuple(SecretStr(part.strip()) for part in value.split(",") if part.strip())
         return value
+
+    @field_validator("public_url")
+    @classmethod
+    def _check_public_url(cls, url: str | None) -> str | None:
+        """Find an address that could never match when the program starts, not at the first webhook."""
+        if url is not None and re.fullmatch(r"https?://[^/?#@\s]+(/[^?#\s]*)?", url) is None:
+            raise ValueError("PUBLIC_URL must look like https://billing.example.com, without ? and #")
+        if url is not None:
+            _ = urlsplit(url).port  # a number, if any
+        return url
 
     @model_validator(mode="after")
     def _check_hmac(self) -> Self:

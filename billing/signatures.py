@@ -7,11 +7,15 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
+from urllib.parse import parse_qsl, urlsplit
 
 from billing.errors import InvalidSignature
 
 TOLERANCE_SECONDS = 300
 """How far a timestamp may lie in the past or the future; Stripe's own default."""
+
+MAX_SIGNED_FIELDS = 1000
+"""Of Twilio's forms, which have about ten: nobody makes us sort a million."""
 
 
 def verify_stripe(body: bytes, headers: Mapping[str, str], secrets: Sequence[str], now: float) -> None:
@@ -127,6 +131,58 @@ def verify_vapi_hmac(
         if hmac.compare_digest(plan.sign(body, stamp, plan.key(secret)), sent):
             return
     raise InvalidSignature("the signature's header matches no secret")
+
+
+def verify_twilio(
+    body: bytes, headers: Mapping[str, str], secrets: Sequence[str], public_urls: Sequence[str], target: str
+) -> None:
+    """Check `X-Twilio-Signature`, a Base64 HMAC-SHA1 of the public URL and all parameters of the form.
+
+    `public_urls` as `twilio_urls` makes them; `target` is the request's path and query string, as it came. No time is
+    signed: a delivery that comes again is recognized by its key alone.
+    https://www.twilio.com/docs/usage/webhooks/webhooks-security
+
+    Raises:
+        InvalidSignature: missing, malformed, for another URL or form, or by another token.
+    """
+    if not public_urls:
+        raise InvalidSignature("PUBLIC_URL is not set: Twilio signs the URL that it calls, for example https://HOST")
+    sent = _raw(headers.get("x-twilio-signature", ""))
+    rest = target + _twilio_parameters(body)
+    matches = [
+        hmac.compare_digest(_twilio_signature(secret, url + rest), sent)
+        for secret in filter(None, secrets)
+        for url in public_urls
+    ]
+    if not any(matches):
+        raise InvalidSignature("the X-Twilio-Signature header does not match: check TWILIO_AUTH_TOKEN and PUBLIC_URL")
+
+
+def twilio_urls(public_url: str | None) -> list[str]:
+    """How Twilio may write where the receiver is: as it is set, and with and without the default port."""
+    if not public_url:
+        return []
+    base = public_url.rstrip("/")
+    parts = urlsplit(base)
+    default_port = {"https": 443, "http": 80}.get(parts.scheme)
+    if parts.port is None:
+        return [base, base.replace(parts.netloc, f"{parts.netloc}:{default_port}", 1)]
+    return [base, base.replace(f":{parts.port}", "", 1)] if parts.port == default_port else [base]
+
+
+def _twilio_signature(token: str, text: str) -> bytes:
+    return base64.b64encode(hmac.new(token.encode(), text.encode("utf-8", "replace"), hashlib.sha1).digest())
+
+
+def _twilio_parameters(body: bytes) -> str:
+    """Names and values without separators, sorted; of a repeated name each value once."""
+    try:
+        pairs = set(
+            parse_qsl(body.decode(errors="replace"), keep_blank_values=True, max_num_fields=MAX_SIGNED_FIELDS)
+        )
+    except ValueError:
+        raise InvalidSignature("the form has more fields than Twilio sends") from None
+    return "".join(name + content for name, content in sorted(pairs))
 
 
 def _is_recent(stamp: str, now: float, *, milliseconds: bool = False) -> bool:

@@ -13,6 +13,12 @@ _SIGNATURES: Schema = {
         "scheme": "bearer",
         "description": "Or `X-Vapi-Secret`, or an HMAC, as VAPI_WEBHOOK_AUTH says.",
     },
+    "twilio": {
+        "type": "apiKey",
+        "in": "header",
+        "name": "X-Twilio-Signature",
+        "description": "Over PUBLIC_URL, path, query string and all parameters of the form.",
+    },
 }
 
 
@@ -28,17 +34,19 @@ def _refusal(description: str, error: str, **more: Any) -> Schema:
     return _json(description, _object({"error": {"const": error}}), **more)
 
 
-def _webhook(provider: str, key_of_a_delivery: str) -> Schema:
+def _webhook(
+    provider: str, key_of_a_delivery: str, media_type: str = "application/json", form: str = "JSON"
+) -> Schema:
     retry_after = {"Retry-After": {"description": "Seconds.", "schema": {"type": "integer", "minimum": 0}}}
     return {
         "post": {
             "operationId": f"receive_{provider}_webhook",
             "summary": f"Take in one webhook; it counts once per {key_of_a_delivery}",
             "security": [{provider: []}],
-            "requestBody": {"required": True, "content": {"application/json": {"schema": {}}}},
+            "requestBody": {"required": True, "content": {media_type: {"schema": {}}}},
             "responses": {
                 "200": _json("Stored, now or before.", _object({"received": {"const": True}})),
-                "400": _refusal("Signed, but not JSON.", "not JSON"),
+                "400": _refusal(f"Signed, but not {form}.", f"not {form}"),
                 "401": _refusal("It does not prove that it comes from the provider.", "signature refused"),
                 "408": _refusal("The body did not arrive in time.", "too slow"),
                 "413": _refusal("The body is too large.", "too large"),
@@ -151,6 +159,9 @@ OPENAPI: Schema = {
     "paths": {
         "/webhooks/stripe": _webhook("stripe", "event id"),
         "/webhooks/vapi": _webhook("vapi", "call, message type and, of a status update, status"),
+        "/webhooks/twilio": _webhook(
+            "twilio", "message, status and error code", "application/x-www-form-urlencoded", "a form"
+        ),
         "/health": _health(),
         "/openapi.json": _openapi(),
         **_operators_paths(),

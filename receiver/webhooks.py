@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
+from pydantic import SecretStr
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
@@ -14,7 +15,14 @@ from starlette.types import Receive, Scope, Send
 from billing.deliveries import IDENTIFY, Delivery
 from billing.errors import InvalidSignature, UnreadablePayload
 from billing.settings import Settings
-from billing.signatures import verify_stripe, verify_vapi_bearer, verify_vapi_hmac, verify_vapi_secret
+from billing.signatures import (
+    twilio_urls,
+    verify_stripe,
+    verify_twilio,
+    verify_vapi_bearer,
+    verify_vapi_hmac,
+    verify_vapi_secret,
+)
 from receiver.inbox_writer import InboxWriter, StoreUnavailable
 
 log = logging.getLogger("billing.receiver")
@@ -23,7 +31,8 @@ RETRY_AFTER = {"Retry-After": "5"}
 HANG_UP = {"Connection": "close"}
 """For a sender of whose body the rest is not wanted."""
 
-Verify = Callable[[bytes, Mapping[str, str], Sequence[str], float], None]
+Verify = Callable[[bytes, Request], None]
+CheckHeaders = Callable[[bytes, Mapping[str, str], Sequence[str], float], None]
 
 
 @dataclass(frozen=True)
@@ -32,32 +41,53 @@ class Provider:
 
     name: str
     verify: Verify
-    secrets: Sequence[str]
     max_bytes: int
     read_seconds: float
     """How long a sender may take for its body."""
+    format: str = "JSON"
+    """What its bodies are, as a refusal says it."""
 
 
 def providers(settings: Settings) -> list[Provider]:
     """The providers that send us webhooks. One without secrets is refused everything."""
-    stripe_secrets = [secret.get_secret_value() for secret in settings.stripe_webhook_secrets]
-    vapi_secrets = [secret.get_secret_value() for secret in settings.vapi_webhook_secrets]
-    verify_vapi: dict[str, Verify] = {
+    check_vapi: dict[str, CheckHeaders] = {
         "bearer": verify_vapi_bearer,
         "secret": verify_vapi_secret,
         "hmac": partial(verify_vapi_hmac, plan=settings.vapi_hmac_plan),
     }
+    stripe = _by_headers(verify_stripe, settings.stripe_webhook_secrets)
+    vapi = _by_headers(check_vapi[settings.vapi_webhook_auth], settings.vapi_webhook_secrets)
     read_seconds = settings.webhook_read_timeout.total_seconds()
     return [
-        Provider("stripe", verify_stripe, stripe_secrets, settings.webhook_max_bytes, read_seconds),
-        Provider(
-            "vapi",
-            verify_vapi[settings.vapi_webhook_auth],
-            vapi_secrets,
-            settings.vapi_webhook_max_bytes,
-            read_seconds,
-        ),
+        Provider("stripe", stripe, settings.webhook_max_bytes, read_seconds),
+        Provider("vapi", vapi, settings.vapi_webhook_max_bytes, read_seconds),
+        Provider("twilio", _twilio(settings), settings.webhook_max_bytes, read_seconds, "a form"),
     ]
+
+
+def _by_headers(check: CheckHeaders, secrets: Sequence[SecretStr]) -> Verify:
+    """A proof that lies in the headers and is about the body alone."""
+    plain = [secret.get_secret_value() for secret in secrets]
+    return lambda body, request: check(body, request.headers, plain, time.time())
+
+
+def _twilio(settings: Settings) -> Verify:
+    """A proof that covers the address to which Twilio sends, which only the settings know."""
+    token = settings.twilio_auth_token
+    secrets = [] if token is None else [token.get_secret_value()]
+    urls = twilio_urls(settings.public_url)
+    if secrets and not urls:
+        log.warning(
+            "webhook.not_configured provider=twilio: TWILIO_AUTH_TOKEN is set and PUBLIC_URL is not, so every status "
+            "of a message is refused: set PUBLIC_URL to where Twilio reaches the receiver, for example https://HOST"
+        )
+
+    def verify(body: bytes, request: Request) -> None:
+        query = request.scope["query_string"].decode("latin-1")
+        target = request.scope["raw_path"].decode("latin-1") + (f"?{query}" if query else "")
+        verify_twilio(body, request.headers, secrets, urls, target)
+
+    return verify
 
 
 class WebhookEndpoint:
@@ -86,7 +116,7 @@ class WebhookEndpoint:
         if body is None:
             return _refusal(413, "too large", HANG_UP)
         try:
-            self._provider.verify(body, request.headers, self._provider.secrets, time.time())
+            self._provider.verify(body, request)
             delivery = self._identify(body)
             await self._writer.store(delivery)
         except InvalidSignature as error:
@@ -94,7 +124,7 @@ class WebhookEndpoint:
             return _refusal(401, "signature refused")
         except UnreadablePayload:
             log.warning("webhook.unreadable provider=%s bytes=%d", self._provider.name, len(body))
-            return _refusal(400, "not JSON")
+            return _refusal(400, f"not {self._provider.format}")
         except StoreUnavailable:
             return _refusal(503, "try again later", RETRY_AFTER)
         return Response(b'{"received": true}', media_type="application/json")

@@ -91,3 +91,12 @@ accounts, prices, routes, reconciliation_runs, findings, event_queue, incidents 
 GRANT SELECT ON ALL TABLES IN SCHEMA checks TO calltally_analyst;
 GRANT SELECT (id, provider, type, state, reason, deliveries, received_at, attempts, lease_until, finished_at) ON events
 TO calltally_analyst;
+
+-- Messages
+GRANT UPDATE ON sms_messages, sms_prices TO calltally_books;
+GRANT EXECUTE ON FUNCTION
+sms_rank(text), sms_is_final(text), sms_is_billable(text), find_sms_route(text, text, text, timestamptz),
+find_sms_price(uuid, text, timestamptz)
+TO calltally_owner, calltally_app, calltally_analyst;
+GRANT SELECT ON sms_messages, sms_prices TO calltally_tenant, calltally_analyst;
+GRANT SELECT ON sms_failures TO calltally_analyst;

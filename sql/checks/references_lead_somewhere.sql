@@ -1,4 +1,4 @@
--- A row: a call, charge or transfer names an organization, wallet or price that does not exist.
+-- A row: a call, message, charge or transfer names an organization, wallet or price that does not exist.
 CREATE VIEW checks.references_lead_somewhere WITH (security_invoker = true) AS
 SELECT
     named.organization_id,
@@ -25,6 +25,14 @@ FROM (
         organization_id,
         NULL AS price_id
     FROM transfers
+    UNION ALL
+    SELECT
+        'sms_messages' AS place,
+        sid AS id,
+        organization_id,
+        NULL AS price_id
+    FROM sms_messages
+    WHERE organization_id IS NOT NULL
 ) AS named
 LEFT JOIN wallets USING (organization_id)
 LEFT JOIN prices ON named.price_id = prices.id

@@ -14,6 +14,8 @@ from tests.payloads import body, content, encode, names
 
 CALL_ID = "01a1a1b7-ac5a-7aa7-95ab-930039dde801"
 DEEP = 100_000
+SENDERS_OF_JSON = ["stripe", "vapi"]
+"""Twilio sends forms."""
 
 NOT_JSON = {
     "empty": b"",
@@ -123,7 +125,7 @@ def test_vapi_report_without_a_call_keeps_its_type() -> None:
     assert delivery.type == "end-of-call-report"
 
 
-@pytest.mark.parametrize("provider", IDENTIFY)
+@pytest.mark.parametrize("provider", SENDERS_OF_JSON)
 @pytest.mark.parametrize("case", NOT_JSON)
 def test_body_that_is_not_json_is_unreadable(provider: str, case: str) -> None:
     """Including what is nested so deeply that reading it would exhaust the stack."""
@@ -131,7 +133,7 @@ def test_body_that_is_not_json_is_unreadable(provider: str, case: str) -> None:
         IDENTIFY[provider](NOT_JSON[case])
 
 
-@pytest.mark.parametrize("provider", IDENTIFY)
+@pytest.mark.parametrize("provider", SENDERS_OF_JSON)
 @pytest.mark.parametrize("case", WITHOUT_IDENTITY)
 def test_json_without_an_identity_is_known_by_its_content(provider: str, case: str) -> None:
     """It is signed, so it is kept for somebody to look at."""
@@ -187,7 +189,7 @@ JSON = st.recursive(
 )
 
 
-@given(JSON, st.sampled_from(sorted(IDENTIFY)))
+@given(JSON, st.sampled_from(SENDERS_OF_JSON))
 def test_any_json_is_identified_the_same_way_twice_and_can_be_stored(content: Any, provider: str) -> None:
     """Key and type are texts that Postgres holds and indexes."""
     raw = encode(content)

@@ -1,0 +1,51 @@
+"""Messages in the books: each function is one transaction, or a part of one of the caller's."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import timedelta
+
+from sqlalchemy import Connection, Engine
+
+from billing.database import rows, transaction, value
+from billing.twilio import ToldMessage
+
+
+@dataclass(frozen=True, slots=True)
+class Unsettled:
+    """A message that Twilio has to be asked about."""
+
+    sid: str
+    account_sid: str
+
+
+def record_messages(connection: Connection, told: Sequence[ToldMessage]) -> dict[str, str]:
+    """Store what was told and charge what can be charged; the outcome per message, as the SQL function names it."""
+    if not told:
+        return {}
+    answers = rows(
+        connection,
+        "SELECT message_sid, outcome FROM record_messages(CAST(:told AS jsonb))",
+        told=json.dumps([_facts(message) for message in told]),
+    )
+    return {answer["message_sid"]: answer["outcome"] for answer in answers}
+
+
+def settle(engine: Engine, told: Sequence[ToldMessage], gone: Sequence[str]) -> dict[str, str]:
+    """Record what Twilio answered, and which messages it does not know; the outcomes of the former."""
+    with transaction(engine) as connection:
+        outcomes = record_messages(connection, told)
+        if gone:
+            value(connection, "SELECT note_messages_gone(:sids)", sids=sorted(gone))
+    return outcomes
+
+
+def messages_to_poll(engine: Engine, stale: timedelta, limit: int) -> list[Unsettled]:
+    """The messages to ask Twilio about, longest unasked first; `stale` is how long one may take to come to an end."""
+    with transaction(engine) as connection:
+        due = rows(connection, "SELECT * FROM messages_to_poll(:stale, :limit)", stale=stale, limit=limit)
+    return [Unsettled(**row) for row in due]
+
+
+def _facts(message: ToldMessage) -> dict[str, object]:
+    return {**asdict(message), "sent_at": message.sent_at and message.sent_at.isoformat()}
