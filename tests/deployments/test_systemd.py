@@ -1,0 +1,90 @@
+"""The units for a single server: they parse, run known verbs, and are hardened alike."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from .places import DEPLOYMENTS, read_env_file, unknown_settings, verbs
+
+FOLDER = DEPLOYMENTS / "systemd"
+SERVICES = sorted(FOLDER.glob("*.service"))
+PROGRAM = "/opt/calltally/bin/calltally"
+
+
+def read_unit(path: Path) -> dict[str, dict[str, list[str]]]:
+    """Sections, and for each key all its values; ValueError for a line that is none."""
+    unit: dict[str, dict[str, list[str]]] = {}
+    section = ""
+    for line in path.read_text().splitlines():
+        if line.startswith("["):
+            section = line.strip("[]")
+            unit[section] = {}
+        elif line and not line.startswith("#"):
+            key, equals, content = line.partition("=")
+            if not equals or not section:
+                raise ValueError(f"{path.name}: {line}")
+            unit[section].setdefault(key, []).append(content)
+    return unit
+
+
+@pytest.mark.parametrize("path", SERVICES, ids=lambda path: str(path.stem))
+def test_service_runs_a_known_verb_as_nobody_special(path: Path) -> None:
+    """Its own user, a verb of ours, settings from files, a memory limit and a closed system."""
+    service = {key: values[-1] for key, values in read_unit(path)["Service"].items()}
+    program, *arguments = service["ExecStart"].split()
+
+    assert program == PROGRAM
+    assert len(arguments) == 1
+    assert arguments[0] in verbs()
+    assert service["User"] == "calltally"
+    assert service["MemoryMax"]
+    assert service["CapabilityBoundingSet"] == service["AmbientCapabilities"] == ""
+    assert (service["ProtectSystem"], service["ProtectHome"], service["NoNewPrivileges"]) == ("strict", "yes", "yes")
+    assert service["Type"] == "oneshot" or service["Restart"] == "always"
+
+
+def test_all_services_are_hardened_alike() -> None:
+    """What one of them may not do, none may."""
+    hardening = [path.read_text().split("little of it seen.\n")[1].split("\n\n")[0].strip() for path in SERVICES]
+
+    assert len(SERVICES) == 5
+    assert len(set(hardening)) == 1
+
+
+def test_target_starts_every_service_and_only_the_migration_has_the_owners_login() -> None:
+    """The ones that touch the books wait for the migration."""
+    wanted = read_unit(FOLDER / "calltally.target")["Unit"]["Wants"][0].split()
+    units = {path.name: read_unit(path) for path in SERVICES}
+    long_running = {name for name in units if name != "calltally-migrate.service"}
+
+    assert set(wanted) == long_running
+    for name, unit in units.items():
+        assert ("/etc/calltally/owner" in unit["Service"]["EnvironmentFile"]) == (name == "calltally-migrate.service")
+    for name in long_running - {"calltally-prefect.service"}:
+        assert units[name]["Unit"]["Requires"] == ["calltally-migrate.service"]
+
+
+@pytest.mark.parametrize("name", ["environment.example", "owner.example"])
+def test_settings_are_ones_that_are_read(name: str) -> None:
+    """A misspelt one would do nothing, in silence."""
+    assert unknown_settings(read_env_file(FOLDER / name)) == set()
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not on the path")
+def test_systemd_accepts_the_units(tmp_path: Path) -> None:
+    """Its own check, with a program that exists in place of the installed one."""
+    for path in [*SERVICES, FOLDER / "calltally.target"]:
+        (tmp_path / path.name).write_text(path.read_text().replace(PROGRAM, sys.executable))
+    checked = subprocess.run(
+        ["systemd-analyze", "verify", *map(str, tmp_path.iterdir())],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=50,
+    )
+
+    complaints = [line for line in checked.stderr.splitlines() if "calltally" in line]
+    assert (checked.returncode, complaints) == (0, [])
