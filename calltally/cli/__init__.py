@@ -1,13 +1,13 @@
 """The command line: `calltally --help`.
 
 A verb's module is imported when the verb runs, so that nobody waits for Prefect to see a balance. To add a verb: a
-module with `register(app)`, and a line in `VERBS`; `python -m calltally.cli.reference` then writes the reference anew.
+module with `register(app)`, and a line in `VERBS`; then write its reference with
+`python -m calltally.cli.reference`.
 """
 
 import logging
 import sys
 from importlib import import_module
-from importlib.metadata import version
 from typing import Annotated, Any, Final, NamedTuple
 
 import typer
@@ -27,6 +27,7 @@ VERBS: Final = {
         "processes",
         "Tell the whole story with real parts: calls, lost webhooks, a debt limit, and the night that finds them.",
     ),
+    "status": Verb("status", "Is everything well? Services, queue, nights, money and books on one screen."),
     "org": Verb("organizations", "Organizations: the reseller's customers."),
     "route": Verb("organizations", "Routes: which assistant, squad or phone number is whose."),
     "wallet": Verb("wallets", "Wallets: prepaid balances."),
@@ -79,6 +80,8 @@ app = typer.Typer(
 
 def _print_version(wanted: bool) -> None:
     if wanted:
+        from importlib.metadata import version  # noqa: PLC0415 - it costs more than most verbs have
+
         typer.echo(f"calltally {version('calltally')}")
         raise typer.Exit
 

@@ -35,14 +35,21 @@ def database_url() -> Iterator[str]:
 @contextmanager
 def quick_books() -> Iterator["Books"]:
     """One transaction on the books, without SQLAlchemy; a database without a schema gets it first."""
+    with database_url() as url, migrated_books(url) as books:
+        yield books
+
+
+@contextmanager
+def migrated_books(url: str, *, connect_seconds: int = 5) -> Iterator["Books"]:
+    """The same for an address."""
     from billing.books import NoSchema, open_books  # noqa: PLC0415
 
-    with database_url() as url, ExitStack() as stack:
+    with ExitStack() as stack:
         try:
-            books = stack.enter_context(open_books(url))
+            books = stack.enter_context(open_books(url, connect_seconds=connect_seconds))
         except NoSchema:
             _migrate(url)
-            books = stack.enter_context(open_books(url))
+            books = stack.enter_context(open_books(url, connect_seconds=connect_seconds))
         yield books
 
 

@@ -2,66 +2,165 @@
 
 import asyncio
 import os
+from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from typing import Annotated, Any
+from uuid import UUID
 
 import typer
 
-from billing.database import rows, transaction
-from billing.errors import PermanentError
-from billing.settings import get_settings
 from calltally.cli.database import open_books
-from calltally.cli.output import Json, print_facts, utc
+from calltally.cli.output import Json, print_facts, print_rows, utc
+
+SHOWN_TRANSFERS = 50
+"""Of a plan, in a table; `--json` has all of them."""
+FIGURES = (
+    "SELECT id, kind, state, window_from, window_to, dry_run, applies_run_id, provider_calls, known_calls, counts,"
+    " ended_calls, ended_by_webhook, reliability_ratio::text, reliability_low::text, reliability_high::text,"
+    " recovered_calls, recovered_micros, outstanding_micros, money, completeness, cause, alert, report_path,"
+    " plan_digest, plan FROM reconciliation_runs WHERE id = ANY(:ids) ORDER BY window_from"
+)
+
+Since = Annotated[datetime | None, typer.Option("--from", help="Calls that ended since then (UTC).")]
+Until = Annotated[datetime | None, typer.Option("--to", help="Until then (UTC). Default: 15 minutes ago.")]
 
 
 def register(app: typer.Typer) -> None:
     """Add the verbs."""
     app.command()(reconcile)
+    app.command()(backfill)
 
 
 def reconcile(
-    window_from: Annotated[
-        datetime | None,
-        typer.Option("--from", help="Calls that ended since then (UTC). Default: 24 h before the end."),
+    window_from: Since = None,
+    window_to: Until = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show what would be billed, keep it as a plan, and book nothing.")
+    ] = False,
+    plan: Annotated[
+        UUID | None,
+        typer.Option("--apply", metavar="PLAN", help="Book exactly what this rehearsal showed, or nothing."),
     ] = None,
-    window_to: Annotated[
-        datetime | None, typer.Option("--to", help="Until then (UTC). Default: 15 minutes ago.")
-    ] = None,
-    dry_run: Annotated[bool, typer.Option(help="Show what would be billed, and book nothing.")] = False,
     organization: Annotated[str | None, typer.Option(help="Only the calls of this one, by name or id.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Compare the books with Vapi's list of calls, and bill what no webhook told us of."""
+    """Compare the books with Vapi's list of calls, and bill what no webhook told us of.
+
+    Without --from, the 24 hours before --to.
+    """
+    if plan and (window_from or window_to or dry_run or organization):
+        raise typer.BadParameter("a plan has its own window and organization: give --apply alone")
+    given = {
+        "window_from": utc(window_from),
+        "window_to": utc(window_to),
+        "dry_run": dry_run,
+        "plan": plan,
+        "organization": organization,
+    }
+    _run("reconcile_calls", given, as_json=as_json)
+
+
+def backfill(
+    window_from: Since = None,
+    window_to: Until = None,
+    again: Annotated[bool, typer.Option("--again", help="Also days that were compared already.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Reconcile the past, day by day; run again after an interruption, it goes on where it was.
+
+    Without --from, as far back as Vapi keeps calls.
+    """
+    given = {"window_from": utc(window_from), "window_to": utc(window_to), "again": again}
+    _run("backfill_calls", given, as_json=as_json)
+
+
+def _run(deployment: str, given: dict[str, Any], *, as_json: bool) -> None:
+    """Run a flow here, as a run of its deployment, and print what the books then say."""
+    from billing.database import rows, transaction  # noqa: PLC0415 - the command line itself starts without them
+    from billing.settings import get_settings  # noqa: PLC0415
+
     os.environ.setdefault("PREFECT_LOGGING_LEVEL", "WARNING")
     os.environ.setdefault("PREFECT_API_URL", get_settings().prefect_api_url or "http://127.0.0.1:4200/api")
     with open_books() as engine:
         os.environ["DATABASE_URL"] = engine.url.set(drivername="postgresql").render_as_string(hide_password=False)
         get_settings.cache_clear()
-        given = {
-            "window_from": utc(window_from),
-            "window_to": utc(window_to),
-            "dry_run": dry_run,
-            "organization": organization,
-        }
         parameters = {name: content for name, content in given.items() if content is not None}
-        run_id = asyncio.run(_run(parameters))
+        with _progress(shown=not as_json):
+            result = asyncio.run(_deployed(deployment, parameters))
+        ids = [result] if isinstance(result, str) else result
         with transaction(engine) as connection:
-            run = rows(
-                connection,
-                "SELECT id, state, window_from, window_to, dry_run, provider_calls, known_calls, counts, ended_calls,"
-                " ended_by_webhook, reliability_ratio::text, recovered_calls, recovered_micros, outstanding_micros,"
-                " alert, report_path FROM reconciliation_runs WHERE id = :id",
-                id=run_id,
-            )[0]
-    print_facts(run, as_json=as_json)
+            runs = rows(connection, FIGURES, ids=[UUID(run_id) for run_id in ids])
+    if as_json:
+        print_facts(runs[0], as_json=True) if isinstance(result, str) else print_rows(runs, as_json=True)
+        return
+    for run in runs:
+        _print_run(run)
+    if not runs:
+        typer.echo("Every day of that window is compared already; --again compares them once more.")
 
 
-async def _run(parameters: dict[str, Any]) -> str:
-    """Run the flow in this process, as a run of its deployment; the id of the reconciliation run."""
+def _print_run(run: dict[str, Any]) -> None:
+    plan = run.pop("plan")
+    money = run.pop("money")
+    completeness = run.pop("completeness")
+    print_facts(run, as_json=False)
+    print_rows([dict(amount) for amount in money], as_json=False, title="Money")
+    parts = [
+        {
+            "from": part["start"],
+            "listed": part["listed"]["calls"],
+            "reported": part["reported"] and part["reported"]["calls"],
+            "verdict": part["verdict"],
+        }
+        for part in completeness
+    ]
+    print_rows(parts, as_json=False, title="Is the list complete?")
+    if plan is None:
+        return
+    print_rows(plan[:SHOWN_TRANSFERS], as_json=False, title="The transfers that it would book")
+    if len(plan) > SHOWN_TRANSFERS:
+        typer.echo(f"and {len(plan) - SHOWN_TRANSFERS} more: `--json` shows all of them")
+    typer.echo(f"To book exactly this: calltally reconcile --apply {run['id']}")
+
+
+@contextmanager
+def _progress(*, shown: bool) -> Iterator[None]:
+    """A bar on the terminal while the block runs."""
+    if not shown:
+        yield
+        return
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn  # noqa: PLC0415
+
+    from tasks.progress import listeners  # noqa: PLC0415 - Prefect takes seconds to import
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f} %"),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, transient=True) as bar:
+        task = bar.add_task("starting", total=1.0)
+
+        def tell(share: float, words: str) -> None:
+            bar.update(task, completed=share, description=words)
+
+        listeners.append(tell)
+        try:
+            yield
+        finally:
+            listeners.remove(tell)
+
+
+async def _deployed(name: str, parameters: dict[str, Any]) -> Any:
+    """What the flow returns: the id of its reconciliation run, or several."""
     from httpx import HTTPError  # noqa: PLC0415 - Prefect takes seconds to import
 
+    from billing.errors import PermanentError  # noqa: PLC0415
     from calltally.stack.deployments import install_deployments  # noqa: PLC0415
     from calltally.stack.warm_worker import run_deployed  # noqa: PLC0415
+    from flows.backfill_calls import backfill_calls  # noqa: PLC0415
     from flows.reconcile_calls import reconcile_calls  # noqa: PLC0415
 
     try:
@@ -71,4 +170,9 @@ async def _run(parameters: dict[str, Any]) -> str:
             f"no Prefect server answers at {os.environ['PREFECT_API_URL']}: start everything with `calltally up`, "
             "or set PREFECT_API_URL"
         ) from error
-    return await run_deployed(reconcile_calls, deployments["reconcile_calls"], parameters, "by hand")
+    work: Coroutine[Any, Any, Any] = (
+        run_deployed(reconcile_calls, deployments[name], parameters, "by hand")
+        if name == "reconcile_calls"
+        else run_deployed(backfill_calls, deployments[name], parameters, "by hand")
+    )
+    return await work
