@@ -20,6 +20,7 @@ from billing.errors import BillingError
 from billing.inbox import in_words, is_untouched, peek
 from billing.process import get_engine, process_name
 from billing.settings import get_settings
+from calltally.metrics import serve_metrics
 from calltally.stack.deployments import install_deployments
 from calltally.stack.warm_worker import DeploymentGoneError, WarmWorker, run_deployed
 from flows.process_webhooks import process_webhooks
@@ -140,10 +141,11 @@ async def work() -> None:
     """Be a worker until cancelled, with one Prefect client for all runs."""
     settings = get_settings()
     worker = Worker(get_engine(), max_runs=settings.worker_max_runs, batch_limit=settings.worker_batch_limit)
-    while True:
-        try:
-            async with AsyncClientContext.get_or_create():
-                await worker.work()
-        except (HTTPError, RuntimeError) as error:
-            log.warning("worker.prefect_away error=%s: events wait until it is back", type(error).__name__)
-            await asyncio.sleep(PAUSE_SECONDS)
+    with serve_metrics(settings):
+        while True:
+            try:
+                async with AsyncClientContext.get_or_create():
+                    await worker.work()
+            except (HTTPError, RuntimeError) as error:
+                log.warning("worker.prefect_away error=%s: events wait until it is back", type(error).__name__)
+                await asyncio.sleep(PAUSE_SECONDS)

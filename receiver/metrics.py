@@ -1,8 +1,8 @@
 """`GET /metrics`: what this receiver does, and what the books say. Counting costs a request a few microseconds.
 
-Each receiver counts for itself: where several share a port, a scrape meets any one of them, so give each a port of its
-own behind a proxy, or sum nothing but what `calltally_receiver_info` tells apart. The figures of the books are the same
-everywhere: take their maximum, not their sum.
+Each receiver counts for itself. Where several share a port, a scrape meets any one of them (`calltally_receiver_info`
+says which): give each a port of its own behind a proxy. The figures of the books are the same everywhere: take their
+maximum, not their sum.
 """
 
 import hmac
@@ -19,7 +19,6 @@ from prometheus_client import (
     Histogram,
     Info,
     ProcessCollector,
-    disable_created_metrics,
     generate_latest,
 )
 from sqlalchemy import Engine
@@ -54,7 +53,6 @@ class ReceiverMetrics:
     """The counters of one application."""
 
     def __init__(self, engine: Engine, settings: Settings) -> None:
-        disable_created_metrics()
         self._settings = settings
         self.registry = CollectorRegistry()
         self._figures = DatabaseFigures(engine)

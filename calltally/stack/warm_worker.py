@@ -17,6 +17,8 @@ from prefect.flows import load_flow_from_entrypoint
 from prefect.states import Pending
 from prefect.workers.base import BaseJobConfiguration, BaseVariables, BaseWorker, BaseWorkerResult
 
+from billing.metrics import FLOW_RUNS
+
 T = TypeVar("T")
 
 
@@ -52,7 +54,9 @@ class WarmWorker(BaseWorker[BaseJobConfiguration, BaseVariables, WarmWorkerResul
         deployment = await self.client.read_deployment(flow_run.deployment_id)
         if deployment.entrypoint is None:
             raise ValueError(f"deployment {deployment.name} has no entrypoint: its code can't be found")
-        await run_flow_async(_load(deployment.entrypoint), flow_run=flow_run, return_type="state")
+        flow = _load(deployment.entrypoint)
+        state = await run_flow_async(flow, flow_run=flow_run, return_type="state")
+        FLOW_RUNS.labels(flow.name, state.type.value.lower() if state else "unknown").inc()
         return WarmWorkerResult(status_code=0, identifier=f"{socket.gethostname()}:{os.getpid()}")
 
 
@@ -75,7 +79,13 @@ async def run_deployed(
             if error.response.status_code == httpx.codes.NOT_FOUND:
                 raise DeploymentGoneError(deployment_id) from error
             raise
-        return cast("T", await run_flow_async(flow, flow_run=flow_run, parameters=dict(parameters)))
+        ended = "failed"
+        try:
+            result = await run_flow_async(flow, flow_run=flow_run, parameters=dict(parameters))
+            ended = "completed"
+        finally:
+            FLOW_RUNS.labels(flow.name, ended).inc()
+        return cast("T", result)
 
 
 @cache
