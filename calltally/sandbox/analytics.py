@@ -13,7 +13,7 @@ from typing import Any
 
 from calltally.sandbox.call_store import Window
 from calltally.sandbox.calls import Call
-from calltally.sandbox.costs import costs_of
+from calltally.sandbox.costs import total_cost
 from calltally.sandbox.vapi_query import BadQuery, parse_time_us
 from calltally.sandbox.wire import JsonObject, from_ms, iso
 
@@ -21,10 +21,8 @@ _MS_PER_SECOND = 1000
 _DEFAULT_RANGE = timedelta(days=7)
 
 
-def _cost(call: Call) -> Decimal:
-    costs = costs_of(call)
-    return Decimal(0) if costs is None else costs.total
-
+CallsIn = Callable[[Window], list[Call]]
+"""The calls created in a window."""
 
 _GROUPS: dict[str, Callable[[Call], str | None]] = {
     "assistantId": lambda call: call.route.assistant_id,
@@ -34,7 +32,7 @@ _GROUPS: dict[str, Callable[[Call], str | None]] = {
 }
 _COLUMNS: dict[str, Callable[[Call], Decimal]] = {
     "id": lambda _: Decimal(1),
-    "cost": _cost,
+    "cost": total_cost,
     "duration": lambda call: Decimal(call.duration_ms or 0) / _MS_PER_SECOND,
 }
 _OPERATIONS: dict[str, Callable[[list[Decimal]], Decimal | int]] = {
@@ -46,15 +44,15 @@ _OPERATIONS: dict[str, Callable[[list[Decimal]], Decimal | int]] = {
 }
 
 
-def answer_analytics(request: Any, calls: list[Call], *, now_ms: int) -> list[JsonObject]:
+def answer_analytics(request: Any, calls_in: CallsIn, *, now_ms: int) -> list[JsonObject]:
     """Return one result per query, in the order asked."""
     queries = request.get("queries") if isinstance(request, dict) else None
     if not isinstance(queries, list) or not queries:
         raise BadQuery(["queries should not be empty"])
-    return [_answer_query(query, calls, now_ms) for query in queries]
+    return [_answer_query(query, calls_in, now_ms) for query in queries]
 
 
-def _answer_query(query: Any, calls: Iterable[Call], now_ms: int) -> JsonObject:
+def _answer_query(query: Any, calls_in: CallsIn, now_ms: int) -> JsonObject:
     if not isinstance(query, dict) or query.get("table") != "call":
         raise BadQuery(["table must be one of the following values: call"])
     groups: list[str] = query.get("groupBy", [])
@@ -66,10 +64,13 @@ def _answer_query(query: Any, calls: Iterable[Call], now_ms: int) -> JsonObject:
     window = _window(time_range, now_ms)
     step = time_range.get("step")
     buckets: dict[tuple[str | None, ...], list[Call]] = defaultdict(list)
+    calls = calls_in(window)
+    if calls and step is None and not groups:
+        buckets[(None,)] = calls
+        calls = []
     for call in calls:
-        if call.created_at_ms in window:
-            date = _bucket_start(call.created_at_ms, step)
-            buckets[(date, *(_GROUPS[name](call) for name in groups))].append(call)
+        date = _bucket_start(call.created_at_ms, step)
+        buckets[(date, *(_GROUPS[name](call) for name in groups))].append(call)
     return {
         "name": query.get("name"),
         "timeRange": {

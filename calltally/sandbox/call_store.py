@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
-from bisect import bisect_left
+from bisect import bisect_left, insort
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from heapq import nsmallest
+from itertools import islice
 
 from calltally.sandbox.call_json import render_call
 from calltally.sandbox.calls import Call
@@ -28,10 +30,8 @@ class Window:
         """Whether the moment lies in the range."""
         return self.start_ms <= moment_ms < self.end_ms
 
-    @property
-    def is_bounded(self) -> bool:
-        """Whether the range excludes anything."""
-        return self != Window()
+
+EVER = Window()
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,18 +74,29 @@ class TimeIndex:
 
     def add(self, entries: Iterable[tuple[int, str]]) -> None:
         """Add many (ms, id) at once."""
-        self.keys.extend((-moment_ms, row_id) for moment_ms, row_id in entries)
-        self.keys.sort()
+        fresh = [(-moment_ms, row_id) for moment_ms, row_id in entries]
+        if len(fresh) == 1:
+            insort(self.keys, fresh[0])
+        else:
+            self.keys.extend(fresh)
+            self.keys.sort()
 
     def remove(self, moment_ms: int, row_id: str) -> None:
         """Remove one id."""
         del self.keys[bisect_left(self.keys, (-moment_ms, row_id))]
 
-    def span(self, window: Window) -> range:
-        """Return the positions in `keys` that lie in the window."""
-        first = bisect_left(self.keys, (1 - window.end_ms, ""))
-        last = bisect_left(self.keys, (1 - window.start_ms, ""))
-        return range(first, last)
+    def count(self, window: Window) -> int:
+        """Return how many there are in the window."""
+        first, last = self._span(window)
+        return last - first
+
+    def within(self, window: Window, limit: int | None) -> list[tuple[int, str]]:
+        """Return the keys in the window, at most so many of the newest."""
+        first, last = self._span(window)
+        return self.keys[first : last if limit is None else min(last, first + limit)]
+
+    def _span(self, window: Window) -> tuple[int, int]:
+        return bisect_left(self.keys, (1 - window.end_ms, "")), bisect_left(self.keys, (1 - window.start_ms, ""))
 
 
 class CallStore:
@@ -123,18 +134,17 @@ class CallStore:
 
     def find(self, wanted: CallFilter, limit: int | None = None) -> list[Row]:
         """Return matching rows, newest `createdAt` first."""
+        if wanted == CallFilter(created=wanted.created):
+            return self._created_in(wanted.created, limit)
         if wanted.id is not None:
             row = self._rows.get(wanted.id)
-            candidates = [] if row is None else [row]
+            candidates: Iterable[Row] = [] if row is None else [row]
+        elif self._by_updated.count(wanted.updated) < self._by_created.count(wanted.created):
+            matching = filter(wanted.matches, self._updated_in(wanted.updated))
+            return sorted(matching, key=_newest_first) if limit is None else nsmallest(limit, matching, _newest_first)
         else:
-            candidates = self._candidates(wanted, limit)
-        found: list[Row] = []
-        for row in candidates:
-            if len(found) == limit:
-                break
-            if wanted.matches(row):
-                found.append(row)
-        return found
+            candidates = self._created_in(wanted.created, None)
+        return list(islice(filter(wanted.matches, candidates), limit))
 
     def encoded(self, row: Row) -> bytes:
         """Return the row as JSON."""
@@ -153,14 +163,12 @@ class CallStore:
         decoded: JsonObject = json.loads(self.encoded(row))
         return decoded
 
-    def _candidates(self, wanted: CallFilter, limit: int | None) -> list[Row]:
-        created = self._by_created.span(wanted.created)
-        updated = self._by_updated.span(wanted.updated)
-        if wanted.updated.is_bounded and len(updated) < len(created):
-            keys = [self._by_updated.keys[position] for position in updated]
-            rows = [self._rows[row_id] for _, row_id in keys]
-            return sorted(rows, key=lambda row: (-row.created_at_ms, row.id))
-        only_time = wanted == CallFilter(created=wanted.created)
-        if only_time and limit is not None:
-            created = created[:limit]
-        return [self._rows[self._by_created.keys[position][1]] for position in created]
+    def _created_in(self, window: Window, limit: int | None) -> list[Row]:
+        return [self._rows[row_id] for _, row_id in self._by_created.within(window, limit)]
+
+    def _updated_in(self, window: Window) -> list[Row]:
+        return [self._rows[row_id] for _, row_id in self._by_updated.within(window, None)]
+
+
+def _newest_first(row: Row) -> tuple[int, str]:
+    return -row.created_at_ms, row.id

@@ -35,6 +35,7 @@ class Fault:
     delay_seconds: float = 0.0
     breaks_connection: bool = False
     path_prefix: str = "/"
+    headers: tuple[tuple[str, str], ...] = ()
 
 
 def json_fault(
@@ -145,5 +146,6 @@ async def _answer(fault: Fault, status: int, send: Send) -> None:
     ]
     if fault.retry_after_seconds is not None:
         headers.append((b"retry-after", f"{fault.retry_after_seconds:g}".encode()))
+    headers += [(name.lower().encode(), text.encode()) for name, text in fault.headers]
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": fault.body, "more_body": fault.breaks_connection})

@@ -11,7 +11,7 @@ from decimal import Decimal
 from http import HTTPStatus
 from random import Random
 
-from calltally.sandbox.call_store import CACHE_LIMIT_BYTES, CallFilter, CallStore, Row
+from calltally.sandbox.call_store import CACHE_LIMIT_BYTES, EVER, CallFilter, CallStore, Row, Window
 from calltally.sandbox.calls import Call
 from calltally.sandbox.costs import costs_of, rounded
 from calltally.sandbox.faults import Fault, FaultQueue, json_fault
@@ -57,10 +57,10 @@ class VapiWorld:
         with self._lock:
             self._store.add([_row_of(call) for call in calls])
 
-    def calls(self) -> list[Call]:
-        """Return all readable calls, newest first."""
+    def calls(self, created: Window = EVER) -> list[Call]:
+        """Return the readable calls that were created in this window, newest first."""
         with self._lock:
-            return [row.call for row in self._store.find(CallFilter()) if row.call is not None]
+            return [row.call for row in self._store.find(CallFilter(created)) if row.call is not None]
 
     def call(self, call_id: str) -> Call:
         """Return one call; KeyError when it is unknown or unreadable."""
@@ -106,6 +106,14 @@ class VapiWorld:
         """Remove a call as retention or a deletion request does."""
         with self._lock:
             self._store.remove(call_id)
+
+    def expire_calls(self, *, before: datetime) -> int:
+        """Remove all calls created before then, as retention does; return how many there were."""
+        with self._lock:
+            expired = self._store.find(CallFilter(Window(end_ms=to_ms(before))))
+            for row in expired:
+                self._store.remove(row.id)
+            return len(expired)
 
     def spoil_call(self, call_id: str, row: object) -> None:
         """Show any JSON value in place of a call, at the same place of the list."""
