@@ -4,10 +4,11 @@ Money is `Int64` micros and durations are `Int64` milliseconds. What repeats fro
 calls fit into memory several times over.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import pandas as pd
+from pandas.api.types import union_categoricals
 
 INSTANT: Final = "datetime64[us, UTC]"
 
@@ -56,4 +57,18 @@ def frame(rows: list[dict[str, Any]], columns: Mapping[str, str]) -> pd.DataFram
     """Rows as a table of these columns; for few rows, as tests and small answers have them."""
     return pd.DataFrame(
         {name: pd.Series([row.get(name) for row in rows], dtype=kind) for name, kind in columns.items()}
+    )
+
+
+def concatenated(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """Tables of the same columns as one, whose categories are those of all of them."""
+    if len(frames) == 1:
+        return frames[0]
+    return pd.DataFrame(
+        {
+            name: union_categoricals([frame[name] for frame in frames], ignore_order=True)
+            if isinstance(frames[0][name].dtype, pd.CategoricalDtype)
+            else pd.concat([frame[name] for frame in frames], ignore_index=True)
+            for name in frames[0].columns
+        }
     )

@@ -1,27 +1,67 @@
 """One night, as data: which windows are read, what is to be done, and what was found. No database, no clock."""
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
-from typing import Any
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from fractions import Fraction
+from typing import Any, Final
+from uuid import UUID
 
 import pandas as pd
 
+from billing.cause import likely_cause
 from billing.errors import PermanentError
-from billing.reconcile import SETTLING, count_kinds, find_differences, reliability
-from billing.runs import Finding, Recovered, Window
-from billing.vapi import EndedCall, ListedCall, UnreadableRow
-from billing.vapi_list import Clock, Row, floor_to_millisecond
+from billing.figures import (
+    Completeness,
+    Finding,
+    GroupReliability,
+    NightMoney,
+    Recovered,
+    Reliability,
+    Totals,
+    Window,
+)
+from billing.reconcile import SETTLING, count_kinds
+from billing.reliability import by_group, lost_calls, measure
+from billing.repair import Corrected, LostValue
+from billing.vapi import MICROSECOND, EndedCall
+from billing.vapi_list import Clock, floor_to_millisecond
+from billing.vapi_page import ended_calls
 
-LENGTH = timedelta(hours=24)
-LOOK_BACK = timedelta(hours=72)
+LENGTH: Final = timedelta(hours=24)
+LOOK_BACK: Final = timedelta(hours=72)
 """Read before the window: calls may last 12 hours, and reach the list late."""
-LISTING = timedelta(hours=24)
+SPAN: Final = timedelta(hours=4)
 """Of the list, in one task: what a retry repeats."""
+PART: Final = timedelta(hours=24)
+"""Of the list, whose completeness is proved at once."""
+MONTH: Final = timedelta(days=30)
+MAX_GROUPS: Final = 50
+"""Organizations and assistants that a run keeps, the worst first."""
 
 
-def night_window(window_from: datetime | None, window_to: datetime | None, scheduled: datetime) -> Window:
-    """The window that a person asked for, or 24 hours up to the scheduled time, however late the run begins.
+@dataclass(frozen=True, slots=True)
+class Span:
+    """One stretch of the provider's list: calls with `start <= clock < end`."""
+
+    clock: Clock
+    start: datetime
+    end: datetime
+    created_before: datetime | None = None
+    """Only calls created before that: the others are read by their creation."""
+
+
+def night_window(
+    window_from: datetime | None,
+    window_to: datetime | None,
+    scheduled: datetime,
+    *,
+    length: timedelta = LENGTH,
+    look_back: timedelta = LOOK_BACK,
+) -> Window:
+    """The window that a person asked for, or `length` up to the scheduled time, however late the run begins.
 
     It ends early enough for its calls to be settled, so that each of them is billed and counted in one night.
 
@@ -29,109 +69,253 @@ def night_window(window_from: datetime | None, window_to: datetime | None, sched
         PermanentError: it ends before it begins.
     """
     end = floor_to_millisecond(window_to or scheduled - SETTLING)
-    start = floor_to_millisecond(window_from) if window_from else end - LENGTH
+    start = floor_to_millisecond(window_from) if window_from else end - length
     if start >= end:
         raise PermanentError(f"the window is empty: {start:%Y-%m-%d %H:%M} is not before {end:%Y-%m-%d %H:%M} UTC")
-    return Window(start=start, end=end, listed_from=start - LOOK_BACK)
+    return Window(start=start, end=end, listed_from=start - look_back)
 
 
-def listings(window: Window) -> list[tuple[Clock, datetime, datetime]]:
-    """What to ask of the provider: by creation, day by day, then by change, which finds old calls that ended late."""
-    by_creation: list[tuple[Clock, datetime, datetime]] = []
-    start = window.listed_from
-    while start < window.end:
-        end = min(start + LISTING, window.end)
-        by_creation.append(("createdAt", start, end))
-        start = end
-    return [*by_creation, ("updatedAt", window.start, window.end)]
+def listed_range(window: Window, as_of: datetime, retention: timedelta) -> tuple[datetime, datetime]:
+    """The times of creation that are listed: the provider keeps no older calls than `retention`.
+
+    Raises:
+        PermanentError: it keeps none of the window.
+    """
+    start = max(window.listed_from, floor_to_millisecond(as_of - retention))
+    if start >= window.end:
+        raise PermanentError(
+            f"Vapi keeps calls for {retention.days} days, and the window {window.in_words} is older: there is nothing "
+            "to compare with. If your plan keeps them longer, set VAPI_RETENTION_DAYS"
+        )
+    return start, window.end
 
 
-@dataclass(frozen=True)
-class Comparison:
-    """Both lists side by side, and what follows from it."""
-
-    differences: pd.DataFrame
-    counts: dict[str, int]
-    missing: list[EndedCall]
-    """To be recorded: connected or not, no webhook told us of them."""
-    drifted: list[EndedCall]
-    unreadable: list[UnreadableRow]
-    provider_calls: int
-    known_calls: int
-    ended: int
-    by_webhook: int
+def spans(window: Window, created: tuple[datetime, datetime]) -> list[Span]:
+    """What to ask of the provider: by creation, and what was created earlier by change, for calls that ended late."""
+    by_creation = [Span("createdAt", start, end) for start, end in pieces(*created, SPAN)]
+    return [*by_creation, Span("updatedAt", window.start, window.end, created_before=created[0])]
 
 
-def compare(
-    listed: Sequence[Row],
+def pieces(start: datetime, end: datetime, length: timedelta) -> Iterator[tuple[datetime, datetime]]:
+    """A range of time, cut into half-open pieces."""
+    while start < end:
+        yield start, min(start + length, end)
+        start += length
+
+
+def days(start: datetime, end: datetime) -> Iterator[tuple[datetime, datetime]]:
+    """A range of time, cut at each midnight (UTC), so that the same days come out whenever it is asked for."""
+    while start < end:
+        midnight = start.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0) + LENGTH
+        yield start, min(midnight, end)
+        start = midnight
+
+
+@dataclass(frozen=True, slots=True)
+class ListTolerance:
+    """How far the list and the provider's totals may be apart: the larger of a share and a few calls.
+
+    The provider's totals may count calls by another of their times than their creation, and follow with a delay.
+    """
+
+    share: Decimal
+    calls: int
+
+    def verdict(self, listed: Totals, reported: Totals | None) -> str:
+        """`complete`, `incomplete`, or `unproven` without totals."""
+        if reported is None:
+            return "unproven"
+        calls = max(self.calls, round(self.share * reported.calls))
+        mean_micros = reported.cost_micros // max(1, reported.calls)
+        cost_micros = max(self.calls * mean_micros, round(self.share * reported.cost_micros))
+        near = (
+            abs(listed.calls - reported.calls) <= calls
+            and abs(listed.cost_micros - reported.cost_micros) <= cost_micros
+        )
+        return "complete" if near else "incomplete"
+
+
+def prove_complete(
     provider: pd.DataFrame,
-    known: pd.DataFrame,
-    reported: set[str],
-    window: Window,
-    as_of: datetime,
-) -> Comparison:
-    """Find every difference and what is to be done about it; `as_of` is when the list was read."""
-    differences = find_differences(provider, known, as_of)
-    calls = sorted((row for row in listed if isinstance(row, ListedCall)), key=lambda call: call.updated_at)
-    facts = {call.id: call.ended_call() for call in calls}  # of a call that was listed twice, the latest
-    unreadable = list({row for row in listed if isinstance(row, UnreadableRow)})
-    by_webhook, ended = reliability(differences, reported, window.start, window.end)
+    totals: Mapping[tuple[datetime, datetime], Totals | None],
+    tolerance: ListTolerance,
+) -> list[Completeness]:
+    """Put each part of the list beside the provider's own totals for it."""
+    proofs = []
+    for (start, end), reported in totals.items():
+        part = provider[provider["created_at"].ge(start) & provider["created_at"].lt(end)]
+        part = part.drop_duplicates("call_id")
+        listed = Totals(len(part), int(part["cost_micros"].sum()))
+        proofs.append(Completeness(start, end, listed, reported, tolerance.verdict(listed, reported)))
+    return proofs
 
-    def of_kind(*kinds: str) -> list[EndedCall]:
-        return [facts[call_id] for call_id in differences.loc[differences["kind"].isin(kinds), "call_id"]]
 
-    return Comparison(
-        differences=differences,
-        counts={**count_kinds(differences), "unreadable": len(unreadable)},
-        missing=of_kind("missing", "unconnected"),
-        drifted=of_kind("drift"),
-        unreadable=unreadable,
-        provider_calls=len(provider),
-        known_calls=len(known),
-        ended=ended,
-        by_webhook=by_webhook,
+class Comparison:
+    """Both lists side by side, and what follows from it. Large, so not a dataclass: Prefect walks through those."""
+
+    def __init__(
+        self,
+        differences: pd.DataFrame,
+        *,
+        window: Window,
+        reported: set[str],
+        names: Mapping[str, str],
+        completeness: Sequence[Completeness],
+        stops_billing: bool,
+    ) -> None:
+        """`reported`: unknown calls whose report lies in the inbox. `names`: of organizations, by id."""
+        self.differences = differences
+        self.completeness = completeness
+        self.counts = count_kinds(differences)
+        bounds = (differences, reported, window.start, window.end)
+        self.reliability: Reliability = measure(*bounds)
+        self.by_organization = self._worst(by_group(*bounds, "organization_id", names))
+        self.by_assistant = self._worst(by_group(*bounds, "assistant_id", {}))
+        self.cause = likely_cause(*bounds)
+        self.lost_ids: list[str] = lost_calls(*bounds)["call_id"].tolist()
+
+        unknown = differences["by_webhook"].isna() & differences["kind"].isin(
+            ["missing", "unconnected", "unattributed"]
+        )
+        changed = differences["kind"].eq("drift") & differences["drift_fields"].str.contains("duration|cost")
+        held = self._held() if stops_billing else pd.Series(data=False, index=differences.index)
+        self.missing: list[EndedCall] = ended_calls(differences[unknown & ~held])
+        self.drifted: list[EndedCall] = ended_calls(differences[changed & ~held])
+        self.held_ids: set[str] = set(differences.loc[(unknown | changed) & held, "call_id"])
+
+    @staticmethod
+    def _worst(groups: list[GroupReliability]) -> list[GroupReliability]:
+        return groups[:MAX_GROUPS]
+
+    def _held(self) -> "pd.Series[bool]":
+        """Whether a call was created in a part of the list that is not complete."""
+        created = self.differences["created_at"]
+        held = pd.Series(data=False, index=self.differences.index)
+        for part in self.completeness:
+            if part.verdict == "incomplete":
+                held |= created.ge(part.start) & created.lt(part.end)
+        return held
+
+
+def findings(comparison: Comparison, recorded: Sequence[Recovered], corrected: Sequence[Corrected]) -> list[Finding]:
+    """Every difference that somebody may want to look at, with what was done about it.
+
+    Calls that agree, that are still open, that never connected or that are older than the provider's memory are
+    counted, not listed.
+    """
+    outcomes = {call.call_id: call for call in recorded}
+    changes = {call.call_id: call for call in corrected}
+    listed = comparison.differences[
+        comparison.differences["kind"].isin(["missing", "unattributed", "drift", "phantom", "duplicate", "unreadable"])
+    ]
+    found = []
+    for row in listed.to_dict("records"):
+        call_id = None if pd.isna(row["call_id"]) else row["call_id"]
+        match row["kind"]:
+            case "missing" | "unattributed":
+                found.append(_found_missing(row, outcomes.get(row["call_id"]), held=call_id in comparison.held_ids))
+            case "drift":
+                found.append(_found_drift(row, changes.get(row["call_id"]), held=call_id in comparison.held_ids))
+            case "unreadable":
+                found.append(Finding("unreadable", call_id, outcome="noted", detail={"problem": row["problem"]}))
+            case kind:
+                found.append(Finding(kind, call_id, _uuid(row["organization_id"]), outcome="noted"))
+    return [*(_incomplete(part) for part in comparison.completeness if part.verdict == "incomplete"), *found]
+
+
+def _found_missing(row: Mapping[str, Any], recorded: Recovered | None, *, held: bool) -> Finding:
+    facts = {
+        "assistant_id": _text(row["assistant_id"]),
+        "phone_number_id": _text(row["phone_number_id"]),
+        "ended_reason": _text(row["ended_reason"]),
+        "ended_at": _moment(row["ended_at"]),
+        "duration_ms": _number(row["duration_ms"]),
+        "provider_cost_micros": _number(row["cost_micros"]),
+    }
+    if recorded is None:
+        outcome = "held" if held else "unattributed"
+        return Finding(row["kind"], row["call_id"], _uuid(row["organization_id"]), outcome=outcome, detail=facts)
+    detail = {**facts, "problem": recorded.problem} if recorded.problem else facts
+    kind = "unattributed" if recorded.outcome == "unattributed" else row["kind"]
+    return Finding(kind, recorded.call_id, recorded.organization_id, recorded.amount_micros, recorded.outcome, detail)
+
+
+def _found_drift(row: Mapping[str, Any], corrected: Corrected | None, *, held: bool) -> Finding:
+    """What moved, ours first; money follows only a change of what the price depends on."""
+    fields = row["drift_fields"].split(",")
+    sides = {
+        "ended_state": ("ended", _text(row["status"])),
+        "duration": (_number(row["duration_ms_known"]), _number(row["duration_ms"])),
+        "cost": (_number(row["cost_micros_known"]), _number(row["cost_micros"])),
+        "organization": (_text(row["organization_id_known"]), _text(row["organization_id"])),
+    }
+    detail: dict[str, object] = {field: list(sides[field]) for field in fields}
+    if corrected is not None and corrected.problem:
+        detail["problem"] = corrected.problem
+    difference = corrected.difference_micros if corrected else None
+    outcome = "held" if held else "corrected" if difference else "noted"
+    return Finding("drift", row["call_id"], _uuid(row["organization_id_known"]), difference, outcome, detail)
+
+
+def _incomplete(part: Completeness) -> Finding:
+    reported = part.reported or Totals(0, 0)
+    return Finding(
+        "incomplete",
+        None,
+        outcome="noted",
+        detail={
+            "from": part.start.isoformat(),
+            "to": part.end.isoformat(),
+            "listed_calls": part.listed.calls,
+            "reported_calls": reported.calls,
+            "listed_cost_micros": part.listed.cost_micros,
+            "reported_cost_micros": reported.cost_micros,
+        },
     )
 
 
-def findings(
-    comparison: Comparison, recovered: Sequence[Recovered], corrected: dict[str, int | None]
-) -> list[Finding]:
-    """Every difference with what was done about it; calls that agree are counted, not listed."""
-    kinds: dict[str, str] = dict(zip(comparison.differences["call_id"], comparison.differences["kind"], strict=True))
-    recorded = [
-        Finding(
-            kind="unattributed" if call.outcome == "unattributed" else kinds[call.call_id],
-            call_id=call.call_id,
-            organization_id=call.organization_id,
-            amount_micros=call.amount_micros,
-            outcome=call.outcome,
-            detail={"problem": call.problem} if call.problem else None,
-        )
-        for call in recovered
-    ]
-    drifted = [
-        Finding(
-            kind="drift", call_id=call_id, amount_micros=difference, outcome="corrected" if difference else "noted"
-        )
-        for call_id, difference in corrected.items()
-    ]
-    phantom = [Finding(kind="phantom", call_id=call_id) for call_id, kind in kinds.items() if kind == "phantom"]
-    unreadable = [
-        Finding(kind="unreadable", call_id=row.call_id, detail={"problem": row.problem})
-        for row in comparison.unreadable
-    ]
-    return [*recorded, *drifted, *phantom, *unreadable]
-
-
-def of_lost_webhooks(comparison: Comparison, recovered: Sequence[Recovered]) -> list[Recovered]:
+def of_lost_webhooks(comparison: Comparison, recorded: Sequence[Recovered]) -> list[Recovered]:
     """Those of the recorded calls whose webhook got lost; the others never connected, so none was due."""
-    kinds = comparison.differences.set_index("call_id")["kind"]
-    return [call for call in recovered if kinds[call.call_id] == "missing"]
+    kinds = comparison.differences.loc[comparison.differences["kind"].isin(["missing", "unattributed"]), "call_id"]
+    lost = set(kinds)
+    return [call for call in recorded if call.call_id in lost]
 
 
-def missing_traits(comparison: Comparison) -> list[dict[str, Any]]:
-    """What the calls whose webhook got lost may have in common."""
-    missing = comparison.differences[comparison.differences["kind"] == "missing"]
-    names = ["assistant_id", "phone_number_id", "ended_at"]
-    columns = missing[names].astype(object)
-    return [dict(zip(names, row, strict=True)) for row in columns.where(columns.notna(), None).to_numpy()]
+def money(
+    window: Window,
+    recovered: Sequence[Recovered],
+    corrected: Sequence[Corrected],
+    lost: Sequence[LostValue],
+    currencies: Mapping[UUID, str],
+) -> list[NightMoney]:
+    """What the night did and prevented, by currency."""
+    sums: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
+    months = Fraction(MONTH // MICROSECOND, (window.end - window.start) // MICROSECOND)
+    for call in recovered:
+        if call.organization_id and call.outcome in {"settled", "outstanding"}:
+            name = "recovered_micros" if call.outcome == "settled" else "outstanding_micros"
+            sums[currencies[call.organization_id]][name] += call.amount_micros or 0
+    for change in corrected:
+        if change.organization_id and change.difference_micros:
+            sums[currencies[change.organization_id]]["corrected_micros"] += change.difference_micros
+    for value in lost:
+        sums[value.currency]["at_risk_micros"] += value.at_risk_micros
+        worth = value.charged_micros + value.at_risk_micros
+        sums[value.currency]["projected_monthly_loss_micros"] += round(worth * months)
+    return [NightMoney(currency, **amounts) for currency, amounts in sorted(sums.items()) if any(amounts.values())]
+
+
+def _text(value: Any) -> str | None:
+    return None if pd.isna(value) else str(value)
+
+
+def _number(value: Any) -> int | None:
+    return None if pd.isna(value) else int(value)
+
+
+def _moment(value: Any) -> str | None:
+    return None if pd.isna(value) else value.isoformat()
+
+
+def _uuid(value: Any) -> UUID | None:
+    return None if pd.isna(value) else UUID(value)

@@ -1,216 +1,170 @@
-"""What a night writes: the run, its findings, and the calls that it recovers. Each function is one transaction."""
+"""What a night keeps of itself: the run, its plan and its findings. Each function is one transaction."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 import msgspec
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine
 
 from billing.database import rows, transaction, value
 from billing.errors import PermanentError
+from billing.figures import Finding, Window
 from billing.organizations import find_organization
-from billing.vapi import EndedCall, ListedCall
 
-BATCH = 1000
-"""Calls recorded in one transaction."""
+FINDINGS_AT_ONCE = 10_000
 
 
-@dataclass(frozen=True, slots=True)
-class Window:
-    """What a run compares: calls that ended in `start <= t < end`; the list is read from `listed_from` on."""
-
-    start: datetime
-    end: datetime
-    listed_from: datetime
-
-    @property
-    def in_words(self) -> str:
-        """For people."""
-        return f"{self.start:%Y-%m-%d %H:%M} to {self.end:%Y-%m-%d %H:%M} UTC"
+class UnknownPlan(PermanentError):
+    """There is no such rehearsal, or it cannot be carried out."""
 
 
 @dataclass(frozen=True, slots=True)
-class Recovered:
-    """A call that the night recorded; `outcome` is that of its charge, or why it has none."""
+class Order:
+    """What a run is to do."""
 
-    call_id: str
-    organization_id: UUID | None
-    outcome: str
-    amount_micros: int | None
-    known: bool
-    """Whether somebody else recorded it between comparison and repair."""
-    problem: str | None = None
-    """Why it was refused; a finding for people."""
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One difference, and what was done about it."""
-
-    kind: str
-    call_id: str | None
-    organization_id: UUID | None = None
-    amount_micros: int | None = None
-    outcome: str | None = None
-    detail: dict[str, Any] | None = None
+    window: Window
+    as_of: datetime
+    """When the provider's list is read; of a plan, when it was read for the rehearsal."""
+    kind: str = "night"
+    """`night`, `recent` or `backfill`."""
+    organization: str | None = None
+    """Name or id; None: all."""
+    dry_run: bool = False
+    applies_run_id: UUID | None = None
+    """The rehearsal that is carried out."""
+    plan_digest: str | None = None
 
 
-def start_run(
-    engine: Engine, window: Window, *, organization: str | None, dry_run: bool, flow_run_id: UUID | None
-) -> UUID:
-    """Note that a run has begun; its id. `organization` is a name or an id.
+LOCK = "hashtextextended('reconciliation run ' || {id}, 0)"
+"""The number of the advisory lock that the process of a run holds as long as it lives."""
+
+
+@contextmanager
+def marked_alive(engine: Engine, run_id: UUID) -> Iterator[None]:
+    """Hold a lock that ends with this process, so that the next run can tell a dead one from a slow one."""
+    lock = LOCK.format(id="CAST(:run_id AS text)")
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        value(connection, f"SELECT pg_advisory_lock({lock})", run_id=run_id)
+        try:
+            yield
+        finally:
+            value(connection, f"SELECT pg_advisory_unlock({lock})", run_id=run_id)
+
+
+def start_run(engine: Engine, run_id: UUID, order: Order, flow_run_id: UUID | None) -> None:
+    """Note that a run has begun, while it is marked alive; earlier ones whose process is gone have failed.
+
+    What those booked stands, and the next run for their window completes it.
 
     Raises:
         UnknownOrganization: there is none of that name or id.
     """
     with transaction(engine) as connection:
-        organization_id = find_organization(connection, organization) if organization else None
-        run_id: UUID = value(
+        value(
             connection,
-            "INSERT INTO reconciliation_runs (window_from, window_to, organization_id, dry_run, flow_run_id)"
-            " VALUES (:start, :end, :organization_id, :dry_run, :flow_run_id) RETURNING id",
-            start=window.start,
-            end=window.end,
+            "UPDATE reconciliation_runs SET state = 'failed', finished_at = now(),"
+            " error = 'its process ended; run it again for the same window'"
+            f" WHERE state = 'running' AND pg_try_advisory_xact_lock({LOCK.format(id='id')}) RETURNING 1",
+        )
+        organization_id = find_organization(connection, order.organization) if order.organization else None
+        value(
+            connection,
+            "INSERT INTO reconciliation_runs (id, kind, window_from, window_to, listed_from, as_of, organization_id,"
+            " dry_run, applies_run_id, flow_run_id) VALUES (:run_id, :kind, :start, :end, :listed_from, :as_of,"
+            " :organization_id, :dry_run, :applies_run_id, :flow_run_id) RETURNING 1",
+            run_id=run_id,
+            kind=order.kind,
+            start=order.window.start,
+            end=order.window.end,
+            listed_from=order.window.listed_from,
+            as_of=order.as_of,
             organization_id=organization_id,
-            dry_run=dry_run,
+            dry_run=order.dry_run,
+            applies_run_id=order.applies_run_id,
             flow_run_id=flow_run_id,
         )
-    return run_id
 
 
-def calls_of_run(engine: Engine, run_id: UUID, calls: Sequence[ListedCall]) -> list[ListedCall]:
-    """Those of the calls that the run is about: all, or, by our routes, those of its organization."""
-    with transaction(engine) as connection:
-        answers = rows(
-            connection,
-            "SELECT listed.id FROM reconciliation_runs AS run, jsonb_to_recordset(CAST(:calls AS jsonb)) AS listed"
-            ' (id text, "assistantId" text, "squadId" text, "phoneNumberId" text, "createdAt" timestamptz)'
-            " WHERE run.id = :run_id AND (run.organization_id IS NULL OR run.organization_id = find_organization("
-            'listed."assistantId", listed."squadId", listed."phoneNumberId", listed."createdAt"))',
-            run_id=run_id,
-            calls=msgspec.json.encode(calls).decode(),
-        )
-    wanted = {answer["id"] for answer in answers}
-    return [call for call in calls if call.id in wanted]
+def read_plan(engine: Engine, plan_id: UUID) -> Order:
+    """The order that carries out a rehearsal: the same window and organization, as of the same moment.
 
-
-def load_known_calls(engine: Engine, run_id: UUID, window: Window, listed_ids: Sequence[str]) -> list[dict[str, Any]]:
-    """Our calls that the provider's list should show, and those that it does show, whenever they were created."""
-    with transaction(engine) as connection:
-        return rows(
-            connection,
-            "SELECT calls.id AS call_id, calls.organization_id::text, created_at, duration_ms,"
-            " provider_cost_micros AS cost_micros, NOT reconciled AS by_webhook"
-            " FROM calls JOIN reconciliation_runs AS run ON run.id = :run_id"
-            " AND (run.organization_id IS NULL OR run.organization_id = calls.organization_id)"
-            " WHERE (created_at >= :listed_from AND created_at < :end) OR calls.id = ANY(:ids)",
-            run_id=run_id,
-            listed_from=window.listed_from,
-            end=window.end,
-            ids=list(listed_ids),
-        )
-
-
-def load_reported(engine: Engine, call_ids: Sequence[str]) -> set[str]:
-    """Those of the calls whose end-of-call report lies in the inbox, applied or not: their webhook did arrive."""
-    keys = [f"{call_id}:end-of-call-report" for call_id in call_ids]
+    Raises:
+        UnknownPlan: it was no rehearsal, or has not ended well, or is carried out already.
+    """
     with transaction(engine) as connection:
         found = rows(
             connection,
-            "SELECT split_part(delivery_key, ':', 1) AS call_id FROM events"
-            " WHERE provider = 'vapi' AND delivery_key = ANY(:keys)",
-            keys=keys,
+            "SELECT run.*, (SELECT id FROM reconciliation_runs AS done WHERE done.applies_run_id = run.id"
+            " AND done.state = 'completed' LIMIT 1) AS done_by FROM reconciliation_runs AS run WHERE id = :id",
+            id=plan_id,
         )
-    return {row["call_id"] for row in found}
+    if not found or not found[0]["dry_run"] or found[0]["plan_digest"] is None:
+        raise UnknownPlan(
+            f"{plan_id} is no rehearsal that has ended. Make one with: calltally reconcile --dry-run; it prints its id"
+        )
+    run = found[0]
+    if run["done_by"] is not None:
+        raise UnknownPlan(f"plan {plan_id} was carried out by run {run['done_by']}; there is nothing left to do")
+    return Order(
+        window=Window(run["window_from"], run["window_to"], run["listed_from"]),
+        as_of=run["as_of"],
+        kind=run["kind"],
+        organization=str(run["organization_id"]) if run["organization_id"] else None,
+        applies_run_id=plan_id,
+        plan_digest=run["plan_digest"],
+    )
 
 
-def record_missing(engine: Engine, calls: Sequence[EndedCall], run_id: UUID, *, dry_run: bool) -> list[Recovered]:
-    """Insert calls flagged `reconciled` and charge them, by the function that webhooks go through.
-
-    Safe to repeat: a call that is there already is left alone. A dry run does the same and takes it back, so what it
-    shows is what would happen. One call that is refused does not keep the others from being billed.
-
-    Raises:
-        TransientError: worth another try.
-    """
-    try:
-        return _record(engine, calls, run_id, dry_run=dry_run)
-    except PermanentError as refused:
-        if len(calls) == 1:
-            return [Recovered(calls[0].id, None, "refused", None, known=False, problem=str(refused))]
-    half = len(calls) // 2
-    halves = (record_missing(engine, part, run_id, dry_run=dry_run) for part in (calls[:half], calls[half:]))
-    return [call for part in halves for call in part]
-
-
-def _record(engine: Engine, calls: Sequence[EndedCall], run_id: UUID, *, dry_run: bool) -> list[Recovered]:
+def is_compared(engine: Engine, window: Window) -> bool:
+    """Whether a run for all organizations has compared exactly this window and ended well."""
     with transaction(engine) as connection:
-        answers = rows(
+        found = value(
             connection,
-            "SELECT * FROM record_calls(CAST(:calls AS jsonb), true, :run_id)",
-            calls=msgspec.json.encode(calls).decode(),
-            run_id=run_id,
+            "SELECT 1 FROM reconciliation_runs WHERE state = 'completed' AND NOT dry_run AND organization_id IS NULL"
+            " AND window_from = :start AND window_to = :end LIMIT 1",
+            start=window.start,
+            end=window.end,
         )
-        if dry_run:
-            connection.rollback()
-    return [Recovered(**answer) for answer in answers]
+    return found is not None
 
 
-def correct_drift(engine: Engine, calls: Sequence[EndedCall], *, dry_run: bool) -> dict[str, int | None]:
-    """Book what the provider's corrections are worth: micros by call id, None if it is not charged yet."""
-    with transaction(engine) as connection:
-        differences = {
-            call.id: value(
-                connection,
-                "SELECT correct_call(:id, :started_at, :ended_at, :cost)",
-                id=call.id,
-                started_at=call.started_at,
-                ended_at=call.ended_at,
-                cost=call.provider_cost_micros,
-            )
-            for call in calls
-        }
-        if dry_run:
-            connection.rollback()
-    return differences
-
-
-def finish_run(engine: Engine, run_id: UUID, found: Sequence[Finding], figures: dict[str, Any]) -> None:
+def finish_run(engine: Engine, run_id: UUID, found: Sequence[Finding], figures: Mapping[str, Any]) -> None:
     """Store the findings and the figures of a run together; `figures` are columns of `reconciliation_runs`."""
     with transaction(engine) as connection:
-        value(
-            connection,
-            "INSERT INTO findings (run_id, kind, call_id, organization_id, amount_micros, outcome, detail)"
-            " SELECT :run_id, kind, call_id, organization_id, amount_micros, outcome, coalesce(detail, '{}')"
-            " FROM jsonb_to_recordset(CAST(:findings AS jsonb)) AS found (kind text, call_id text,"
-            " organization_id uuid, amount_micros bigint, outcome text, detail jsonb) RETURNING 1",
-            run_id=run_id,
-            findings=msgspec.json.encode(found).decode(),
-        )
+        _store_findings(connection, run_id, found)
         value(
             connection,
             "UPDATE reconciliation_runs SET state = 'completed', finished_at = now(),"
             " provider_calls = :provider_calls, known_calls = :known_calls, counts = CAST(:counts AS jsonb),"
             " ended_calls = :ended_calls, ended_by_webhook = :ended_by_webhook,"
-            " reliability_ratio = :reliability_ratio, recovered_calls = :recovered_calls,"
+            " reliability_ratio = :reliability_ratio, reliability_low = :reliability_low,"
+            " reliability_high = :reliability_high, recovered_calls = :recovered_calls,"
             " recovered_micros = :recovered_micros, outstanding_micros = :outstanding_micros,"
-            " report_path = :report_path WHERE id = :run_id RETURNING 1",
+            " money = CAST(:money AS jsonb), groups = CAST(:groups AS jsonb),"
+            " completeness = CAST(:completeness AS jsonb), cause = :cause, plan = CAST(:plan AS jsonb),"
+            " plan_digest = :plan_digest WHERE id = :run_id RETURNING 1",
             run_id=run_id,
-            **{**figures, "counts": msgspec.json.encode(figures["counts"]).decode()},
+            **{name: _as_json(content) for name, content in figures.items()},
         )
 
 
-def is_dry_run(engine: Engine, run_id: UUID) -> bool:
-    """Whether the run only rehearses."""
+def note_report(engine: Engine, run_id: UUID, url: str) -> None:
+    """Keep where the files of a run are."""
     with transaction(engine) as connection:
-        return bool(value(connection, "SELECT dry_run FROM reconciliation_runs WHERE id = :id", id=run_id))
+        value(
+            connection,
+            "UPDATE reconciliation_runs SET report_path = :url WHERE id = :run_id RETURNING 1",
+            run_id=run_id,
+            url=url,
+        )
 
 
 def note_alert(engine: Engine, run_id: UUID, alert: str) -> None:
-    """Keep whether Slack was told: `sent`, `not needed`, or why not."""
+    """Keep whether people were told: `sent`, `not needed`, or why not, which is a finding of its own."""
     with transaction(engine) as connection:
         value(
             connection,
@@ -218,21 +172,60 @@ def note_alert(engine: Engine, run_id: UUID, alert: str) -> None:
             run_id=run_id,
             alert=alert,
         )
+        if alert.startswith("could not alert"):
+            _store_findings(connection, run_id, [Finding("alert", None, outcome="noted", detail={"problem": alert})])
 
 
 def fail_run(engine: Engine, run_id: UUID, error: str) -> None:
-    """Note that a run could not compare."""
+    """Note that a run could not compare; one that has finished stays so, whatever went wrong while showing it."""
     with transaction(engine) as connection:
         value(
             connection,
             "UPDATE reconciliation_runs SET state = 'failed', finished_at = now(), error = :error"
-            " WHERE id = :run_id RETURNING 1",
+            " WHERE id = :run_id AND state = 'running' RETURNING 1",
             run_id=run_id,
             error=error,
         )
 
 
-def organization_names(engine: Engine) -> dict[UUID, str]:
-    """For messages to people."""
+@dataclass(frozen=True, slots=True)
+class Customer:
+    """An organization, as messages name it and as its money counts."""
+
+    name: str
+    currency: str
+
+
+def load_customers(engine: Engine) -> dict[UUID, Customer]:
+    """All organizations."""
     with transaction(engine) as connection:
-        return {row["id"]: row["name"] for row in rows(connection, "SELECT id, name FROM organizations")}
+        return {
+            row["id"]: Customer(row["name"], row["currency"])
+            for row in rows(connection, "SELECT id, name, currency FROM organizations")
+        }
+
+
+def organization_of_run(engine: Engine, run_id: UUID) -> UUID | None:
+    """The only organization that the run is about, if it is about one."""
+    with transaction(engine) as connection:
+        found: UUID | None = value(
+            connection, "SELECT organization_id FROM reconciliation_runs WHERE id = :id", id=run_id
+        )
+    return found
+
+
+def _store_findings(connection: Connection, run_id: UUID, found: Sequence[Finding]) -> None:
+    for start in range(0, len(found), FINDINGS_AT_ONCE):
+        value(
+            connection,
+            "INSERT INTO findings (run_id, kind, call_id, organization_id, amount_micros, outcome, detail)"
+            " SELECT :run_id, kind, call_id, organization_id, amount_micros, outcome, coalesce(detail, '{}')"
+            " FROM jsonb_to_recordset(CAST(:findings AS jsonb)) AS found (kind text, call_id text,"
+            " organization_id uuid, amount_micros bigint, outcome text, detail jsonb) RETURNING 1",
+            run_id=run_id,
+            findings=msgspec.json.encode(found[start : start + FINDINGS_AT_ONCE]).decode(),
+        )
+
+
+def _as_json(content: Any) -> Any:
+    return msgspec.json.encode(content).decode() if isinstance(content, Mapping | list | tuple) else content

@@ -1,15 +1,34 @@
 """Compares the books with the provider's own list, and bills the calls that no webhook told us of."""
 
 import asyncio
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Literal
+from uuid import UUID, uuid4
 
 from prefect import flow
+from pydantic import Field
 
-from billing.night import listings, night_window
-from tasks.alerts import send_alert
-from tasks.books import begin_run, compare_calls, correct_drift, failure_noted, record_missing
-from tasks.findings import publish_artifacts, store_findings, write_report
-from tasks.providers import list_calls
+from billing.figures import Night
+from billing.night import PART, Comparison, listed_range, night_window, pieces, spans
+from billing.repair import Repair
+from billing.runs import Order
+from billing.settings import get_settings
+from tasks.alerts import send_night_alert
+from tasks.books import (
+    apply_plan,
+    begin_run,
+    compare_calls,
+    correct_drift,
+    read_plan,
+    record_missing,
+    rehearse_repair,
+    value_lost_calls,
+    watched_over,
+)
+from tasks.findings import store_findings
+from tasks.progress import progress_shown
+from tasks.providers import list_calls, list_opened, provider_totals
+from tasks.publish import draw_chart, publish_artifacts, read_history, write_report
 from tasks.runs import name_this_run, scheduled_start
 
 
@@ -19,12 +38,15 @@ async def reconcile_calls(
     window_to: datetime | None = None,
     dry_run: bool = False,
     organization: str | None = None,
+    plan: UUID | None = None,
+    look_back_hours: Annotated[int, Field(ge=0, le=336)] = 72,
+    kind: Literal["night", "recent", "backfill"] = "night",
 ) -> str:
     """Bring the books in line with Vapi's list of calls.
 
-    Lists the calls of the window and of the 72 hours before it, compares them with ours, bills what no webhook told
-    us of, measures how reliable the webhooks were, and tells Slack if that is below the threshold. Running it again
-    changes nothing.
+    Lists the calls of the window and of the hours before it, proves that the list is complete, compares it with the
+    books, bills what no webhook told us of, measures how reliable the webhooks were, and tells Slack if that is below
+    the threshold. Running it again changes nothing.
 
     When it fails: it could not compare, usually because Vapi did not answer or refused the key; the message says
     which. Nothing is half done: run it again for the same window.
@@ -32,19 +54,53 @@ async def reconcile_calls(
     Args:
         window_from: Calls that ended since then. Left empty: 24 hours before the end of the window.
         window_to: Calls that ended before then. Left empty: 15 minutes before the run was scheduled.
-        dry_run: Rehearse only: show what would be billed, and book nothing.
+        dry_run: Rehearse only: show what would be billed, keep it as a plan, and book nothing.
         organization: Name or id; only the calls of this organization. Left empty: all.
+        plan: Id of a rehearsal: book exactly what it showed, or nothing if the world has moved since. It decides
+            window and organization.
+        look_back_hours: Listed before the window as well: calls may last 12 hours, and reach the list late.
+        kind: What the run counts as; only a night tells Slack how reliable the webhooks were.
     """
-    window = night_window(window_from, window_to, scheduled_start())
-    await name_this_run(f"{'rehearse' if dry_run else 'reconcile'} {window.in_words}")
-    run_id = await begin_run(window, organization, dry_run=dry_run)
-    async with failure_noted(run_id):
-        listed = await asyncio.gather(*(list_calls(clock, start, end) for clock, start, end in listings(window)))
-        comparison = await compare_calls(run_id, window, listed)
-        recovered = await record_missing(comparison.missing, run_id, dry_run=dry_run)
-        corrected = await correct_drift(comparison.drifted, dry_run=dry_run)
-        report = await write_report(run_id, comparison)
-        night = await store_findings(run_id, window, comparison, recovered, corrected, report)
-    await publish_artifacts(night)
-    await send_alert(night)
+    if plan:
+        order = await read_plan(plan)
+    else:
+        window = night_window(window_from, window_to, scheduled_start(), look_back=timedelta(hours=look_back_hours))
+        order = Order(window, as_of=datetime.now(UTC), kind=kind, organization=organization, dry_run=dry_run)
+    await name_this_run(_title(order))
+    run_id, created = uuid4(), listed_range(order.window, order.as_of, get_settings().vapi_retention)
+    async with watched_over(run_id), progress_shown(run_id) as progress:
+        await begin_run(run_id, order)
+        stretches, parts = spans(order.window, created), list(pieces(*created, PART))
+        progress.expect(stretches)
+        async with list_opened(run_id):
+            listed = await asyncio.gather(*(list_calls(run_id, span) for span in stretches))
+        totals = await asyncio.gather(*(provider_totals(start, end) for start, end in parts))
+        progress.reached("comparing")
+        comparison = await compare_calls(run_id, order, listed, dict(zip(parts, totals, strict=True)))
+        progress.reached("booking")
+        if order.dry_run:
+            repair = await rehearse_repair(comparison, run_id)
+        elif order.plan_digest:
+            repair = await apply_plan(comparison, run_id, order.plan_digest)
+        else:
+            recorded = await record_missing(comparison.missing, run_id)
+            corrected = await correct_drift(comparison.drifted, run_id)
+            repair = Repair(recorded, corrected, await value_lost_calls(comparison.lost_ids))
+        progress.reached("publishing")
+        night = await store_findings(run_id, order, comparison, repair)
+        await send_night_alert(night)
+        await _publish(night, comparison)
     return str(run_id)
+
+
+async def _publish(night: Night, comparison: Comparison) -> None:
+    history = await read_history()
+    report = await write_report(comparison.differences, night, history)
+    await publish_artifacts(night, await draw_chart(history), report)
+
+
+def _title(order: Order) -> str:
+    if order.applies_run_id:
+        return f"carry out plan {order.plan_digest} for {order.window.in_words}"
+    verb = "rehearse" if order.dry_run else "backfill" if order.kind == "backfill" else "reconcile"
+    return f"{verb} {order.window.in_words}"

@@ -2,43 +2,66 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
+from datetime import datetime
+from typing import TypeVar
 from uuid import UUID
 
+import pandas as pd
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.runtime import flow_run, task_run
 
-from billing import runs
-from billing.night import Comparison, compare
+from billing import known_calls, repair, runs
+from billing.call_frames import concatenated
+from billing.figures import Totals, Window
+from billing.night import Comparison, ListTolerance, prove_complete
 from billing.process import get_engine
-from billing.reconcile import known_frame, provider_frame
-from billing.runs import Recovered, Window
-from billing.vapi import EndedCall, ListedCall
-from billing.vapi_list import Row
+from billing.reconcile import Tolerances, find_differences
+from billing.repair import Corrected, LostValue, Repair
+from billing.runs import Order
+from billing.settings import get_settings
+from billing.vapi import EndedCall
+from tasks.progress import progress_of
 from tasks.retries import DELAYS_SECONDS, RETRIES, is_transient
 
 log = logging.getLogger("billing.night")
 
+T = TypeVar("T")
+R = TypeVar("R")
+
 
 @task(task_run_name="begin the run", cache_policy=NO_CACHE)
-async def begin_run(window: Window, organization: str | None, *, dry_run: bool) -> UUID:
-    """Note that the run has begun; its id."""
-    return await asyncio.to_thread(
-        runs.start_run, get_engine(), window, organization=organization, dry_run=dry_run, flow_run_id=flow_run.id
-    )
+async def begin_run(run_id: UUID, order: Order) -> None:
+    """Note that the run has begun."""
+    await asyncio.to_thread(runs.start_run, get_engine(), run_id, order, flow_run.id)
+
+
+@task(task_run_name="read plan {plan_id}", cache_policy=NO_CACHE)
+async def read_plan(plan_id: UUID) -> Order:
+    """What a rehearsal was about."""
+    return await asyncio.to_thread(runs.read_plan, get_engine(), plan_id)
+
+
+@task(task_run_name="was {start:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M} compared?", cache_policy=NO_CACHE)
+async def is_compared(start: datetime, end: datetime) -> bool:
+    """Whether a run has compared this window and ended well."""
+    return await asyncio.to_thread(runs.is_compared, get_engine(), Window(start, end, start))
 
 
 @asynccontextmanager
-async def failure_noted(run_id: UUID) -> AsyncIterator[None]:
-    """Note on the run why it could not compare; the error goes on to Prefect."""
+async def watched_over(run_id: UUID) -> AsyncIterator[None]:
+    """Mark the run as alive, and note on it why it could not compare; the error goes on to Prefect."""
+    alive = runs.marked_alive(get_engine(), run_id)
+    await asyncio.to_thread(alive.__enter__)
     try:
         yield
     except Exception as error:
         await asyncio.to_thread(runs.fail_run, get_engine(), run_id, str(error) or type(error).__name__)
         raise
+    finally:
+        await asyncio.to_thread(alive.__exit__, None, None, None)
 
 
 @task(
@@ -48,18 +71,49 @@ async def failure_noted(run_id: UUID) -> AsyncIterator[None]:
     retry_delay_seconds=DELAYS_SECONDS,
     retry_condition_fn=is_transient,
 )
-async def compare_calls(run_id: UUID, window: Window, listed: Sequence[Sequence[Row]]) -> Comparison:
+async def compare_calls(
+    run_id: UUID,
+    order: Order,
+    listed: Sequence[pd.DataFrame],
+    totals: Mapping[tuple[datetime, datetime], Totals | None],
+) -> Comparison:
     """Every difference between what the provider lists and what the books know."""
-    return await asyncio.to_thread(_compare, run_id, window, [row for rows in listed for row in rows])
+    return await asyncio.to_thread(_compare, run_id, order, listed, totals)
 
 
-def _compare(run_id: UUID, window: Window, listed: list[Row]) -> Comparison:
-    engine, as_of = get_engine(), datetime.now(UTC)
-    calls = runs.calls_of_run(engine, run_id, [row for row in listed if isinstance(row, ListedCall)])
-    provider = provider_frame(calls)
-    ids = provider["call_id"].tolist()
-    known = known_frame(runs.load_known_calls(engine, run_id, window, ids))
-    comparison = compare(listed, provider, known, runs.load_reported(engine, ids), window, as_of)
+def _compare(
+    run_id: UUID,
+    order: Order,
+    listed: Sequence[pd.DataFrame],
+    totals: Mapping[tuple[datetime, datetime], Totals | None],
+) -> Comparison:
+    engine, settings = get_engine(), get_settings()
+    provider = concatenated(listed)
+    completeness = prove_complete(
+        provider, totals, ListTolerance(settings.completeness_tolerance, settings.completeness_tolerance_calls)
+    )
+    known = known_calls.load_known_calls(engine, order.window)
+    elsewhere = provider.loc[~provider["call_id"].isin(known["call_id"]), "call_id"].dropna().unique().tolist()
+    # A call whose report gave no time of creation was stored under another one.
+    known = concatenated([known, known_calls.load_known_by_id(engine, elsewhere)])
+    only = runs.organization_of_run(engine, run_id)
+    differences = find_differences(
+        provider,
+        known,
+        known_calls.load_routes(engine),
+        order.as_of,
+        retention=settings.vapi_retention,
+        tolerances=Tolerances(settings.drift_tolerance_ms, settings.drift_tolerance_micros),
+        organization_id=str(only) if only else None,
+    )
+    comparison = Comparison(
+        differences,
+        window=order.window,
+        reported=known_calls.load_reported(engine, elsewhere),
+        names={str(number): customer.name for number, customer in runs.load_customers(engine).items()},
+        completeness=completeness,
+        stops_billing=settings.completeness_stops_billing,
+    )
     log.info("calls.compared %s", comparison.counts)
     return comparison
 
@@ -75,13 +129,10 @@ def _recording() -> str:
     retry_delay_seconds=DELAYS_SECONDS,
     retry_condition_fn=is_transient,
 )
-async def record_missing(calls: Sequence[EndedCall], run_id: UUID, *, dry_run: bool) -> list[Recovered]:
+async def record_missing(calls: Sequence[EndedCall], run_id: UUID) -> list[repair.Recovered]:
     """Insert and charge what no webhook told us of, batch by batch; a second time changes nothing."""
-    recovered: list[Recovered] = []
-    for start in range(0, len(calls), runs.BATCH):
-        batch = calls[start : start + runs.BATCH]
-        recovered += await asyncio.to_thread(runs.record_missing, get_engine(), batch, run_id, dry_run=dry_run)
-    log.info("calls.recovered count=%d dry_run=%s", len(recovered), dry_run)
+    recovered = await _in_batches(run_id, calls, lambda batch: repair.record_calls(get_engine(), batch, run_id))
+    log.info("calls.recovered count=%d", len(recovered))
     return recovered
 
 
@@ -96,6 +147,56 @@ def _correcting() -> str:
     retry_delay_seconds=DELAYS_SECONDS,
     retry_condition_fn=is_transient,
 )
-async def correct_drift(calls: Sequence[EndedCall], *, dry_run: bool) -> dict[str, int | None]:
-    """Book the worth of changed durations, in micros by call id."""
-    return await asyncio.to_thread(runs.correct_drift, get_engine(), calls, dry_run=dry_run)
+async def correct_drift(calls: Sequence[EndedCall], run_id: UUID) -> list[Corrected]:
+    """Book the worth of changed durations; a second time changes nothing."""
+    return await _in_batches(run_id, calls, lambda batch: repair.correct_calls(get_engine(), batch))
+
+
+@task(task_run_name="value the calls that no webhook told us of", cache_policy=NO_CACHE)
+async def value_lost_calls(call_ids: Sequence[str]) -> list[LostValue]:
+    """What they are worth, by currency."""
+    return await asyncio.to_thread(repair.value_calls, get_engine(), call_ids)
+
+
+@task(
+    task_run_name="rehearse the repair",
+    cache_policy=NO_CACHE,
+    retries=RETRIES,
+    retry_delay_seconds=DELAYS_SECONDS,
+    retry_condition_fn=is_transient,
+)
+async def rehearse_repair(comparison: Comparison, run_id: UUID) -> Repair:
+    """Do the whole repair and take it back: what would happen."""
+    return await asyncio.to_thread(
+        repair.rehearse, get_engine(), comparison.missing, comparison.drifted, comparison.lost_ids, run_id
+    )
+
+
+@task(
+    task_run_name="carry out the plan",
+    cache_policy=NO_CACHE,
+    retries=RETRIES,
+    retry_delay_seconds=DELAYS_SECONDS,
+    retry_condition_fn=is_transient,
+)
+async def apply_plan(comparison: Comparison, run_id: UUID, plan_digest: str) -> Repair:
+    """Do the whole repair in one transaction, if it is the one that was shown."""
+    return await asyncio.to_thread(
+        repair.apply_plan,
+        get_engine(),
+        comparison.missing,
+        comparison.drifted,
+        comparison.lost_ids,
+        run_id,
+        plan_digest,
+    )
+
+
+async def _in_batches(run_id: UUID, calls: Sequence[T], book: Callable[[Sequence[T]], list[R]]) -> list[R]:
+    booked: list[R] = []
+    progress = progress_of(run_id)
+    for start in range(0, len(calls), repair.BATCH):
+        booked += await asyncio.to_thread(book, calls[start : start + repair.BATCH])
+        if progress is not None:
+            progress.reached("booking", len(booked) / len(calls))
+    return booked

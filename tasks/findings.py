@@ -1,85 +1,98 @@
-"""Makes a night's result visible: in the database, as a file for notebooks, and in Prefect's UI."""
+"""Finishes a night in the books: its findings and figures."""
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Sequence
-from pathlib import Path
+from dataclasses import replace
 from uuid import UUID
 
 from prefect import task
-from prefect.artifacts import acreate_markdown_artifact, acreate_table_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.runtime import flow_run
 
 from billing import runs
-from billing.messages import Night, likely_cause, recovered_table, summary_markdown
-from billing.night import Comparison, findings, missing_traits, of_lost_webhooks
+from billing.figures import Night, NightMoney
+from billing.night import Comparison, findings, money, of_lost_webhooks
 from billing.process import get_engine
-from billing.runs import Recovered, Window
-from billing.settings import get_settings
-
-
-@task(task_run_name="write the report", cache_policy=NO_CACHE)
-async def write_report(run_id: UUID, comparison: Comparison) -> Path:
-    """Every compared call as a row of a Parquet file below `CALLTALLY_HOME/reports/`, for notebooks."""
-    path = get_settings().calltally_home.absolute() / "reports" / f"reconciliation-{run_id}.parquet"
-
-    def write() -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = path.with_suffix(".part")
-        comparison.differences.to_parquet(unfinished, index=False)
-        unfinished.rename(path)
-
-    await asyncio.to_thread(write)
-    return path
+from billing.repair import Repair
+from billing.runs import Order
 
 
 @task(task_run_name="store the findings", cache_policy=NO_CACHE)
-async def store_findings(
-    run_id: UUID,
-    window: Window,
-    comparison: Comparison,
-    recovered: Sequence[Recovered],
-    corrected: dict[str, int | None],
-    report: Path,
-) -> Night:
+async def store_findings(run_id: UUID, order: Order, comparison: Comparison, repair: Repair) -> Night:
     """Finish the run in the books, with its figures and findings."""
+    return await asyncio.to_thread(_store, run_id, order, comparison, repair, flow_run.ui_url)
+
+
+def _store(run_id: UUID, order: Order, comparison: Comparison, repair: Repair, run_url: str | None) -> Night:
     engine = get_engine()
+    customers = runs.load_customers(engine)
+    recovered = of_lost_webhooks(comparison, repair.recorded)
     night = Night(
         run_id=run_id,
-        window=window,
-        dry_run=await asyncio.to_thread(runs.is_dry_run, engine, run_id),
+        kind=order.kind,
+        window=order.window,
+        as_of=order.as_of,
+        dry_run=order.dry_run,
+        organization=order.organization,
         counts=comparison.counts,
-        ended=comparison.ended,
-        by_webhook=comparison.by_webhook,
-        recovered=of_lost_webhooks(comparison, recovered),
-        corrected_micros=sum(difference or 0 for difference in corrected.values()),
-        organizations=await asyncio.to_thread(runs.organization_names, engine),
-        cause=likely_cause(missing_traits(comparison)),
-        run_url=flow_run.ui_url,
+        reliability=comparison.reliability,
+        by_organization=comparison.by_organization,
+        by_assistant=comparison.by_assistant,
+        money=money(
+            order.window,
+            recovered,
+            repair.corrected,
+            repair.lost,
+            {number: customer.currency for number, customer in customers.items()},
+        ),
+        recovered=recovered,
+        completeness=comparison.completeness,
+        organizations={number: customer.name for number, customer in customers.items()},
+        cause=comparison.cause,
+        run_url=run_url,
+        plan_digest=repair.digest if order.dry_run else None,
+        findings=findings(comparison, repair.recorded, repair.corrected),
     )
-    figures = {
-        "provider_calls": comparison.provider_calls,
-        "known_calls": comparison.known_calls,
-        "counts": comparison.counts,
-        "ended_calls": night.ended,
-        "ended_by_webhook": night.by_webhook,
-        "reliability_ratio": night.ratio,
-        "recovered_calls": len(night.recovered),
-        "recovered_micros": night.charged_micros,
-        "outstanding_micros": night.outstanding_micros,
-        "report_path": str(report),
-    }
-    found = findings(comparison, recovered, corrected)
-    await asyncio.to_thread(runs.finish_run, engine, run_id, found, figures)
+    runs.finish_run(engine, run_id, night.findings, _figures(night, comparison, repair))
     return night
 
 
-@task(task_run_name="show the result", cache_policy=NO_CACHE)
-async def publish_artifacts(night: Night) -> None:
-    """Summary and table of recovered calls, in Prefect's UI."""
-    await acreate_markdown_artifact(
-        summary_markdown(night), key="reconciliation-summary", description="What the night found and did."
-    )
-    await acreate_table_artifact(
-        recovered_table(night), key="recovered-calls", description="Calls that no webhook had told us of."
-    )
+def _figures(night: Night, comparison: Comparison, repair: Repair) -> dict[str, object]:
+    """The columns of `reconciliation_runs`; sums over currencies stand in `money` apart."""
+    low, high = night.reliability.interval or (None, None)
+    sums = _sums(night.money)
+    counts = comparison.counts
+    known_only = counts["phantom"] + counts["beyond_retention"]
+    return {
+        "provider_calls": len(comparison.differences) - known_only,
+        "known_calls": int(comparison.differences["by_webhook"].notna().sum()),
+        "counts": counts,
+        "ended_calls": night.reliability.ended,
+        "ended_by_webhook": night.reliability.by_webhook,
+        "reliability_ratio": night.reliability.ratio,
+        "reliability_low": low,
+        "reliability_high": high,
+        "recovered_calls": len(night.recovered),
+        "recovered_micros": sums["recovered_micros"],
+        "outstanding_micros": sums["outstanding_micros"],
+        "money": night.money,
+        "groups": {"organizations": night.by_organization, "assistants": night.by_assistant},
+        "completeness": night.completeness,
+        "cause": night.cause,
+        "plan": repair.transfers if night.dry_run else None,
+        "plan_digest": night.plan_digest,
+    }
+
+
+def _sums(amounts: Sequence[NightMoney]) -> dict[str, int]:
+    sums: dict[str, int] = defaultdict(int)
+    for amount in amounts:
+        sums["recovered_micros"] += amount.recovered_micros
+        sums["outstanding_micros"] += amount.outstanding_micros
+    return sums
+
+
+def with_report(night: Night, url: str) -> Night:
+    """The same night, whose files are there."""
+    return replace(night, report_url=url)

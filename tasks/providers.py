@@ -1,24 +1,73 @@
-"""Tasks that ask the provider; each is one window of its list, and can be repeated alone."""
+"""Tasks that ask the provider; each is one stretch of its list, and can be repeated alone."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import datetime
+from uuid import UUID
 
+import pandas as pd
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
+from billing.figures import Totals
+from billing.night import Span
 from billing.settings import get_settings
-from billing.vapi_list import Clock, Row, list_window, open_vapi
+from billing.vapi_client import connect_vapi
+from billing.vapi_list import CallLister
+from billing.vapi_totals import read_totals
+from tasks.progress import progress_of
 from tasks.retries import DELAYS_SECONDS, RETRIES, is_transient
+
+_listers: dict[UUID, CallLister] = {}
+
+
+@asynccontextmanager
+async def list_opened(run_id: UUID) -> AsyncIterator[None]:
+    """Let all stretches of a run share connections, and what one has learned of the provider."""
+    async with connect_vapi(get_settings()) as client:
+        _listers[run_id] = CallLister(client)
+        try:
+            yield
+        finally:
+            del _listers[run_id]
 
 
 @task(
-    task_run_name="list calls by {clock} from {start:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M}",
+    task_run_name="list calls by {span.clock} from {span.start:%Y-%m-%d %H:%M} to {span.end:%Y-%m-%d %H:%M}",
     cache_policy=NO_CACHE,
     retries=RETRIES,
     retry_delay_seconds=DELAYS_SECONDS,
     retry_jitter_factor=0.3,
     retry_condition_fn=is_transient,
 )
-async def list_calls(clock: Clock, start: datetime, end: datetime) -> list[Row]:
-    """Every call of Vapi's list with `start <= clock < end`."""
-    async with open_vapi(get_settings()) as client:
-        return await list_window(client, clock, start, end)
+async def list_calls(run_id: UUID, span: Span) -> pd.DataFrame:
+    """Every call of Vapi's list with `start <= clock < end`, as a provider frame."""
+    if run_id not in _listers:  # in a process other than the flow's
+        async with list_opened(run_id):
+            return await _list(run_id, span)
+    return await _list(run_id, span)
+
+
+async def _list(run_id: UUID, span: Span) -> pd.DataFrame:
+    progress = progress_of(run_id)
+    return await _listers[run_id].list_window(
+        span.clock,
+        span.start,
+        span.end,
+        created_before=span.created_before,
+        on_progress=progress.listed if progress else None,
+    )
+
+
+@task(
+    task_run_name="ask for the totals from {start:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M}",
+    cache_policy=NO_CACHE,
+    retries=RETRIES,
+    retry_delay_seconds=DELAYS_SECONDS,
+    retry_jitter_factor=0.3,
+    retry_condition_fn=is_transient,
+)
+async def provider_totals(start: datetime, end: datetime) -> Totals | None:
+    """Number and cost of the calls created then, by the provider's own reckoning; None if it does not say."""
+    async with connect_vapi(get_settings()) as client:
+        return await read_totals(client, start, end)

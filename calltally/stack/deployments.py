@@ -38,6 +38,8 @@ class Schedule(BaseModel):
     cron: str | None = None
     interval: timedelta | None = None
     timezone: str = "UTC"
+    active: bool = True
+    """False: it waits for somebody to switch it on in the UI."""
 
     def as_prefect(self) -> DeploymentScheduleCreate:
         """The schedule in Prefect's words."""
@@ -46,7 +48,7 @@ class Schedule(BaseModel):
             if self.interval is None
             else IntervalSchedule(interval=self.interval, timezone=self.timezone)
         )
-        return DeploymentScheduleCreate(schedule=when, slug=self.slug)
+        return DeploymentScheduleCreate(schedule=when, slug=self.slug, active=self.active)
 
 
 class WorkPool(BaseModel):

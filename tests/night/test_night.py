@@ -1,19 +1,52 @@
 """One night as data: which windows are read, and what follows from the comparison."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta, timezone
+from decimal import Decimal
+from uuid import UUID
 
+import pandas as pd
 import pytest
 
 from billing.errors import PermanentError
-from billing.night import compare, findings, listings, missing_traits, night_window, of_lost_webhooks
-from billing.reconcile import SETTLING, known_frame, provider_frame
-from billing.runs import Recovered
-from billing.vapi import ListedCall, UnreadableRow
+from billing.figures import Completeness, Recovered, Totals, Window
+from billing.night import (
+    Comparison,
+    ListTolerance,
+    days,
+    findings,
+    listed_range,
+    money,
+    night_window,
+    of_lost_webhooks,
+    pieces,
+    prove_complete,
+    spans,
+)
+from billing.reconcile import SETTLING
+from billing.repair import Corrected, LostValue
+from billing.vapi import UnreadableRow
 
-from .listed import AS_OF, known, listed
+from .listed import ACME, AS_OF, CREATED, GLOBEX, differences, known, listed, provider_frame, route
 
 SCHEDULED = datetime(2026, 11, 4, 3, tzinfo=UTC)
 DAY = timedelta(days=1)
+FORTNIGHT = timedelta(days=14)
+WINDOW = night_window(AS_OF - DAY, AS_OF, AS_OF)
+
+
+def comparison(
+    found: pd.DataFrame, completeness: Sequence[Completeness] = (), *, stops_billing: bool = True
+) -> Comparison:
+    """What follows from differences."""
+    return Comparison(
+        found,
+        window=WINDOW,
+        reported=set(),
+        names={ACME: "Acme", GLOBEX: "Globex"},
+        completeness=completeness,
+        stops_billing=stops_billing,
+    )
 
 
 def test_window_is_the_day_before_the_scheduled_time() -> None:
@@ -43,69 +76,223 @@ def test_empty_window_is_refused(length: timedelta) -> None:
 
 
 @pytest.mark.parametrize("length", [timedelta(hours=24), timedelta(hours=1), timedelta(days=3, hours=5)])
-def test_listings_cover_window_and_look_back_without_gap(length: timedelta) -> None:
-    """Day by day by creation, each beginning where the last one ended, and the window once by change."""
+def test_spans_cover_window_and_look_back_without_gap(length: timedelta) -> None:
+    """By creation, each beginning where the last one ended; by change, only what was created before them."""
     window = night_window(SCHEDULED - length, SCHEDULED, SCHEDULED)
-    *by_creation, by_change = listings(window)
+    *by_creation, by_change = spans(window, listed_range(window, SCHEDULED, FORTNIGHT))
 
-    assert by_creation[0][1] == window.listed_from
-    assert by_creation[-1][2] == window.end
-    assert [start for _, start, _ in by_creation[1:]] == [end for _, _, end in by_creation[:-1]]
-    assert all(end - start <= DAY for _, start, end in by_creation)
-    assert by_change == ("updatedAt", window.start, window.end)
+    assert by_creation[0].start == window.listed_from
+    assert by_creation[-1].end == window.end
+    assert [span.start for span in by_creation[1:]] == [span.end for span in by_creation[:-1]]
+    assert {span.clock for span in by_creation} == {"createdAt"}
+    assert (by_change.clock, by_change.start, by_change.end) == ("updatedAt", window.start, window.end)
+    assert by_change.created_before == window.listed_from
+
+
+def test_list_begins_where_the_provider_s_memory_does() -> None:
+    """Older calls are not asked for; what would be listed of them proves nothing."""
+    window = night_window(SCHEDULED - FORTNIGHT, SCHEDULED, SCHEDULED)
+
+    assert listed_range(window, SCHEDULED, FORTNIGHT) == (SCHEDULED - FORTNIGHT, SCHEDULED)
+
+
+def test_window_beyond_the_provider_s_memory_is_refused() -> None:
+    """There is nothing to compare with, and the message names the setting."""
+    window = night_window(SCHEDULED - 20 * DAY, SCHEDULED - 15 * DAY, SCHEDULED)
+
+    with pytest.raises(PermanentError, match=r"keeps calls for 14 days.*VAPI_RETENTION_DAYS"):
+        listed_range(window, SCHEDULED, FORTNIGHT)
+
+
+def test_days_of_a_backfill_are_cut_at_midnight() -> None:
+    """Whenever it is asked for, so that a resumed one finds the days that are done; a change of clocks is none."""
+    start, end = datetime(2026, 10, 24, 17, 30, tzinfo=UTC), datetime(2026, 10, 27, 2, tzinfo=UTC)
+    cut = list(days(start, end))
+
+    assert [low for low, _ in cut] == [start, *(datetime(2026, 10, day, tzinfo=UTC) for day in (25, 26, 27))]
+    assert [high for _, high in cut[:-1]] == [low for low, _ in cut[1:]]
+    assert cut[-1][1] == end
+
+
+def test_pieces_cross_the_end_of_a_month() -> None:
+    """Half-open, without a gap, the last one shorter."""
+    start, end = datetime(2026, 2, 27, 22, tzinfo=UTC), datetime(2026, 3, 1, 1, tzinfo=UTC)
+    cut = list(pieces(start, end, DAY))
+
+    assert cut == [(start, start + DAY), (start + DAY, end)]
 
 
 def test_comparison_says_what_is_to_be_done() -> None:
     """Missing and unconnected calls are to be recorded, drifted ones corrected, the rest is counted or named."""
-    listed_rows: list[ListedCall | UnreadableRow] = [
-        listed("same"),
-        listed("lost", assistant_id="asst"),
-        listed("unanswered", None),
-        listed("drifted", 90),
-        listed("running", status="in-progress"),
-        UnreadableRow("broken", "no time"),
-        UnreadableRow("broken", "no time"),
-    ]
-    calls = [row for row in listed_rows if isinstance(row, ListedCall)]
-    ours = [known("same"), known("drifted"), known("phantom")]
-    window = night_window(AS_OF - DAY, AS_OF, AS_OF)
-    compared = compare(listed_rows, provider_frame(calls), known_frame(ours), set(), window, AS_OF)
-    recovered = [
-        Recovered("lost", None, "unattributed", None, known=False),
+    found = differences(
+        [
+            listed("same", assistant_id="asst"),
+            listed("lost", assistant_id="asst"),
+            listed("stray"),
+            listed("unanswered", None),
+            listed("longer", 90, assistant_id="asst"),
+            listed("dearer", cost="0.30", assistant_id="asst"),
+            listed("moved", assistant_id="other"),
+            listed("running", status="in-progress"),
+            UnreadableRow("broken", "no time"),
+        ],
+        [known("same"), known("longer"), known("dearer"), known("moved"), known("phantom")],
+        [route(), route("other", GLOBEX)],
+    )
+    compared = comparison(found)
+    recorded = [
+        Recovered("lost", UUID(ACME), "settled", 700_000, known=False),
+        Recovered("stray", None, "unattributed", None, known=False),
         Recovered("unanswered", None, "free", 0, known=False),
     ]
-    found = {
+    corrected = [Corrected("longer", UUID(ACME), 350_000), Corrected("dearer", UUID(ACME), 0)]
+    listed_findings = {
         (finding.kind, finding.call_id, finding.amount_micros, finding.outcome)
-        for finding in findings(compared, recovered, {"drifted": 350_000})
+        for finding in findings(compared, recorded, corrected)
     }
 
-    assert {call.id for call in compared.missing} == {"lost", "unanswered"}
-    assert [call.id for call in compared.drifted] == ["drifted"]
-    assert compared.counts == {
+    assert {call.id for call in compared.missing} == {"lost", "stray", "unanswered"}
+    assert {call.id for call in compared.drifted} == {"longer", "dearer"}
+    assert {kind: count for kind, count in compared.counts.items() if count} == {
         "matched": 1,
         "missing": 1,
+        "unattributed": 1,
         "unconnected": 1,
-        "drift": 1,
+        "drift": 3,
         "phantom": 1,
         "open": 1,
         "unreadable": 1,
     }
-    assert (compared.by_webhook, compared.ended) == (2, 3)
-    assert found == {
-        ("unattributed", "lost", None, "unattributed"),
-        ("unconnected", "unanswered", 0, "free"),
-        ("drift", "drifted", 350_000, "corrected"),
-        ("phantom", "phantom", None, None),
-        ("unreadable", "broken", None, None),
+    assert (compared.reliability.by_webhook, compared.reliability.ended) == (4, 6)
+    assert sorted(compared.lost_ids) == ["lost", "stray"]
+    assert listed_findings == {
+        ("missing", "lost", 700_000, "settled"),
+        ("unattributed", "stray", None, "unattributed"),
+        ("drift", "longer", 350_000, "corrected"),
+        ("drift", "dearer", 0, "noted"),
+        ("drift", "moved", None, "noted"),
+        ("phantom", "phantom", None, "noted"),
+        ("unreadable", "broken", None, "noted"),
     }
-    assert [call.call_id for call in of_lost_webhooks(compared, recovered)] == ["lost"]
-    assert [row["assistant_id"] for row in missing_traits(compared)] == ["asst"]
+    assert [call.call_id for call in of_lost_webhooks(compared, recorded)] == ["lost", "stray"]
+
+
+def test_drift_shows_both_sides_ours_first() -> None:
+    """Whoever reads the finding sees what moved from what to what."""
+    found = differences(
+        [listed("a", 90, cost="0.15", assistant_id="other")], [known("a")], [route(), route("other", GLOBEX)]
+    )
+    finding = findings(comparison(found), [], [Corrected("a", UUID(ACME), 350_000)])[0]
+
+    assert finding.organization_id == UUID(ACME)
+    assert finding.detail == {
+        "duration": [60_000, 90_000],
+        "cost": [100_000, 150_000],
+        "organization": [ACME, GLOBEX],
+    }
 
 
 def test_call_listed_twice_is_recorded_as_last_updated() -> None:
-    """Both passes of the list may show a call, the stale version last."""
+    """The older row is a finding; the later one is what the books take."""
     early, late = listed(seconds=60), listed(seconds=90, updated_at=AS_OF - timedelta(hours=1))
-    window = night_window(AS_OF - DAY, AS_OF, AS_OF)
-    compared = compare([late, early], provider_frame([late, early]), known_frame([]), set(), window, AS_OF)
+    compared = comparison(differences([late, early], []))
 
     assert compared.missing == [late.ended_call()]
+    assert compared.counts["duplicate"] == 1
+
+
+def test_call_in_quarantine_is_not_recorded_again() -> None:
+    """It is in the books already and waits for a route; the finding still says so."""
+    compared = comparison(differences([listed("stray")], [known("stray", organization_id=None)]))
+    found = findings(compared, [], [])
+
+    assert compared.missing == []
+    assert [(finding.kind, finding.outcome) for finding in found] == [("unattributed", "unattributed")]
+
+
+TOLERANCE = ListTolerance(Decimal("0.01"), 5)
+
+
+@pytest.mark.parametrize(
+    ("listed_calls", "reported", "verdict"),
+    [
+        (1000, Totals(1000, 100_000_000), "complete"),
+        (990, Totals(1000, 100_000_000), "complete"),
+        (989, Totals(1000, 100_000_000), "incomplete"),
+        (1011, Totals(1000, 100_000_000), "incomplete"),
+        (5, Totals(10, 1_000_000), "complete"),
+        (4, Totals(10, 1_000_000), "incomplete"),
+        (0, Totals(0, 0), "complete"),
+        (1000, Totals(1000, 103_000_000), "incomplete"),
+        (1000, None, "unproven"),
+    ],
+)
+def test_list_is_complete_within_tolerance(listed_calls: int, reported: Totals | None, verdict: str) -> None:
+    """One percent of calls and of cost, or five calls on a quiet day; without totals nothing is proved."""
+    assert TOLERANCE.verdict(Totals(listed_calls, listed_calls * 100_000), reported) == verdict
+
+
+def test_parts_of_the_list_are_proved_by_creation() -> None:
+    """Each part counts its own calls, one listed twice once, and one without cost as costing nothing."""
+    calls = [listed(f"call-{number}", created_at=CREATED + number * timedelta(hours=5)) for number in range(6)]
+    provider = provider_frame([*calls, calls[0], listed("free", cost=None)])
+    parts = list(pieces(CREATED, CREATED + 2 * DAY, DAY))
+    first, second = prove_complete(
+        provider, {parts[0]: Totals(6, 500_000), parts[1]: Totals(100, 10_000_000)}, TOLERANCE
+    )
+
+    assert (first.listed, first.verdict) == (Totals(6, 500_000), "complete")
+    assert (second.listed, second.verdict) == (Totals(1, 100_000), "incomplete")
+
+
+@pytest.mark.parametrize("stops_billing", [True, False])
+def test_calls_of_an_incomplete_part_wait(stops_billing: bool) -> None:
+    """Neither recorded nor corrected until list and totals agree, if the setting says so; a finding says it."""
+    proof = Completeness(CREATED, CREATED + DAY, Totals(2, 0), Totals(50, 0), "incomplete")
+    before = CREATED - timedelta(hours=1)
+    found = differences(
+        [
+            listed("held", assistant_id="asst"),
+            listed("changed", 90, assistant_id="asst"),
+            listed("earlier", created_at=before, assistant_id="asst"),
+        ],
+        [known("changed")],
+    )
+    compared = comparison(found, [proof], stops_billing=stops_billing)
+    shown = findings(compared, [Recovered("earlier", UUID(ACME), "settled", 1, known=False)], [])
+
+    assert {call.id for call in compared.missing} == ({"earlier"} if stops_billing else {"earlier", "held"})
+    assert {call.id for call in compared.drifted} == (set() if stops_billing else {"changed"})
+    assert shown[0].kind == "incomplete"
+    assert shown[0].detail is not None
+    assert (shown[0].detail["listed_calls"], shown[0].detail["reported_calls"]) == (2, 50)
+    if stops_billing:
+        outcomes = {finding.call_id: finding.outcome for finding in shown[1:]}
+        assert outcomes == {"held": "held", "changed": "held", "earlier": "settled"}
+
+
+def test_money_is_added_up_by_currency() -> None:
+    """Nothing is ever added to another currency's."""
+    acme, globex = UUID(ACME), UUID(GLOBEX)
+    recovered = [
+        Recovered("a", acme, "settled", 700_000, known=False),
+        Recovered("b", acme, "outstanding", 100_000, known=False),
+        Recovered("c", globex, "settled", 5_000, known=False),
+        Recovered("d", None, "unattributed", None, known=False),
+    ]
+    corrected = [Corrected("e", acme, -50_000), Corrected("f", globex, None)]
+    lost = [LostValue("EUR", 5_000, 0), LostValue("USD", 800_000, 40_000)]
+    euros, dollars = money(WINDOW, recovered, corrected, lost, {acme: "USD", globex: "EUR"})
+
+    assert (euros.currency, euros.recovered_micros, euros.projected_monthly_loss_micros) == ("EUR", 5_000, 150_000)
+    assert (dollars.recovered_micros, dollars.outstanding_micros) == (700_000, 100_000)
+    assert (dollars.at_risk_micros, dollars.corrected_micros) == (40_000, -50_000)
+    assert dollars.projected_monthly_loss_micros == 840_000 * 30
+
+
+def test_three_percent_of_ten_thousand_calls_a_month_cost_what_everybody_quotes() -> None:
+    """300 lost calls of three minutes at $0.70 a minute: $630 a month."""
+    window = Window(AS_OF - timedelta(days=3), AS_OF, AS_OF - timedelta(days=6))
+    lost = 30 * 3 * 700_000  # 3 % of the 1,000 calls of three days
+
+    assert money(window, [], [], [LostValue("USD", lost, 0)], {})[0].projected_monthly_loss_micros == 630_000_000

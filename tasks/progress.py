@@ -1,0 +1,100 @@
+"""How far a run is: in Prefect's UI, and for whoever else looks on, such as a terminal."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from uuid import UUID
+
+from httpx import HTTPError
+from prefect.artifacts import acreate_progress_artifact, aupdate_progress_artifact
+
+from billing.night import Span
+
+log = logging.getLogger("billing.progress")
+
+UPDATE_SECONDS = 2.0
+"""Between two updates in Prefect's UI; each is a request."""
+
+Listener = Callable[[float, str], None]
+"""Told the share that is done, from 0 to 1, and what is being done."""
+
+listeners: list[Listener] = []
+"""Of this process."""
+_running: dict[UUID, "Progress"] = {}
+
+
+class Progress:
+    """How far one run is. Most of its time goes into listing, so that is most of the bar."""
+
+    STEPS = (("listing", 0.0, 0.7), ("comparing", 0.7, 0.8), ("booking", 0.8, 0.95), ("publishing", 0.95, 1.0))
+
+    def __init__(self, artifact_id: UUID | None) -> None:
+        self._artifact_id = artifact_id
+        self._share = 0.0
+        self._listed = timedelta()
+        self._to_list = timedelta()
+        self._calls = 0
+
+    def expect(self, stretches: Sequence[Span]) -> None:
+        """So much of the provider's list is to be read."""
+        self._to_list = sum((span.end - span.start for span in stretches), start=timedelta())
+
+    def listed(self, covered: timedelta, calls: int) -> None:
+        """So much more of it is read, with so many calls."""
+        self._listed += covered
+        self._calls += calls
+        share = min(1.0, self._listed / self._to_list) if self._to_list else 1.0
+        self._tell("listing", share, f"{self._calls:,} calls listed")
+
+    def reached(self, step: str, share: float = 0.0) -> None:
+        """The run is at this step."""
+        self._tell(step, share, step)
+
+    def _tell(self, step: str, share: float, words: str) -> None:
+        start, end = next((start, end) for name, start, end in self.STEPS if name == step)
+        self._share = max(self._share, start + (end - start) * share)
+        for listener in listeners:
+            listener(self._share, words)
+
+    async def show(self) -> None:
+        """Keep Prefect's UI up to date until cancelled; a UI that is away is no reason to stop."""
+        shown = -1.0
+        while True:
+            if self._artifact_id is not None and self._share != shown:
+                shown = self._share
+                try:
+                    await aupdate_progress_artifact(self._artifact_id, progress=round(shown * 100, 1))
+                except (HTTPError, ValueError) as error:
+                    log.warning("progress.not_shown error=%s", type(error).__name__)
+            await asyncio.sleep(UPDATE_SECONDS)
+
+    async def end(self) -> None:
+        """Show that all is done."""
+        for listener in listeners:
+            listener(1.0, "done")
+        if self._artifact_id is not None:
+            await aupdate_progress_artifact(self._artifact_id, progress=100.0)
+
+
+@asynccontextmanager
+async def progress_shown(run_id: UUID) -> AsyncIterator[Progress]:
+    """Show the progress of a run while the block lasts."""
+    artifact_id = await acreate_progress_artifact(
+        0.0, key="reconciliation-progress", description="How far the reconciliation is."
+    )
+    progress = Progress(artifact_id if isinstance(artifact_id, UUID) else None)
+    _running[run_id] = progress
+    showing = asyncio.create_task(progress.show())
+    try:
+        yield progress
+        await progress.end()
+    finally:
+        showing.cancel()
+        del _running[run_id]
+
+
+def progress_of(run_id: UUID) -> Progress | None:
+    """The progress of a run of this process; None in another one, as a Dask worker is."""
+    return _running.get(run_id)

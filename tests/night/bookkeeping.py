@@ -1,0 +1,56 @@
+"""Runs, organizations and ended calls for tests of what a night writes."""
+
+from datetime import UTC, datetime
+from uuid import UUID, uuid4
+
+from sqlalchemy import Engine
+
+from billing import runs
+from billing.figures import Window
+from billing.runs import Order
+from billing.vapi import EndedCall
+from tests.books import Books
+
+from .listed import listed
+
+WINDOW = Window(
+    start=datetime(2026, 11, 3, tzinfo=UTC),
+    end=datetime(2026, 11, 4, tzinfo=UTC),
+    listed_from=datetime(2026, 10, 31, tzinfo=UTC),
+)
+AS_OF = datetime(2026, 11, 4, 3, tzinfo=UTC)
+A_MINUTE_MICROS = 700_000
+
+
+def order(*, organization: str | None = None, dry_run: bool = False) -> Order:
+    """A night of that window."""
+    return Order(WINDOW, AS_OF, organization=organization, dry_run=dry_run)
+
+
+def begin(engine: Engine, *, organization: str | None = None, dry_run: bool = False) -> UUID:
+    """A run that has begun."""
+    run_id = uuid4()
+    runs.start_run(engine, run_id, order(organization=organization, dry_run=dry_run), None)
+    return run_id
+
+
+def ended(call_id: str, seconds: float | None = 60, assistant: str | None = "asst") -> EndedCall:
+    """A call that is over."""
+    return listed(call_id, seconds, assistant_id=assistant).ended_call()
+
+
+def acme(books: Books, topup_micros: int = 5_000_000) -> UUID:
+    """An organization with money and a route for its assistant."""
+    organization_id = books.organization("Acme")
+    books.credit(organization_id, topup_micros, "topup:pi_1")
+    books.route(organization_id, "asst")
+    return organization_id
+
+
+def everything(books: Books) -> list[dict[str, object]]:
+    """The books, to compare them with themselves."""
+    return [
+        *books.rows("SELECT * FROM transfers ORDER BY id"),
+        *books.rows("SELECT * FROM charges ORDER BY idempotency_key"),
+        *books.rows("SELECT * FROM calls ORDER BY id"),
+    ]

@@ -1,0 +1,184 @@
+"""What a night books: once, all that it can, in a rehearsal not at all, and of a plan exactly what was shown."""
+
+from collections import Counter
+from collections.abc import Sequence
+from uuid import UUID
+
+import pytest
+from msgspec.structs import replace as changed
+from sqlalchemy import Engine
+
+from billing import repair
+from billing.deliveries import Delivery
+from billing.figures import Recovered
+from billing.inbox import accept
+from billing.known_calls import load_reported
+from billing.repair import PlanOutdated
+from tests.books import Books
+
+from .bookkeeping import A_MINUTE_MICROS, acme, begin, ended, everything
+
+
+def outcomes(recovered: Sequence[Recovered]) -> dict[str, str]:
+    """What became of each call."""
+    return {call.call_id: call.outcome for call in recovered}
+
+
+def test_missing_calls_are_stored_and_charged(books: Books, engine: Engine) -> None:
+    """They are flagged as reconciled, name the run, and cost what a webhook would have made them cost."""
+    organization_id, run_id = acme(books), begin(engine)
+    recovered = repair.record_calls(engine, [ended("a"), ended("b", None)], run_id)
+
+    assert outcomes(recovered) == {"a": "settled", "b": "free"}
+    assert books.balance(organization_id) == 5_000_000 - A_MINUTE_MICROS
+    stored = books.rows("SELECT reconciled, reconciliation_run_id, webhook_at FROM calls")
+    assert stored == [{"reconciled": True, "reconciliation_run_id": run_id, "webhook_at": None}] * 2
+    assert books.broken() == []
+
+
+def test_missing_calls_recorded_twice_change_nothing(books: Books, engine: Engine) -> None:
+    """A repeated task or night finds its own work done."""
+    acme(books)
+    calls = [ended("a"), ended("b"), ended("stray", assistant="unknown")]
+    first = repair.record_calls(engine, calls, begin(engine))
+    before = everything(books)
+    second = repair.record_calls(engine, calls, begin(engine))
+
+    assert everything(books) == before
+    assert outcomes(first) == outcomes(second) == {"a": "settled", "b": "settled", "stray": "unattributed"}
+    assert [call.known for call in first] == [False] * 3
+    assert [call.known for call in second] == [True] * 3
+
+
+def test_refused_call_is_told_and_the_others_are_billed(books: Books, engine: Engine) -> None:
+    """Found by halves, wherever it stands among them."""
+    acme(books)
+    calls = [ended(f"good-{number}") for number in range(6)]
+    calls.insert(4, changed(ended("bad"), ended_reason="\x00"))
+    recovered = repair.record_calls(engine, calls, begin(engine))
+
+    assert outcomes(recovered) == {**dict.fromkeys((call.id for call in calls), "settled"), "bad": "refused"}
+    assert {call.call_id for call in recovered if call.problem} == {"bad"}
+    assert books.value("SELECT count(*) FROM charges") == 6
+
+
+def test_call_whose_report_waits_is_not_counted_as_lost(books: Books, engine: Engine) -> None:
+    """The night records it, since it must be billed, but its webhook did arrive."""
+    acme(books)
+    accept(engine, [Delivery("vapi", "late:end-of-call-report", "end-of-call-report", b"{}")])
+    repair.record_calls(engine, [ended("late")], begin(engine))
+
+    assert load_reported(engine, ["late", "lost"]) == {"late"}
+    assert books.value("SELECT reconciled FROM calls WHERE id = 'late'") is False
+
+
+def test_drift_is_corrected_once(books: Books, engine: Engine) -> None:
+    """A longer call costs the difference; the same correction again costs nothing."""
+    organization_id = acme(books)
+    repair.record_calls(engine, [ended("a", 60)], begin(engine))
+    first = repair.correct_calls(engine, [ended("a", 120)])
+    second = repair.correct_calls(engine, [ended("a", 120)])
+
+    assert [(call.call_id, call.organization_id, call.difference_micros) for call in [*first, *second]] == [
+        ("a", organization_id, A_MINUTE_MICROS),
+        ("a", organization_id, 0),
+    ]
+    assert books.balance(organization_id) == 5_000_000 - 2 * A_MINUTE_MICROS
+    assert books.broken() == []
+
+
+def test_drift_of_cost_alone_moves_no_money(books: Books, engine: Engine) -> None:
+    """What the provider charges the reseller is noted, and is none of the customer's business."""
+    organization_id = acme(books)
+    repair.record_calls(engine, [ended("a", 60)], begin(engine))
+    dearer = changed(ended("a", 60), provider_cost_micros=123_456)
+
+    assert repair.correct_calls(engine, [dearer])[0].difference_micros == 0
+    assert books.balance(organization_id) == 5_000_000 - A_MINUTE_MICROS
+    assert books.value("SELECT provider_cost_micros FROM calls") == 123_456
+
+
+def test_correction_that_is_refused_keeps_no_other_from_being_booked(books: Books, engine: Engine) -> None:
+    """A call that ends before it starts is told with its reason."""
+    acme(books)
+    repair.record_calls(engine, [ended("a"), ended("b"), ended("c")], begin(engine))
+    upside_down = changed(ended("b"), started_at=ended("b").ended_at, ended_at=ended("b").started_at)
+    corrected = repair.correct_calls(engine, [ended("a", 120), upside_down, ended("c", 120)])
+
+    assert {call.call_id: call.difference_micros for call in corrected} == {
+        "a": A_MINUTE_MICROS,
+        "b": None,
+        "c": A_MINUTE_MICROS,
+    }
+    assert {call.call_id for call in corrected if call.problem} == {"b"}
+
+
+def test_lost_calls_are_valued_by_currency(books: Books, engine: Engine) -> None:
+    """Corrections count, cancelled charges do not; a call of nobody is estimated at the default price."""
+    acme(books, topup_micros=A_MINUTE_MICROS)
+    repair.record_calls(engine, [ended("a", 60), ended("stray", 120, assistant="unknown")], begin(engine))
+    repair.correct_calls(engine, [ended("a", 120)])
+    value = repair.value_calls(engine, ["a", "stray", "unheard-of"])[0]
+
+    assert (value.currency, value.charged_micros, value.at_risk_micros) == (
+        "USD",
+        2 * A_MINUTE_MICROS,
+        2 * A_MINUTE_MICROS,
+    )
+
+
+@pytest.fixture
+def limited(books: Books) -> UUID:
+    """An organization whose money is enough for two of four calls, debt included."""
+    return acme(books, topup_micros=A_MINUTE_MICROS)
+
+
+CALLS = [ended(f"call-{place}", 240) for place in range(4)]
+
+
+def test_rehearsal_shows_what_would_happen_and_books_nothing(limited: UUID, books: Books, engine: Engine) -> None:
+    """Across batches, down to the call at which a debt limit is reached, with every transfer."""
+    repair.record_calls(engine, [ended("known", 60)], begin(engine))
+    before = everything(books)
+    shown = repair.rehearse(engine, CALLS, [ended("known", 120)], ["call-0"], begin(engine, dry_run=True))
+
+    assert everything(books) == before
+    assert Counter(outcomes(shown.recorded).values()) == {"settled": 1, "outstanding": 3}
+    assert [call.difference_micros for call in shown.corrected] == [A_MINUTE_MICROS]
+    assert {row["idempotency_key"]: row["amount_micros"] for row in shown.transfers} == {
+        "call:call-0": -4 * A_MINUTE_MICROS,
+        "call:known:correction:1": -A_MINUTE_MICROS,
+    }
+    booked = repair.record_calls(engine, CALLS, begin(engine))
+    assert sorted(booked, key=str) == sorted(shown.recorded, key=str)
+
+
+def test_plan_is_carried_out_as_it_was_shown(limited: UUID, books: Books, engine: Engine) -> None:
+    """The same charges and transfers, in one transaction."""
+    shown = repair.rehearse(engine, CALLS, [], [], begin(engine, dry_run=True))
+    done = repair.apply_plan(engine, CALLS, [], [], begin(engine), shown.digest)
+
+    assert done.digest == shown.digest
+    assert list(done.transfers) == list(shown.transfers)
+    assert books.value("SELECT count(*) FROM transfers WHERE kind = 'call'") == len(shown.transfers) > 0
+    assert books.broken() == []
+
+
+@pytest.mark.parametrize("event", ["topup", "webhook", "provider"])
+def test_plan_is_refused_once_the_world_has_moved(limited: UUID, books: Books, engine: Engine, event: str) -> None:
+    """Money, a late webhook or another list: whatever would change a charge, nothing is booked."""
+    shown = repair.rehearse(engine, CALLS, [], [], begin(engine, dry_run=True))
+    calls: list[repair.EndedCall] = CALLS
+    match event:
+        case "topup":
+            books.credit(limited, 50_000_000, "topup:pi_2")
+        case "webhook":
+            repair.record_calls(engine, CALLS[:1], begin(engine))
+            calls = CALLS[1:]
+        case _:
+            calls = [*CALLS[:3], ended("call-3", 239)]
+    before = everything(books)
+
+    with pytest.raises(PlanOutdated, match="Nothing was booked"):
+        repair.apply_plan(engine, calls, [], [], begin(engine), shown.digest)
+    assert everything(books) == before
