@@ -19,6 +19,15 @@ class Unsettled:
     account_sid: str
 
 
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """What Twilio answered about some messages; the latter two by their sids."""
+
+    told: Sequence[ToldMessage]
+    gone: Sequence[str] = ()
+    unreadable: Sequence[str] = ()
+
+
 def record_messages(connection: Connection, told: Sequence[ToldMessage]) -> dict[str, str]:
     """Store what was told and charge what can be charged; the outcome per message, as the SQL function names it."""
     if not told:
@@ -31,12 +40,13 @@ def record_messages(connection: Connection, told: Sequence[ToldMessage]) -> dict
     return {answer["message_sid"]: answer["outcome"] for answer in answers}
 
 
-def settle(engine: Engine, told: Sequence[ToldMessage], gone: Sequence[str]) -> dict[str, str]:
-    """Record what Twilio answered, and which messages it does not know; the outcomes of the former."""
+def settle(engine: Engine, answers: Answers) -> dict[str, str]:
+    """Record what Twilio answered; the outcome of each message that it told of."""
     with transaction(engine) as connection:
-        outcomes = record_messages(connection, told)
-        if gone:
-            value(connection, "SELECT note_messages_gone(:sids)", sids=sorted(gone))
+        outcomes = record_messages(connection, answers.told)
+        for sids, gone in ((answers.gone, True), (answers.unreadable, False)):
+            if sids:
+                value(connection, "SELECT note_messages_asked(:sids, :gone)", sids=list(sids), gone=gone)
     return outcomes
 
 

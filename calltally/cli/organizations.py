@@ -11,7 +11,9 @@ from calltally.cli.database import quick_books
 from calltally.cli.output import Json, Organization, amount, print_facts, print_rows, utc
 
 org = typer.Typer(no_args_is_help=True, help="Organizations: the reseller's customers.")
-route = typer.Typer(no_args_is_help=True, help="Routes: which assistant, squad or phone number is whose.")
+route = typer.Typer(
+    no_args_is_help=True, help="Routes: which assistant, squad, number or messaging service is whose."
+)
 
 
 def register(app: typer.Typer) -> None:
@@ -76,17 +78,28 @@ def add_route(
     assistant: Annotated[str | None, typer.Option(help="Id of a Vapi assistant.")] = None,
     squad: Annotated[str | None, typer.Option(help="Id of a Vapi squad.")] = None,
     phone_number: Annotated[str | None, typer.Option(help="Id of a Vapi phone number.")] = None,
+    messaging_service: Annotated[str | None, typer.Option(help="SID of a Twilio messaging service (MG…).")] = None,
+    sms_number: Annotated[
+        str | None, typer.Option(help="Sender of messages as Twilio writes it: +14155550123.")
+    ] = None,
+    twilio_account: Annotated[
+        str | None, typer.Option(help="SID of a Twilio account (AC…): all else it sends.")
+    ] = None,
     from_time: Annotated[
         datetime | None,
         typer.Option("--from", help="Since when (UTC). Default: always, or now if the id was routed elsewhere."),
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Say whose the calls of an assistant, squad or phone number are; charges those that waited for it."""
+    """Say whose the calls or messages of something are; charges those that waited for it."""
     given = {"assistant": assistant, "squad": squad, "phone_number": phone_number}
+    given |= {"messaging_service": messaging_service, "sms_number": sms_number, "twilio_account": twilio_account}
     chosen = [(kind, external_id) for kind, external_id in given.items() if external_id]
     if len(chosen) != 1:
-        raise InvalidAmount("name exactly one of --assistant, --squad and --phone-number")
+        raise InvalidAmount(
+            "name exactly one of --assistant, --squad, --phone-number, --messaging-service, --sms-number and"
+            " --twilio-account"
+        )
     kind, external_id = chosen[0]
     with quick_books() as books:
         organization_id = look_up_organization(books.rows, organization)

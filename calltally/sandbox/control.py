@@ -185,6 +185,7 @@ class _Control:
             "vapi": self._sandbox.vapi.faults,
             "stripe": self._sandbox.stripe.faults,
             "slack": self._sandbox.slack.faults,
+            "twilio": self._sandbox.twilio.faults,
         }
         return queues[request.path_params["provider"]]
 

@@ -1,4 +1,4 @@
-"""Serving the sandbox on one local port: `/vapi`, `/stripe`, `/slack` and `/control`."""
+"""Serving the sandbox on one local port: `/vapi`, `/stripe`, `/slack`, `/twilio` and `/control`."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ from calltally.sandbox.serving import LOOPBACK, running_app, server_config
 from calltally.sandbox.slack import WEBHOOK_PATH, SlackWorld, slack_app
 from calltally.sandbox.stripe import StripeWorld
 from calltally.sandbox.stripe_http import stripe_app
+from calltally.sandbox.twilio import TwilioWorld
+from calltally.sandbox.twilio_http import twilio_app
 from calltally.sandbox.vapi import VapiWorld
 from calltally.sandbox.vapi_http import vapi_app
 from calltally.sandbox.world import Sandbox
@@ -62,9 +64,23 @@ class RunningSandbox:
         return self.sandbox.stripe
 
     @property
+    def twilio(self) -> TwilioWorld:
+        """The text messages sent."""
+        return self.sandbox.twilio
+
+    @property
     def slack(self) -> SlackWorld:
         """The messages posted."""
         return self.sandbox.slack
+
+    def twilio_environment(self, public_url: str) -> dict[str, str]:
+        """Return the settings for messages; `public_url` is where callbacks are sent and signed for."""
+        return {
+            "TWILIO_BASE_URL": f"{self.base_url}/twilio",
+            "TWILIO_ACCOUNT_SID": self.twilio.account_sid,
+            "TWILIO_AUTH_TOKEN": self.twilio.auth_token,
+            "PUBLIC_URL": public_url,
+        }
 
     def environment(self) -> dict[str, str]:
         """Return the settings that point calltally at this sandbox."""
@@ -87,6 +103,7 @@ def sandbox_app(sandbox: Sandbox) -> Starlette:
             Mount("/vapi", vapi_app(sandbox.vapi, sandbox.clock)),
             Mount("/stripe", stripe_app(sandbox.stripe)),
             Mount("/slack", slack_app(sandbox.slack)),
+            Mount("/twilio", twilio_app(sandbox.twilio)),
             Mount("/control", control_app(sandbox)),
         ]
     )

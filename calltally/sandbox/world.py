@@ -1,4 +1,4 @@
-"""The whole sandbox: three providers, and how they reach the one who listens to them."""
+"""The whole sandbox: four providers, and how they reach the one who listens to them."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from calltally.sandbox.sending import (
 from calltally.sandbox.signing import Signer, StripeSignature, VapiBearer, VapiSigner
 from calltally.sandbox.slack import SlackWorld
 from calltally.sandbox.stripe import DEFAULT_SIGNING_SECRET, Event, StripeWorld
+from calltally.sandbox.twilio import TwilioWorld
 from calltally.sandbox.vapi import VapiWorld
 from calltally.sandbox.vapi_webhooks import messages_about
 
@@ -40,7 +41,7 @@ class NoTarget(Exception):  # reads as the sentence it is
 
 
 class Sandbox:
-    """State of the three providers; `vapi` may be made beforehand, with another key or cache size.
+    """State of the four providers; `vapi` may be made beforehand, with another key or cache size.
 
     `vapi_target` and `stripe_target` are webhook URLs, used when a delivery names none. `clock` gives the
     time of signatures and of what happens "now".
@@ -60,6 +61,7 @@ class Sandbox:
         self.vapi = VapiWorld(seed=seed) if vapi is None else vapi
         self.stripe = StripeWorld(seed=seed)
         self.slack = SlackWorld()
+        self.twilio = TwilioWorld(seed=seed)
         self.clock = clock
         self.seed = seed
         self.vapi_target = vapi_target

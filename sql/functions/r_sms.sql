@@ -284,15 +284,10 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = public, pg_temp AS $$
     LIMIT p_limit
 $$;
 
--- note_messages_gone: Twilio has no such messages (any more): they are not asked about again. Answers with how many.
-CREATE OR REPLACE FUNCTION note_messages_gone(p_sids text[])
-RETURNS integer LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
-DECLARE
-    noted integer;
-BEGIN
-    UPDATE sms_messages SET gone_at = now(), polled_at = now()
-    WHERE sid IN (SELECT sid FROM sms_messages WHERE sid = ANY (p_sids) ORDER BY sid FOR UPDATE);
-    GET DIAGNOSTICS noted = ROW_COUNT;
-    RETURN noted;
-END;
+-- note_messages_asked: Twilio was asked about messages and gave no answer that could be recorded; p_gone: it has no such
+-- messages (any more), so they are not asked about again.
+CREATE OR REPLACE FUNCTION note_messages_asked(p_sids text[], p_gone boolean)
+RETURNS void LANGUAGE sql SECURITY DEFINER SET search_path = public, pg_temp AS $$
+    UPDATE sms_messages SET polled_at = now(), gone_at = CASE WHEN p_gone THEN now() END
+    WHERE sid IN (SELECT sid FROM sms_messages WHERE sid = ANY (p_sids) ORDER BY sid FOR UPDATE)
 $$;
