@@ -160,9 +160,10 @@ def outcome_of(engine: Engine, noted: Noted | None) -> str:
     with transaction(engine) as connection:
         [latest] = rows(
             connection,
-            "SELECT sent_at, outcome FROM alerts WHERE incident_id = :id ORDER BY id DESC LIMIT 1",
+            "SELECT outcome, sent_at < last_seen_at AS told_before FROM alerts"
+            " JOIN incidents ON incidents.id = incident_id WHERE incident_id = :id ORDER BY alerts.id DESC LIMIT 1",
             id=noted.incident,
         )
-    if latest["sent_at"] and noted.enqueued is None:
+    if latest["told_before"] and noted.enqueued is None:
         return "told already"
     return str(latest["outcome"] or "waits for a sender")

@@ -1,6 +1,5 @@
 """What people read of a night keeps to Slack's limits and never flatters."""
 
-import re
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -9,41 +8,41 @@ from uuid import UUID
 
 import pytest
 
-from billing.messages import (
-    MAX_REFERENCES,
-    Night,
-    escape,
-    likely_cause,
-    percent,
-    recovered_table,
-    slack_message,
-    summary_markdown,
-)
-from billing.runs import Recovered, Window
+from billing.alert_messages import write_message
+from billing.alerts import Alert
+from billing.figures import Completeness, Night, NightMoney, Recovered, Reliability, Totals, Window
+from billing.messages import MAX_REFERENCES, escape, percent
+from billing.night_messages import night_facts
 from calltally.sandbox.slack import refusal
 from calltally.sandbox.wire import encode_json
 
 START = datetime(2026, 11, 3, tzinfo=UTC)
 THRESHOLD = Decimal("0.95")
 ACME = UUID(int=7)
+DOLLARS = NightMoney("USD", 1_400_000, 250_000, 700_000, 0, 42_000_000)
 
 
-def recovered(count: int, outcome: str = "settled", amount_micros: int = 700_000) -> list[Recovered]:
+def recovered(count: int) -> list[Recovered]:
     """So many recovered calls."""
-    return [Recovered(f"call-{place:03}", ACME, outcome, amount_micros, known=False) for place in range(count)]
+    return [Recovered(f"call-{place:03}", ACME, "settled", 700_000, known=False) for place in range(count)]
 
 
-def night(calls: Sequence[Recovered], **figures: Any) -> Night:
+def night(calls: Sequence[Recovered] = (), **figures: Any) -> Night:
     """A bad night."""
     facts: dict[str, Any] = {
         "run_id": UUID(int=1),
+        "kind": "night",
         "window": Window(START, START + timedelta(days=1), START - timedelta(days=3)),
+        "as_of": START + timedelta(days=1, hours=3),
         "dry_run": False,
+        "organization": None,
         "counts": {"matched": 90, "missing": len(calls)},
-        "ended": 100,
-        "by_webhook": 90,
+        "reliability": Reliability(90, 100),
+        "by_organization": [],
+        "by_assistant": [],
+        "money": [DOLLARS],
         "recovered": calls,
-        "corrected_micros": 0,
+        "completeness": [],
         "organizations": {ACME: "Acme"},
         "cause": None,
         "run_url": "http://127.0.0.1:4200/runs/flow-run/1",
@@ -51,32 +50,67 @@ def night(calls: Sequence[Recovered], **figures: Any) -> Night:
     return Night(**{**facts, **figures})
 
 
+def message(night: Night, kind: Any = "raised", runbook_url: str | None = None, **alert: Any) -> dict[str, Any]:
+    """The message of an alert about the night."""
+    facts = night_facts(night, THRESHOLD)
+    known: dict[str, Any] = {"incident_id": 12, "since": START, "until": None, "times_seen": 1, **alert}
+    return write_message(Alert(1, "webhook_reliability", kind, "warning", facts, **known), runbook_url)
+
+
 def as_text(message: dict[str, Any]) -> str:
     """The whole message as sent."""
     return encode_json(message).decode()
 
 
-@pytest.mark.parametrize("count", [0, 1, MAX_REFERENCES, MAX_REFERENCES + 1, 5000])
-def test_message_of_any_size_is_accepted_by_slack(count: int) -> None:
-    """However many calls were lost and however long their names are, Slack takes the message."""
-    message = slack_message(night(recovered(count), cause="x" * 10_000), THRESHOLD)
+@pytest.mark.parametrize("kind", ["raised", "reminder", "cleared"])
+@pytest.mark.parametrize("count", [0, 1, MAX_REFERENCES, 5000])
+def test_message_of_any_size_is_accepted_by_slack(count: int, kind: str) -> None:
+    """However many calls were lost in however many currencies, and however long their names are, Slack takes it."""
+    money = [NightMoney(f"X{place:02}", 1, 2, 3, 4, 5) for place in range(count)]
+    sent = message(night(recovered(count), cause="x<&" * 10_000, money=money), kind, until=START)
 
-    assert refusal(encode_json(message)) is None
-    assert message["text"]
+    assert refusal(encode_json(sent)) is None
+    assert len(sent["text"]) < 4000
+
+
+def test_message_says_what_happened_how_sure_that_is_and_what_it_is_worth() -> None:
+    """Counts, ratio with its interval, every sum that the night knows, and the way to the run."""
+    written = as_text(message(night(recovered(2), cause="8 of 10 share assistant a")))
+
+    for expected in (
+        "10 of 100 calls did not tell us by webhook",
+        "90.00 % (95 % interval 82.56 % to 94.47 %), alert below 95.00 %",
+        "*Recovered*\\n$1.40",
+        "*Outstanding*\\n$0.25",
+        "*At risk*\\n$0.70",
+        "*Projected monthly loss*\\n$42.00",
+        "2026-11-03 00:00 to 2026-11-04 00:00 UTC",
+        "8 of 10 share assistant a",
+        "http://127.0.0.1:4200/runs/flow-run/1",
+        "docs/runbook.md, section `webhook_reliability`",
+    ):
+        assert expected in written
+
+
+def test_message_keeps_currencies_apart() -> None:
+    """Nobody adds dollars to euros."""
+    written = as_text(message(night(money=[DOLLARS, NightMoney("EUR", 3_000_000)])))
+
+    assert "*Recovered*\\n$1.40, €3.00" in written
 
 
 def test_message_without_a_run_page_has_no_button() -> None:
     """A button that leads nowhere would be refused."""
-    message = slack_message(night(recovered(1), run_url=None), THRESHOLD)
+    sent = message(night(recovered(1), run_url=None))
 
-    assert refusal(encode_json(message)) is None
-    assert "actions" not in {block["type"] for block in message["blocks"]}
+    assert refusal(encode_json(sent)) is None
+    assert "actions" not in {block["type"] for block in sent["blocks"]}
 
 
 def test_message_names_the_first_calls_and_counts_the_others() -> None:
     """Ten ids and the number of the rest."""
-    exactly = as_text(slack_message(night(recovered(MAX_REFERENCES)), THRESHOLD))
-    more = as_text(slack_message(night(recovered(MAX_REFERENCES + 3)), THRESHOLD))
+    exactly = as_text(message(night(recovered(MAX_REFERENCES))))
+    more = as_text(message(night(recovered(MAX_REFERENCES + 3))))
 
     assert "more" not in exactly
     assert "call-009" in exactly
@@ -84,22 +118,44 @@ def test_message_names_the_first_calls_and_counts_the_others() -> None:
     assert "call-010" not in more
 
 
-def test_message_shows_charged_and_outstanding_apart() -> None:
-    """Money that a debt limit refused is not called recovered."""
-    calls = [*recovered(2), *recovered(1, "outstanding", 250_000), *recovered(1, "free", 0)]
-    message = as_text(slack_message(night(calls), THRESHOLD))
+def test_message_says_that_the_list_was_incomplete() -> None:
+    """What was not listed was not compared either."""
+    part = Completeness(START, START + timedelta(hours=6), Totals(9, 1), Totals(10, 2), "incomplete")
 
-    assert "*Recovered*\\n$1.40" in message
-    assert "*Outstanding*\\n$0.25" in message
-    assert "10 of 100 calls did not tell us by webhook" in message
+    assert "in 1 parts" in as_text(message(night(completeness=[part])))
+    assert "Incomplete" not in as_text(message(night()))
+
+
+def test_reminder_and_all_clear_say_so_and_since_when() -> None:
+    """The incident keeps its number, and an all-clear its good figures."""
+    good = night(reliability=Reliability(99, 100), organization="Acme")
+    reminder = message(night(), "reminder", times_seen=2)
+    cleared = message(good, "cleared", until=START + timedelta(days=1), told=True)
+    untold = message(good, "cleared", until=START + timedelta(days=1))
+
+    assert reminder["text"].startswith("Still: 10 of 100 calls")
+    assert "Incident 12, since 2026-11-03 00:00 UTC, seen 2 times" in as_text(reminder)
+    assert cleared["text"] == (
+        "Webhooks are reliable again: 99.00 % of 100 calls of Acme."
+        " From 2026-11-03 00:00 UTC to 2026-11-04 00:00 UTC."
+    )
+    assert "before anybody could be told" in untold["text"]
+
+
+def test_runbook_is_linked_if_somebody_can_read_it_there() -> None:
+    """By the name of the section."""
+    written = as_text(message(night(), runbook_url="https://docs.example.com/runbook"))
+
+    assert "<https://docs.example.com/runbook#webhook_reliability|" in written
 
 
 def test_special_characters_are_escaped_once() -> None:
     """An id with markup in it stays text."""
-    message = as_text(slack_message(night([], cause="<!channel> & friends"), THRESHOLD))
+    written = as_text(message(night(cause="<!channel> & friends", organization="<!here>")))
 
     assert escape("a & b < c > d") == "a &amp; b &lt; c &gt; d"
-    assert "&lt;!channel&gt; &amp; friends" in message
+    assert "&lt;!channel&gt; &amp; friends" in written
+    assert "<!here>" not in message(night(organization="<!here>"))["text"]
 
 
 @pytest.mark.parametrize(
@@ -117,50 +173,3 @@ def test_special_characters_are_escaped_once() -> None:
 def test_percent_is_cut_and_never_rounded_up(share: Decimal | None, shown: str) -> None:
     """A ratio below the threshold never reads as the threshold."""
     assert percent(share) == shown
-
-
-def missing(*, assistant: str | None = None, number: str | None = None, hour: int = 12) -> dict[str, Any]:
-    """What the cause is looked for in."""
-    return {
-        "assistant_id": assistant,
-        "phone_number_id": number,
-        "ended_at": datetime(2026, 11, 3, hour, 30, tzinfo=UTC),
-    }
-
-
-@pytest.mark.parametrize(
-    ("calls", "cause"),
-    [
-        ([], None),
-        ([missing(assistant="a")], "stands out"),
-        ([missing(assistant="a", hour=hour) for hour in (1, 2, 3)], "3 of 3 missing calls share assistant a"),
-        ([missing(number="n", hour=1), missing(number="n", hour=2), missing(hour=3)], "2 of 3 .* phone number id n"),
-        ([missing(assistant=name, hour=9) for name in "abc"], "3 of 3 missing calls share hour 2026-11-03 09:00 UTC"),
-        ([missing(assistant=name, hour=hour) for hour, name in enumerate("abcd")], "stands out"),
-        ([missing(assistant="a", hour=1), missing(assistant="b", hour=2)], "stands out"),
-    ],
-)
-def test_likely_cause_is_what_most_missing_calls_share(calls: list[dict[str, Any]], cause: str | None) -> None:
-    """More than half of them, or nothing stands out."""
-    found = likely_cause(calls)
-
-    if cause is None:
-        assert found is None
-    else:
-        assert found is not None
-        assert re.search(cause, found)
-
-
-def test_summary_of_a_rehearsal_says_that_nothing_was_booked() -> None:
-    """Nobody mistakes what would be for what is."""
-    assert "nothing was booked" in summary_markdown(night(recovered(1), dry_run=True))
-    assert "nothing was booked" not in summary_markdown(night(recovered(1)))
-
-
-def test_recovered_calls_of_nobody_ask_for_a_route() -> None:
-    """The table says what to do about a call without organization."""
-    stray = Recovered("call-x", None, "unattributed", None, known=False)
-    rows = recovered_table(night([stray, *recovered(1)]))
-
-    assert [row["organization"] for row in rows] == ["unknown: add a route", "Acme"]
-    assert [row["amount"] for row in rows] == ["", "$0.70"]

@@ -1,0 +1,113 @@
+"""Which nights raise the alarm, which end it, and which say nothing."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+from uuid import uuid4
+
+from sqlalchemy import Engine
+
+from billing.alert_messages import write_message
+from billing.alerts import outcome_of
+from billing.figures import Night, Reliability, Window
+from billing.night_alerts import note_night
+from billing.settings import Settings
+from billing.slack import send_waiting
+from calltally.sandbox.server import RunningSandbox
+from tests.books import Books
+from tests.night.test_messages import night
+
+START = datetime(2026, 11, 3, tzinfo=UTC)
+
+
+def told(engine: Engine, night: Night, min_calls: int = 10) -> str | None:
+    """What the night adds to the outbox."""
+    noted = note_night(engine, night, threshold=Decimal("0.95"), min_calls=min_calls)
+    return noted.enqueued if noted else None
+
+
+def of_day(day: int, by_webhook: int, ended: int = 100, **more: Any) -> Night:
+    """The night of a day."""
+    start = START + timedelta(days=day)
+    window = Window(start, start + timedelta(days=1), start)
+    return night(reliability=Reliability(by_webhook, ended), window=window, run_id=uuid4(), **more)
+
+
+def completed(books: Books, night: Night) -> Night:
+    """Let the run of that night be on record."""
+    books.value(
+        "INSERT INTO reconciliation_runs (id, state, kind, window_from, window_to, dry_run)"
+        " VALUES (:id, 'completed', :kind, :start, :end, :dry_run) RETURNING 1",
+        id=night.run_id,
+        kind=night.kind,
+        start=night.window.start,
+        end=night.window.end,
+        dry_run=night.dry_run,
+    )
+    return night
+
+
+def test_bad_nights_are_one_incident_that_a_good_night_ends(engine: Engine) -> None:
+    """Exactly at the threshold is good."""
+    looks = [told(engine, of_day(day, by_webhook)) for day, by_webhook in enumerate([99, 94, 90, 95, 96, 0])]
+
+    assert looks == [None, "raised", None, "cleared", None, "raised"]
+
+
+def test_night_of_too_few_calls_changes_nothing(engine: Engine) -> None:
+    """It neither raises the alarm nor ends it."""
+    looks = [told(engine, of_day(0, 0, 9)), told(engine, of_day(1, 0, 0), min_calls=1)]
+    looks.append(told(engine, of_day(2, 0, 10)))
+    looks += [told(engine, of_day(3, 9, 9)), told(engine, of_day(4, 0, 0)), told(engine, of_day(5, 10, 10))]
+
+    assert looks == [None, None, "raised", None, None, "cleared"]
+
+
+def test_rehearsals_and_other_kinds_of_runs_tell_nobody(engine: Engine) -> None:
+    """Whoever started them looks at them."""
+    assert told(engine, of_day(0, 50, dry_run=True)) is None
+    assert told(engine, of_day(0, 50, kind="recent")) is None
+    assert told(engine, of_day(0, 50, kind="backfill")) is None
+
+
+def test_night_of_the_past_says_nothing_about_now(engine: Engine, books: Books) -> None:
+    """Once a later window was compared; rehearsals of it do not count, and the same window does."""
+    told(engine, completed(books, of_day(3, 50)))
+    completed(books, of_day(9, 50, dry_run=True))
+
+    assert told(engine, completed(books, of_day(1, 100))) is None
+    assert told(engine, completed(books, of_day(3, 100))) == "cleared"
+
+
+def test_single_organization_has_an_incident_of_its_own(engine: Engine, books: Books) -> None:
+    """A good night of one says nothing about the others."""
+    assert told(engine, of_day(0, 50)) == "raised"
+    assert told(engine, of_day(0, 100, organization="Acme")) is None
+    assert told(engine, of_day(0, 50, organization="Acme")) == "raised"
+    assert {row["key"] for row in books.rows("SELECT key FROM incidents")} == {
+        "webhook_reliability",
+        "webhook_reliability:Acme",
+    }
+
+
+def test_run_says_what_came_of_its_message(
+    engine: Engine, sandbox: RunningSandbox, configure: Callable[..., Settings]
+) -> None:
+    """Not needed, sent, told already, or why not."""
+
+    def outcome(night: Night, **changes: Any) -> str:
+        noted = note_night(engine, night, threshold=Decimal("0.95"), min_calls=1)
+        send_waiting(engine, configure(**changes), write_message)
+        return outcome_of(engine, noted)
+
+    outcomes = [outcome(of_day(day, by_webhook)) for day, by_webhook in enumerate([100, 50, 50, 100])]
+    outcomes.append(outcome(of_day(4, 50), slack_webhook_url=None))
+    outcomes.append(outcome(of_day(5, 50)))
+
+    assert outcomes == [
+        *("not needed", "sent", "told already", "sent"),
+        "could not alert: SLACK_WEBHOOK_URL is not set",
+        "sent",
+    ]
+    assert len(sandbox.slack.messages) == 3
