@@ -5,14 +5,16 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from tests import messages
 from tests.books import Books, told_call
+from tests.messages import SERVICE, looked_up, told
 
 CHECKS = sorted(file.stem for file in (Path(__file__).parents[2] / "sql" / "checks").glob("*.sql"))
 OTHER = "11111111-1111-1111-1111-111111111111"
 DAMAGE: dict[str, str] = {
     "stored_balance_equals_transfers": ("UPDATE wallets SET balance_micros = balance_micros + 1"),
     "sequences_without_gaps": (
-        "UPDATE transfers SET wallet_sequence = 9 WHERE wallet_sequence = 6; UPDATE wallets SET last_sequence = 9"
+        "UPDATE transfers SET wallet_sequence = 9 WHERE wallet_sequence = 7; UPDATE wallets SET last_sequence = 9"
     ),
     "transfers_sum_to_zero": (f"UPDATE transfers SET from_account = '{OTHER}' WHERE kind = 'topup'"),
     "one_charge_per_call": (
@@ -35,6 +37,11 @@ DAMAGE: dict[str, str] = {
     ),
     "no_routed_call_in_quarantine": ("UPDATE calls SET assistant_id = 'a1' WHERE id = 'nobody'"),
     "references_lead_somewhere": ("UPDATE charges SET price_id = 999999 WHERE idempotency_key = 'call:priced'"),
+    "every_billable_message_is_charged": ("UPDATE sms_messages SET carrier_accepted = true WHERE sid = 'SM-failed'"),
+    "message_charges_follow_from_their_prices": ("UPDATE sms_messages SET num_segments = 3 WHERE sid = 'SM-sent'"),
+    "no_routed_message_in_quarantine": (
+        f"UPDATE sms_messages SET messaging_service_sid = '{SERVICE}' WHERE sid = 'SM-nobody'"
+    ),
 }
 
 
@@ -47,6 +54,14 @@ def healthy(books: Books) -> Books:
     books.credit(organization_id, 1_000_000, "gift", "adjustment")
     books.deduct(organization_id, "amount", 500_000)
     books.record(told_call("priced", "a1", 60), told_call("free", "a1", None), told_call("nobody", "a9", 60))
+    messages.price(books, organization_id, 20_000)
+    messages.route(books, organization_id, "messaging_service", SERVICE)
+    messages.record(
+        books,
+        looked_up("SM-sent", "sent", 2, messaging_service_sid=SERVICE),
+        looked_up("SM-failed", "failed", messaging_service_sid=SERVICE),
+        told("SM-nobody", "sent"),
+    )
     books.take_back("refund_payment", "pi_1", "re_1", 10_000_000)
     books.deduct(organization_id, "last", 1_000_000)
     books.deduct(organization_id, "owed", 9_000_000)
