@@ -123,7 +123,7 @@ def _queue(books: Books, limit: timedelta) -> Facts:
 def _night(books: Books, threshold: Decimal) -> Facts:
     runs = books.rows(
         "SELECT id, state, window_from, window_to, started_at, finished_at, ended_calls, ended_by_webhook,"
-        " reliability_ratio, recovered_calls, recovered_micros, outstanding_micros, cause, error,"
+        " reliability_ratio, recovered_calls, recovered_micros, outstanding_micros, money, cause, error,"
         " now() - coalesce(finished_at, started_at) AS age FROM reconciliation_runs"
         " WHERE kind = 'night' AND NOT dry_run AND organization_id IS NULL ORDER BY started_at DESC LIMIT 50"
     )

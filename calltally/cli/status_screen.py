@@ -32,14 +32,14 @@ def show(screen: dict[str, Any]) -> None:
         detail = Text.assemble((service["state"], COLOURS[service["state"]]), f"  {service['detail']}")
         table.add_row(service["name"], detail)
     table.add_row()
-    for label, lines in (
+    for name, lines in (
         ("queue", _queue(screen.get("queue"))),
         ("night", _night(screen.get("night"), screen["next_night"])),
         ("money", _money(screen.get("money"))),
         ("alerts", _alerts(screen.get("alerts"))),
         ("books", _books(screen.get("books"))),
     ):
-        table.add_row(label, Text("\n".join(lines)))
+        table.add_row(name, Text("\n".join(lines)))
     console.print(table)
 
 
