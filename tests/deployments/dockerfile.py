@@ -59,7 +59,7 @@ def copy_context(source: Path, target: Path) -> None:
             shutil.copy(source / name, place)
 
 
-def run_steps(stage: list[Instruction], execute: Callable[[str], None]) -> None:
+def run_steps(stage: list[Instruction], execute: Callable[[str], object]) -> None:
     """Carry out the RUN instructions; the context lies there already, so COPY has nothing to do."""
     for instruction in stage:
         assert instruction.word in {"FROM", "ENV", "WORKDIR", "COPY", "RUN"}, instruction

@@ -3,7 +3,10 @@
 import os
 import re
 import sys
+import tempfile
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 
@@ -69,6 +72,13 @@ def test_base_is_pinned_to_the_python_of_the_tests() -> None:
     assert re.fullmatch(r"python:3\.1[123]-slim-\w+", bases.pop())
 
 
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """Not one of pytest's, whose parents pip wants to read and an unprivileged user may not."""
+    with tempfile.TemporaryDirectory(prefix="ct-image-") as directory:
+        yield Path(directory)
+
+
 class Builder:
     """Executes shell commands as the account that runs PostgreSQL in tests, with the image's folders moved."""
 
@@ -84,12 +94,12 @@ class Builder:
             text = text if not text.endswith(path) else text.removesuffix(path) + f"{self.folder}{path}"
         return text
 
-    def run(self, command: str, folder: Path, *, timeout_seconds: float = 600, **variables: str) -> str:
+    def run(self, command: str, folder: Path, variables: Mapping[str, str] = MappingProxyType({})) -> str:
         """The output; AssertionError unless it succeeds."""
         kept = {name: os.environ[name] for name in os.environ if name.startswith(("PIP_", "SSL_", "LANG"))}
         given = {**kept, "HOME": str(self.folder), "PATH": f"{self.tools}:/usr/bin:/bin", **variables}
         words = ["env", "-i", *(f"{name}={content}" for name, content in given.items())]
-        result = self.account.run([*words, "sh", "-ec", f"cd {folder} && {command}"], timeout_seconds=timeout_seconds)
+        result = self.account.run([*words, "sh", "-ec", f"cd {folder} && {command}"], timeout_seconds=600)
         assert result.returncode == 0, result.stdout
         return result.stdout
 
@@ -110,11 +120,8 @@ class Builder:
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 @pytest.mark.skipif(sys.platform != "linux", reason="the image's packages are for Linux")
-def test_build_steps_make_a_program_that_migrates_and_writes_nothing(
-    tmp_path_factory: pytest.TempPathFactory,
-) -> None:
+def test_build_steps_make_a_program_that_migrates_and_writes_nothing(folder: Path) -> None:
     """The very commands of the Dockerfile, as somebody without rights, give a `calltally` that works read-only."""
-    folder = tmp_path_factory.mktemp("image")
     builder = Builder(folder)
     copy_context(ROOT, folder / "src")
     for place in ("opt", "var/lib/calltally", "tmp/prefect", "tools"):
@@ -138,9 +145,9 @@ def test_build_steps_make_a_program_that_migrates_and_writes_nothing(
         settings |= {"DATABASE_URL": postgres.url(), "HOME": settings["HOME"]}
         home = folder / "var/lib/calltally"
         run = f"{program}/bin/calltally"
-        assert "migrate" in builder.run(f"{run} --help", home, **settings)
-        assert "up to date" in builder.run(f"{run} migrate", home, **settings)
-        assert builder.run(f"{run} books check --json", home, **settings).strip() == "[]"
+        assert "migrate" in builder.run(f"{run} --help", home, settings)
+        assert "up to date" in builder.run(f"{run} migrate", home, settings)
+        assert builder.run(f"{run} books check --json", home, settings).strip() == "[]"
     finally:
         postgres.stop("immediate")
     assert {path: path.stat().st_mtime_ns for path in program.rglob("*")} == before
