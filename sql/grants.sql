@@ -1,8 +1,9 @@
 -- Who owns what and who may do what. Written over the catalogue, so that a new table is closed until it is opened here.
-GRANT USAGE, CREATE ON SCHEMA public, checks TO calltally_owner;
+GRANT USAGE, CREATE ON SCHEMA public, checks, reporting TO calltally_owner;
 GRANT USAGE ON SCHEMA public TO calltally_books, calltally_app, calltally_tenant, calltally_analyst;
 GRANT CREATE ON SCHEMA public TO calltally_books; -- owning functions asks for it
-GRANT USAGE ON SCHEMA checks TO calltally_app, calltally_analyst;
+GRANT USAGE ON SCHEMA checks TO calltally_books, calltally_app;
+GRANT USAGE ON SCHEMA reporting TO calltally_app, calltally_analyst;
 
 DO $$
 DECLARE
@@ -14,7 +15,8 @@ BEGIN
     FOR relation IN
         SELECT c.oid, c.oid::regclass AS name, c.relkind
         FROM pg_class AS c
-        WHERE c.relnamespace IN ('public'::regnamespace, 'checks'::regnamespace) AND c.relkind IN ('r', 'p', 'v')
+        WHERE c.relnamespace IN ('public'::regnamespace, 'checks'::regnamespace, 'reporting'::regnamespace)
+            AND c.relkind IN ('r', 'p', 'v')
             AND NOT EXISTS (SELECT FROM pg_depend WHERE objid = c.oid AND deptype = 'e')
     LOOP
         EXECUTE format('ALTER TABLE %s OWNER TO calltally_owner', relation.name);
@@ -26,9 +28,7 @@ BEGIN
         EXECUTE format('GRANT SELECT, INSERT ON %s TO calltally_books', relation.name);
         EXECUTE format('ALTER TABLE %s ENABLE ROW LEVEL SECURITY', relation.name);
         EXECUTE format('ALTER TABLE %s FORCE ROW LEVEL SECURITY', relation.name);
-        FOREACH role_name IN ARRAY ARRAY[
-            'calltally_owner', 'calltally_books', 'calltally_app', 'calltally_analyst'
-        ] LOOP
+        FOREACH role_name IN ARRAY ARRAY['calltally_owner', 'calltally_books', 'calltally_app'] LOOP
             EXECUTE format('DROP POLICY IF EXISTS everything_for_%s ON %s', role_name, relation.name);
             EXECUTE format(
                 'CREATE POLICY everything_for_%s ON %s TO %I USING (true) WITH CHECK (true)',
@@ -80,23 +80,21 @@ billed_seconds(bigint, integer, integer, integer), billed_amount_micros(integer,
 own_account(text, text), revenue_kind(text), call_duration_ms(timestamptz, timestamptz),
 find_route(text, text, text, timestamptz), find_organization(text, text, text, timestamptz),
 find_price(uuid, text, timestamptz)
-TO calltally_owner, calltally_app, calltally_analyst;
+TO calltally_owner, calltally_app;
 
-GRANT SELECT ON wallets, transfers, charges, calls, wallet_balances, wallet_statement, vapi_webhook_reliability
-TO calltally_tenant, calltally_analyst;
-GRANT SELECT (id, name, currency, charge_policy, created_at) ON organizations TO calltally_tenant, calltally_analyst;
-GRANT SELECT ON prices TO calltally_tenant;
-GRANT SELECT ON
-accounts, prices, routes, reconciliation_runs, findings, event_queue, incidents TO calltally_analyst;
-GRANT SELECT ON ALL TABLES IN SCHEMA checks TO calltally_analyst;
-GRANT SELECT (id, provider, type, state, reason, deliveries, received_at, attempts, lease_until, finished_at) ON events
-TO calltally_analyst;
+GRANT SELECT ON wallets, transfers, charges, calls, prices, wallet_balances, wallet_statement, vapi_webhook_reliability
+TO calltally_tenant;
+GRANT SELECT (id, name, currency, charge_policy, created_at) ON organizations TO calltally_tenant;
+
+-- The analyst reads views that act as their owner, and no table.
+GRANT SELECT ON wallet_balances, vapi_webhook_reliability TO calltally_analyst;
+GRANT SELECT ON ALL TABLES IN SCHEMA reporting TO calltally_analyst;
+GRANT SELECT ON ALL TABLES IN SCHEMA checks TO calltally_books;
 
 -- Messages
 GRANT UPDATE ON sms_messages, sms_prices TO calltally_books;
 GRANT EXECUTE ON FUNCTION
 sms_rank(text), sms_is_final(text), sms_is_billable(text), find_sms_route(text, text, text, timestamptz),
 find_sms_price(uuid, text, timestamptz)
-TO calltally_owner, calltally_app, calltally_analyst;
-GRANT SELECT ON sms_messages, sms_prices TO calltally_tenant, calltally_analyst;
-GRANT SELECT ON sms_failures TO calltally_analyst;
+TO calltally_owner, calltally_app;
+GRANT SELECT ON sms_messages, sms_prices TO calltally_tenant;

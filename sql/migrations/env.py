@@ -11,7 +11,7 @@ from alembic import context
 from sqlalchemy import Connection
 
 SQL = Path(__file__).parent.parent
-CODE_FOLDERS = ("functions", "views", "checks")
+CODE_FOLDERS = ("functions", "views", "checks", "reporting")
 LOCK = 7_411_058_220_613_001  # any number that no other program takes; it keeps two starters apart
 
 

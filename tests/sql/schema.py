@@ -47,7 +47,7 @@ PARTS = [
         SELECT format('%s %s', attname, format_type(atttypid, atttypmod)) FROM pg_attribute
         WHERE attrelid = format('%I.%I', schemaname, viewname)::regclass AND attnum > 0 ORDER BY attnum
     ))
-    FROM pg_views WHERE schemaname IN ('public', 'checks') ORDER BY schemaname, viewname
+    FROM pg_views WHERE schemaname IN ('public', 'checks', 'reporting') ORDER BY schemaname, viewname
     """,
     """
     SELECT format('FUNCTION %s RETURNS %s%s', p.oid::regprocedure, pg_get_function_result(p.oid),
@@ -65,7 +65,7 @@ PARTS = [
     SELECT format('GRANT %s ON %s TO %s', string_agg(DISTINCT privilege_type, ', ' ORDER BY privilege_type),
         table_schema || '.' || table_name, grantee)
     FROM information_schema.role_table_grants
-    WHERE table_schema IN ('public', 'checks') AND grantee LIKE 'calltally\\_%' AND grantee <> 'calltally_owner'
+    WHERE table_schema IN ('public', 'checks', 'reporting') AND grantee LIKE 'calltally\\_%' AND grantee <> 'calltally_owner'
     GROUP BY table_schema, table_name, grantee
     ORDER BY table_schema, table_name, grantee
     """,

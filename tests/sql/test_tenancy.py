@@ -185,7 +185,8 @@ def test_definer_functions_are_pinned_and_narrow(connection: Connection) -> None
     functions = connection.execute(
         "SELECT p.oid::regprocedure::text, proowner::regrole::text, "
         "EXISTS (SELECT FROM unnest(proconfig) AS c WHERE c = 'search_path=public, pg_temp'), "
-        "(SELECT array_agg(grantee::regrole::text ORDER BY 1) FROM aclexplode(proacl) WHERE grantee <> proowner) "
+        "(SELECT array_agg(grantee::regrole::text ORDER BY grantee::regrole::text) FROM aclexplode(proacl) "
+        "WHERE grantee <> proowner) "
         "FROM pg_proc AS p WHERE pronamespace = 'public'::regnamespace AND prosecdef"
     ).fetchall()
 
