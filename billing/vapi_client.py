@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import TypeVar
 
 import httpx
@@ -100,6 +101,11 @@ async def connect_vapi(settings: Settings, patience: Patience | None = None) -> 
     ) as http:
         pace = shared_pace(settings.vapi_base_url, settings.vapi_requests_per_second)
         yield VapiClient(http, pace, patience or Patience())
+
+
+def stamp(moment: datetime) -> str:
+    """A time as Vapi writes it; finer than a millisecond is cut off."""
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def _delay(error: RateLimited, patience: Patience, tries: int) -> float:

@@ -22,7 +22,7 @@ from billing.errors import PermanentError, ProviderRefused, ProviderUnavailable,
 from billing.process import NotConfigured
 from billing.settings import Settings
 from billing.vapi import ListedCall, UnreadableRow, read_page
-from billing.vapi_client import VapiClient
+from billing.vapi_client import VapiClient, stamp
 from billing.vapi_page import EPOCH, CallColumns, created_before, read_columns, shown_ms
 from billing.vapi_windows import PageSize, Piece, Stretch
 
@@ -175,7 +175,7 @@ class _Listing:
             limit, started = max(self._page_size.limit, at_least), time.monotonic()
             bounds = {f"{self._clock}Ge": _stamp_ms(piece.start), f"{self._clock}Lt": _stamp_ms(piece.end)}
             if self._created_before is not None:
-                bounds["createdAtLt"] = _stamp(self._created_before)
+                bounds["createdAtLt"] = stamp(self._created_before)
             return self._client.http.build_request("GET", "/call", params={**bounds, "limit": str(limit)})
 
         def read(answer: httpx.Response) -> _Page:
@@ -223,15 +223,15 @@ async def list_window(client: httpx.AsyncClient, clock: Clock, start: datetime, 
     rows = await _fetch(client, clock, start, end, MAX_PAGE_SIZE)
     if len(rows) == MAX_PAGE_SIZE:
         raise TooManyCallsAtOnce(
-            f"{MAX_PAGE_SIZE} or more calls have {clock} {_stamp(start)}: Vapi's list cannot show them all. "
+            f"{MAX_PAGE_SIZE} or more calls have {clock} {stamp(start)}: Vapi's list cannot show them all. "
             "Ask Vapi's support for an export of that millisecond.",
-            at=_stamp(start),
+            at=stamp(start),
         )
     return rows
 
 
 async def _fetch(client: httpx.AsyncClient, clock: Clock, start: datetime, end: datetime, limit: int) -> list[Row]:
-    bounds: dict[str, str | int] = {f"{clock}Ge": _stamp(start), f"{clock}Lt": _stamp(end), "limit": limit}
+    bounds: dict[str, str | int] = {f"{clock}Ge": stamp(start), f"{clock}Lt": stamp(end), "limit": limit}
     try:
         answer = await client.get("/call", params=bounds)
     except httpx.RequestError as error:
@@ -268,13 +268,9 @@ def floor_to_millisecond(moment: datetime) -> datetime:
     return datetime.fromisoformat(moment.astimezone(UTC).isoformat(timespec="milliseconds"))
 
 
-def _stamp(moment: datetime) -> str:
-    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
 def _to_ms(moment: datetime) -> int:
     return (moment - EPOCH) // MILLISECOND
 
 
 def _stamp_ms(milliseconds: int) -> str:
-    return _stamp(EPOCH + milliseconds * MILLISECOND)
+    return stamp(EPOCH + milliseconds * MILLISECOND)

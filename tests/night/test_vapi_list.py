@@ -1,83 +1,36 @@
 """The provider's list is read completely and once, although it has neither pages nor a cursor."""
 
-import asyncio
 from collections import Counter
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
+from itertools import pairwise
 
-import httpx
+import pandas as pd
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
-from pydantic import SecretStr
 
-from billing import vapi_list
-from billing.errors import ProviderUnavailable
+from billing.call_frames import PROVIDER_COLUMNS
 from billing.process import NotConfigured
 from billing.settings import Settings
-from billing.vapi import ListedCall, UnreadableRow
-from billing.vapi_list import (
-    MAX_PAGE_SIZE,
-    MILLISECOND,
-    Clock,
-    Row,
-    TooManyCallsAtOnce,
-    list_window,
-    open_vapi,
-)
-from calltally.sandbox.calls import Call, Route
+from billing.vapi_list import MAX_PAGE_SIZE, MILLISECOND, Clock, TooManyCallsAtOnce
+from billing.vapi_page import ended_calls
 from calltally.sandbox.server import RunningSandbox
-from calltally.sandbox.traffic import Traffic
-from calltally.sandbox.world import Sandbox
 
-from .served import Switchboard
-
-DAY = datetime(2026, 11, 3, tzinfo=UTC)
-NEXT_DAY = DAY + timedelta(days=1)
-ASSISTANT = Route(assistant_id="a3d6c1f2-9b44-4e0b-8f52-6c1e7d90ab34")
-
-
-def place(sandbox: RunningSandbox, count: int, **traffic: object) -> list[Call]:
-    """Calls of one day; keyword arguments are fields of Traffic."""
-    chosen: dict[str, object] = {"routes": (ASSISTANT,), "start": DAY, "end": NEXT_DAY, "detail": "slim", **traffic}
-    return sandbox.vapi.place_calls(Traffic(count, **chosen))  # type: ignore[arg-type]
-
-
-def read(
-    configured: Settings, clock: Clock = "createdAt", start: datetime = DAY, end: datetime = NEXT_DAY
-) -> list[Row]:
-    """Every row of a window."""
-
-    async def listing() -> list[Row]:
-        async with open_vapi(configured) as client:
-            return await list_window(client, clock, start, end)
-
-    return asyncio.run(listing())
-
-
-def ids(rows: list[Row]) -> Counter[str]:
-    """How often each call was read."""
-    return Counter(row.id for row in rows if isinstance(row, ListedCall))
-
-
-def requests(sandbox: RunningSandbox) -> list[str]:
-    """What was asked for."""
-    return list(sandbox.vapi.faults.requests)
+from .listing import DAY, NEXT_DAY, each_once, ids, place, place_at, read, requests
 
 
 def test_short_window_takes_one_request(sandbox: RunningSandbox, settings: Settings) -> None:
     """An answer below the limit is known to be complete."""
     calls = place(sandbox, 99)
 
-    assert ids(read(settings)) == Counter(call.id for call in calls)
+    assert ids(read(settings)) == each_once(calls)
     assert len(requests(sandbox)) == 1
 
 
-@pytest.mark.parametrize("count", [100, 250])
-def test_full_answer_is_halved_until_complete(sandbox: RunningSandbox, settings: Settings, count: int) -> None:
-    """A full page may have been cut, even if it was not: both halves are read."""
+@pytest.mark.parametrize("count", [100, 250, 3_000])
+def test_full_answer_is_read_again_in_pieces(sandbox: RunningSandbox, settings: Settings, count: int) -> None:
+    """A full page may have been cut, even if it was not: all of it is asked for again."""
     calls = place(sandbox, count, tie_share=0.2)
 
-    assert ids(read(settings)) == Counter(call.id for call in calls)
+    assert ids(read(settings)) == each_once(calls)
     assert len(requests(sandbox)) > 2
     assert not [request for request in requests(sandbox) if "page=" in request]
 
@@ -87,61 +40,74 @@ def test_ties_on_one_millisecond_are_all_read(sandbox: RunningSandbox, settings:
     """More calls in one millisecond than a page holds are asked for with the largest page."""
     calls = place(sandbox, 350, start=DAY, end=DAY + MILLISECOND, never_connected_share=0.0)
 
-    assert ids(read(settings, clock)) == Counter(call.id for call in calls)
+    assert ids(read(settings, clock)) == each_once(calls)
 
 
-def test_more_ties_than_any_answer_holds_are_refused(sandbox: RunningSandbox, settings: Settings) -> None:
-    """A list that cannot be read completely is no list, and the message says which millisecond it is."""
-    place(sandbox, MAX_PAGE_SIZE + 1, start=DAY, end=DAY + MILLISECOND)
+@pytest.mark.parametrize("count", [MAX_PAGE_SIZE, MAX_PAGE_SIZE + 1])
+def test_more_ties_than_any_answer_holds_are_refused(sandbox: RunningSandbox, settings: Settings, count: int) -> None:
+    """A full answer of the largest size may have been cut; the message says which millisecond it is."""
+    place(sandbox, count, start=DAY, end=DAY + MILLISECOND)
 
     with pytest.raises(TooManyCallsAtOnce, match=r"2026-11-03T00:00:00\.000Z"):
         read(settings)
 
 
-def test_as_many_ties_as_an_answer_holds_are_one_too_many(sandbox: RunningSandbox, settings: Settings) -> None:
-    """A full answer of the largest size may have been cut as well."""
-    place(sandbox, MAX_PAGE_SIZE, start=DAY, end=DAY + MILLISECOND)
+def test_burst_in_a_quiet_day_is_found(sandbox: RunningSandbox, settings: Settings) -> None:
+    """Bulk dialling puts hundreds of calls within a second of an otherwise empty day."""
+    noon = DAY + timedelta(hours=12)
+    calls = place(sandbox, 900, start=noon, end=noon + timedelta(seconds=1)) + place(sandbox, 5)
 
-    with pytest.raises(TooManyCallsAtOnce):
-        read(settings)
+    assert ids(read(settings)) == each_once(calls)
+    assert len(requests(sandbox)) < 100
 
 
 def test_window_holds_its_start_and_not_its_end(sandbox: RunningSandbox, settings: Settings) -> None:
     """Windows that follow each other read each call once."""
-    first = place(sandbox, 1, start=DAY, end=DAY + MILLISECOND)
-    place(sandbox, 1, start=NEXT_DAY, end=NEXT_DAY + MILLISECOND)
-    before = place(sandbox, 1, start=DAY - MILLISECOND, end=DAY)
+    before, first, _ = place_at(sandbox, DAY - MILLISECOND, DAY, NEXT_DAY)
 
-    assert ids(read(settings)) == Counter([first[0].id])
-    assert ids(read(settings, start=DAY - MILLISECOND, end=DAY)) == Counter([before[0].id])
+    assert ids(read(settings)) == Counter([first.id])
+    assert ids(read(settings, start=DAY - MILLISECOND, end=DAY)) == Counter([before.id])
 
 
-CREATION = st.integers(0, 40) | st.integers(0, 24 * 3_600_000 - 1)
+def test_empty_window_asks_nothing(sandbox: RunningSandbox, settings: Settings) -> None:
+    """It has a table of its own all the same."""
+    frame = read(settings, end=DAY)
+
+    assert dict(frame.dtypes.astype(str)) == dict(PROVIDER_COLUMNS)
+    assert (len(frame), requests(sandbox)) == (0, [])
 
 
-@settings(deadline=None, max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(times_ms=st.lists(CREATION, max_size=60), page_size=st.integers(1, 5))
-def test_any_creation_times_are_read_exactly_once(
-    switchboard: Switchboard, monkeypatch: pytest.MonkeyPatch, times_ms: list[int], page_size: int
-) -> None:
-    """Whatever calls exist and however small a page is, each of them comes once."""
-    monkeypatch.setattr(vapi_list, "PAGE_SIZE", page_size)
-    shown = switchboard.show(Sandbox(seed=1))
-    calls = [
-        call
-        for moment_ms in times_ms
-        for call in place(
-            shown,
-            1,
-            start=DAY + timedelta(milliseconds=moment_ms),
-            end=DAY + timedelta(milliseconds=moment_ms + 1),
-        )
-    ]
-    configured = Settings(
-        _env_file=None, vapi_base_url=shown.vapi_base_url, vapi_api_key=SecretStr(shown.vapi.api_key)
-    )
+def test_table_has_the_types_of_the_night(sandbox: RunningSandbox, settings: Settings) -> None:
+    """Exactly those, whether a column has values or not."""
+    place(sandbox, 10)
 
-    assert ids(read(configured)) == Counter(call.id for call in calls)
+    assert dict(read(settings).dtypes.astype(str)) == dict(PROVIDER_COLUMNS)
+
+
+def test_table_agrees_with_the_calls(sandbox: RunningSandbox, settings: Settings) -> None:
+    """Times, durations and texts are those of the provider, whichever piece they came in."""
+    calls = {call.id: call for call in place(sandbox, 300, in_progress=5)}
+    frame = read(settings)
+
+    for row in frame.itertuples():
+        call = calls[str(row.call_id)]
+        running = call.status != "ended"
+        assert (row.status, row.assistant_id) == (call.status, call.route.assistant_id)
+        assert row.created_at.timestamp() == call.created_at_ms / 1000  # type: ignore[union-attr]
+        assert row.updated_at.timestamp() == call.updated_at_ms / 1000  # type: ignore[union-attr]
+        assert (row.duration_ms is pd.NA) == running
+        assert running or row.duration_ms == (call.duration_ms or 0)
+
+
+def test_progress_grows_to_the_whole_window(sandbox: RunningSandbox, settings: Settings) -> None:
+    """Each piece is told of once it is complete."""
+    place(sandbox, 500)
+    told: list[tuple[timedelta, int]] = []
+
+    read(settings, on_progress=lambda covered, calls: told.append((covered, calls)))
+
+    assert told[-1] == (timedelta(days=1), 500)
+    assert all(earlier[0] < later[0] and earlier[1] <= later[1] for earlier, later in pairwise(told))
 
 
 @pytest.mark.parametrize(
@@ -186,14 +152,13 @@ def test_unreadable_row_does_not_spoil_the_others(sandbox: RunningSandbox, setti
     """A broken row is named as such, with its id if it has one, and the rest is read."""
     calls = place(sandbox, 3)
     sandbox.vapi.put_raw(row, created_at=DAY + timedelta(hours=12))
-    rows = read(settings)
-    broken = [found for found in rows if isinstance(found, UnreadableRow)]
+    frame = read(settings)
+    broken = frame[frame["problem"].notna()]
 
-    assert ids(rows) == Counter(call.id for call in calls)
+    assert ids(frame) == each_once(calls)
     assert len(broken) == 1
-    assert broken[0].problem
     named = row.get("id") if isinstance(row, dict) and isinstance(row.get("id"), str) else None
-    assert broken[0].call_id == named
+    assert broken["call_id"].astype(object).where(broken["call_id"].notna(), None).tolist() == [named]
 
 
 def test_client_without_a_key_is_not_opened(sandbox: RunningSandbox) -> None:
@@ -209,21 +174,7 @@ def test_money_of_the_list_is_exact(sandbox: RunningSandbox, settings: Settings)
         {"id": "c", "createdAt": moment, "updatedAt": moment, "status": "ended", "cost": 9007199254.740993},
         created_at=DAY,
     )
-    row = read(settings)[0]
+    frame = read(settings)
 
-    assert isinstance(row, ListedCall)
-    assert row.ended_call().provider_cost_micros == 9_007_199_254_740_993
-
-
-def test_timeout_is_an_outage(sandbox: RunningSandbox, settings: Settings) -> None:
-    """A provider that takes for ever did not answer."""
-    place(sandbox, 1)
-    sandbox.vapi.faults.latency_seconds = 5
-
-    async def impatient() -> None:
-        async with open_vapi(settings) as client:
-            client.timeout = httpx.Timeout(0.05)
-            await list_window(client, "createdAt", DAY, NEXT_DAY)
-
-    with pytest.raises(ProviderUnavailable, match="ReadTimeout"):
-        asyncio.run(impatient())
+    assert frame["cost_micros"].tolist() == [9_007_199_254_740_993]
+    assert ended_calls(frame)[0].provider_cost_micros == 9_007_199_254_740_993

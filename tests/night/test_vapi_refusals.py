@@ -1,29 +1,15 @@
 """What the provider answers instead of its list, and whether another try is worth it."""
 
-import asyncio
-from datetime import UTC, datetime, timedelta
-
 import pytest
 from pydantic import SecretStr
 
 from billing.errors import BillingError, ProviderRefused, ProviderUnavailable, RateLimited
 from billing.settings import Settings
-from billing.vapi_list import list_window, open_vapi
 from calltally.sandbox.faults import Fault, broken_connection, html_fault, text_fault
 from calltally.sandbox.server import RunningSandbox
 from calltally.sandbox.vapi import vapi_fault
 
-DAY = datetime(2026, 11, 3, tzinfo=UTC)
-
-
-def read(configured: Settings) -> None:
-    """Read one day."""
-
-    async def listing() -> None:
-        async with open_vapi(configured) as client:
-            await list_window(client, "createdAt", DAY, DAY + timedelta(days=1))
-
-    asyncio.run(listing())
+from .listing import ONE_TRY, read
 
 
 @pytest.mark.parametrize(
@@ -56,20 +42,20 @@ def test_spoiled_answer_is_an_error_of_its_own(
     sandbox.vapi.faults.add(fault)
 
     with pytest.raises(error, match=says) as caught:
-        read(settings)
+        read(settings, patience=ONE_TRY)
 
     assert type(caught.value) is error
     assert "<html" not in str(caught.value).lower()
 
 
 def test_rate_limit_passes_on_how_long_to_wait(sandbox: RunningSandbox, settings: Settings) -> None:
-    """`Retry-After` is among the facts."""
+    """What `Retry-After` says is among the facts, in seconds."""
     sandbox.vapi.faults.add(vapi_fault(429, "Rate limit exceeded", retry_after_seconds=7))
 
     with pytest.raises(RateLimited) as caught:
-        read(settings)
+        read(settings, patience=ONE_TRY)
 
-    assert caught.value.facts == {"retry_after": "7"}
+    assert caught.value.facts == {"retry_after_seconds": 7}
 
 
 def test_wrong_key_says_which_setting_is_wrong(settings: Settings) -> None:
@@ -77,7 +63,7 @@ def test_wrong_key_says_which_setting_is_wrong(settings: Settings) -> None:
     wrong = settings.model_copy(update={"vapi_api_key": SecretStr("the-public-one")})
 
     with pytest.raises(ProviderRefused, match=r"VAPI_API_KEY .*private key") as caught:
-        read(wrong)
+        read(wrong, patience=ONE_TRY)
 
     assert "the-public-one" not in str(caught.value)
 
@@ -87,4 +73,4 @@ def test_nobody_at_the_address_is_an_outage(settings: Settings) -> None:
     nowhere = settings.model_copy(update={"vapi_base_url": "http://127.0.0.1:9"})
 
     with pytest.raises(ProviderUnavailable, match="ConnectError"):
-        read(nowhere)
+        read(nowhere, patience=ONE_TRY)

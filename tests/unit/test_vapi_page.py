@@ -1,12 +1,18 @@
 """One answer of Vapi's call list: a broken row is a finding and spoils no other."""
 
 import itertools
+from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 import msgspec
+import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from billing.call_frames import PROVIDER_COLUMNS
 from billing.vapi import ListedCall, UnreadableRow, read_page
+from billing.vapi_page import COMPACTED_ROWS, CallColumns, created_before, ended_calls, read_columns
 from tests.payloads import body, content, encode
 
 PAGE = content("vapi_list", "page")
@@ -139,3 +145,129 @@ def test_answer_that_is_no_array_is_refused_whole(answer: bytes) -> None:
     """An error page or an envelope is no list."""
     with pytest.raises(msgspec.DecodeError):
         read_page(answer)
+
+
+def frame_of(*pages: bytes) -> pd.DataFrame:
+    """Pages as the night takes them."""
+    columns = CallColumns()
+    for page in pages:
+        columns.add(read_columns(page))
+    return columns.frame()
+
+
+def table_as_rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """Values of each row, None where there is none."""
+    plain = frame.astype(object)
+    return [
+        {str(name): value for name, value in row.items()}
+        for row in plain.where(plain.notna(), None).to_dict("records")
+    ]
+
+
+@pytest.mark.parametrize(("row", "call_id"), BROKEN)
+def test_broken_row_is_a_row_of_the_table_with_its_problem(row: Any, call_id: str | None) -> None:
+    """The same as row by row, and the good ones beside it are whole."""
+    (unreadable,) = (found for found in rows_of(PAGE[1], row, PAGE[2]) if isinstance(found, UnreadableRow))
+    frame = frame_of(encode([PAGE[1], row, PAGE[2]]))
+
+    broken = table_as_rows(frame[frame["problem"].notna()])
+    assert [(each["call_id"], each["problem"]) for each in broken] == [(call_id, unreadable.problem)]
+    assert set(frame["call_id"]) >= {PAGE[1]["id"], PAGE[2]["id"]}
+    assert len(frame) == 3
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"id": ""}, None),
+        ({"id": "nu\x00l"}, "nul"),
+        ({"endedReason": "nu\x00l"}, ROW["id"]),
+        ({"createdAt": "9999-12-31T23:59:59-05:00"}, ROW["id"]),
+        ({"updatedAt": "0001-01-01T00:00:00+05:00"}, ROW["id"]),
+        ({"cost": 1000000000000.01}, ROW["id"]),
+    ],
+)
+def test_value_that_the_books_could_not_hold_is_a_problem(changes: dict[str, Any], named: str | None) -> None:
+    """Postgres has no NUL and no year 10000; neither may the table bring them."""
+    frame = frame_of(encode([PAGE[1], {**ROW, **changes}]))
+    broken = table_as_rows(frame[frame["problem"].notna()])
+
+    assert [each["call_id"] for each in broken] == [named]
+
+
+ZONES = st.sampled_from([UTC, timezone(timedelta(hours=-5)), timezone(timedelta(hours=5, minutes=45))])
+MOMENTS = st.builds(
+    lambda micros, zone: (datetime(2020, 1, 1, tzinfo=UTC) + timedelta(microseconds=micros)).astimezone(zone),
+    st.integers(0, 10**15),
+    ZONES,
+)
+TEXTS = st.none() | st.text(
+    st.characters(exclude_categories=["Cs"], exclude_characters="\x00"), min_size=1, max_size=8
+)
+CALLS: st.SearchStrategy[dict[str, Any]] = st.builds(
+    dict,
+    id=TEXTS.filter(bool),
+    createdAt=MOMENTS,
+    updatedAt=MOMENTS,
+    status=st.sampled_from(["ended", "in-progress", None]),
+    type=TEXTS,
+    endedReason=TEXTS,
+    assistantId=TEXTS,
+    squadId=TEXTS,
+    phoneNumberId=TEXTS,
+    startedAt=st.none() | MOMENTS,
+    endedAt=st.none() | MOMENTS,
+    cost=st.none() | st.decimals(-5, 1_000, places=7),
+)
+ENCODER = msgspec.json.Encoder(decimal_format="number")
+
+
+@settings(deadline=None, max_examples=40)
+@given(calls=st.lists(CALLS, max_size=6))
+def test_table_holds_what_the_rows_say(calls: list[dict[str, Any]]) -> None:
+    """Whatever is listed, columns and rows agree to the microsecond and to the micro."""
+    body = ENCODER.encode(calls)
+    rows = read_page(body)
+    frame = frame_of(body)
+    readable = [row for row in rows if isinstance(row, ListedCall)]
+    good = frame[frame["problem"].isna()]
+
+    assert ended_calls(good) == [row.ended_call() for row in readable]
+    assert table_as_rows(good[["updated_at"]]) == [{"updated_at": row.updated_at} for row in readable]
+    assert [row["duration_ms"] for row in table_as_rows(good)] == [
+        row.ended_call().duration_ms if row.status == "ended" else None for row in readable
+    ]
+    assert sorted(table_as_rows(frame[frame["problem"].notna()]), key=str) == sorted(
+        [
+            {**dict.fromkeys(PROVIDER_COLUMNS), "call_id": row.call_id, "problem": row.problem}
+            for row in rows
+            if isinstance(row, UnreadableRow)
+        ],
+        key=str,
+    )
+
+
+def test_tables_of_many_pages_keep_each_text_once() -> None:
+    """Beyond the size at which pages are put together, with texts that only some of them have."""
+    squads = [{**ROW, "squadId": f"squad-{number}"} for number in range(3)]
+    page = encode(squads * (COMPACTED_ROWS // 3 // 4 + 1))
+    frame = frame_of(page, page, page, page, encode([{**ROW, "squadId": "another"}]), b"[]")
+
+    assert len(frame) == len(squads) * (COMPACTED_ROWS // 3 // 4 + 1) * 4 + 1
+    assert sorted(frame["squad_id"].cat.categories) == ["another", "squad-0", "squad-1", "squad-2"]
+    assert dict(frame.dtypes.astype(str)) == dict(PROVIDER_COLUMNS)
+
+
+def test_calls_created_at_that_moment_are_not_before_it() -> None:
+    """Half-open, like all windows."""
+    rows = [{**ROW, "id": str(second), "createdAt": f"2026-11-03T12:00:0{second}Z"} for second in range(3)]
+    kept = created_before(read_columns(encode(rows)), datetime(2026, 11, 3, 12, 0, 1, tzinfo=UTC))
+
+    assert kept.column("call_id").to_pylist() == ["0"]
+
+
+def test_transcript_with_an_escaped_nul_costs_no_row() -> None:
+    """Only what is kept must be storable."""
+    frame = frame_of(encode([{**ROW, "transcript": "a\x00b"}]))
+
+    assert frame["problem"].isna().all()
