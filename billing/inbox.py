@@ -107,6 +107,20 @@ def accept(engine: Engine, deliveries: Sequence[Delivery]) -> None:
         )
 
 
+def not_accepted(engine: Engine, deliveries: Sequence[Delivery]) -> list[Delivery]:
+    """Those of the deliveries that the inbox lacks, whatever became of the others."""
+    with transaction(engine) as connection:
+        known = rows(
+            connection,
+            "SELECT provider, delivery_key FROM events"
+            " JOIN unnest(:providers, :keys) AS told (provider, delivery_key) USING (provider, delivery_key)",
+            providers=[delivery.provider for delivery in deliveries],
+            keys=[delivery.key for delivery in deliveries],
+        )
+    stored = {(row["provider"], row["delivery_key"]) for row in known}
+    return [delivery for delivery in deliveries if (delivery.provider, delivery.key) not in stored]
+
+
 def peek(engine: Engine, limit: int = 1000) -> list[Event]:
     """The head of the line, oldest first, without taking anything."""
     with transaction(engine) as connection:

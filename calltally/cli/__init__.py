@@ -36,6 +36,7 @@ VERBS: Final = {
     "sms": Verb("sms", "Text messages: delivered or not, charged or not, and their price."),
     "books": Verb("wallets", "The books as a whole."),
     "reconcile": Verb("night", "Compare the books with Vapi's list of calls, and bill what no webhook told us of."),
+    "payments": Verb("payments", "Payments: ask Stripe for those that no webhook told us of."),
     "migrate": Verb("processes", "Bring the database to the newest schema."),
     "receiver": Verb("processes", "Take in webhooks on RECEIVER_HOST and RECEIVER_PORT."),
     "worker": Verb("processes", "Apply the webhooks that wait in the inbox, as runs in Prefect."),

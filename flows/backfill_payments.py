@@ -1,0 +1,42 @@
+"""Asks Stripe for payments whose webhook never arrived, and puts them into the inbox."""
+
+from datetime import UTC, datetime, timedelta
+
+from prefect import flow
+
+from billing.night import days
+from billing.stripe_list import require_kept
+from tasks.payments import list_payments, store_missed
+from tasks.runs import name_this_run, scheduled_start
+
+LOOK_BACK = timedelta(days=7)
+
+
+@flow(name="backfill_payments", validate_parameters=True)
+async def backfill_payments(
+    window_from: datetime | None = None, window_to: datetime | None = None, dry_run: bool = False
+) -> dict[str, int]:
+    """Recover payments that no webhook told us of: after a restore, after an outage, and every day to be sure.
+
+    Lists Stripe's events of the window that move money, day by day, and stores those that the inbox lacks. They are
+    applied there like any webhook, so that a payment which is credited already is not credited again.
+
+    When it fails: Stripe did not answer or refuses STRIPE_API_KEY; the message says which. What was found until then
+    is stored. Run it again with the same window.
+
+    Args:
+        window_from: Events since then, at most 30 days ago. Left empty: the last 7 days.
+        window_to: Events before then. Left empty: when the run was scheduled.
+        dry_run: Only say how many are missing.
+    """
+    end = (window_to or scheduled_start()).astimezone(UTC)
+    start = (window_from or end - LOOK_BACK).astimezone(UTC)
+    require_kept(start, datetime.now(UTC))
+    listed = missed = 0
+    for day_start, day_end in days(start, end):
+        events = await list_payments(day_start, day_end)
+        missed += await store_missed(events, dry_run)
+        listed += len(events)
+    verb = "would recover" if dry_run else "recover"
+    await name_this_run(f"{verb} {missed} of {listed} payment events since {start:%Y-%m-%d %H:%M} UTC")
+    return {"listed": listed, "missed": missed}
