@@ -1,6 +1,7 @@
 """What a night says to people outside of Slack: pure text from its figures."""
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from decimal import ROUND_DOWN, Decimal
 from itertools import islice
 
@@ -39,9 +40,17 @@ OUTCOMES = {
     "unpriced": ("recorded, not charged: set a price", "would be recorded, not charged: set a price"),
     "refused": ("refused: see the detail", "would be refused: see the detail"),
     "corrected": ("corrected", "would be corrected"),
+    "held": (
+        "held back: the provider's list is not complete",
+        "would be held back: the provider's list is not complete",
+    ),
     "noted": ("noted, no money moved", "noted"),
 }
 """What was done about a finding, and what a rehearsal says."""
+
+
+IN_COLUMNS = {"assistant_id", "phone_number_id", "ended_reason", "ended_at", "duration_ms", "provider_cost_micros"}
+"""Parts of a finding's detail that reports show apart, or not at all."""
 
 
 def percent(share: Decimal | None) -> str:
@@ -62,12 +71,12 @@ def money_rows(money: NightMoney, *, dry_run: bool) -> list[tuple[str, str, str]
         (
             "Recovered",
             format_micros(money.recovered_micros, money.currency),
-            f"{would}charged for calls that no webhook told us of",
+            f"{would}paid from wallets for calls that no webhook told us of",
         ),
         (
-            "of which outstanding",
+            "Outstanding",
             format_micros(money.outstanding_micros, money.currency),
-            "past a debt limit, so owed: the next top-up settles it",
+            f"{would}owed for such calls, past a debt limit: the next top-up settles it",
         ),
         (
             "At risk",
@@ -109,8 +118,17 @@ def what_was_done(night: Night, finding: Finding) -> str:
 
 
 def detail_of(finding: Finding) -> str:
-    """`problem: …; fields: …`."""
-    return "; ".join(f"{name}: {said}" for name, said in (finding.detail or {}).items())
+    """`problem: …`, or what moved: `duration: 60000 → 120000`. What has a column of its own is left out."""
+    said = {
+        name: fact for name, fact in (finding.detail or {}).items() if name not in IN_COLUMNS and fact is not None
+    }
+    return "; ".join(f"{name}: {_moved(fact) if isinstance(fact, list) else fact}" for name, fact in said.items())
+
+
+def ended_at(finding: Finding) -> str:
+    """When its call ended, to the second, if the finding says."""
+    told = (finding.detail or {}).get("ended_at")
+    return f"{datetime.fromisoformat(told).astimezone(UTC):%Y-%m-%d %H:%M:%S}" if isinstance(told, str) else ""
 
 
 def findings_rows(night: Night, limit: int | None = None) -> list[dict[str, str]]:
@@ -124,6 +142,8 @@ def findings_rows(night: Night, limit: int | None = None) -> list[dict[str, str]
             "amount": ""
             if finding.amount_micros is None
             else format_micros(finding.amount_micros, currency_of(night, finding)).rstrip(),
+            "ended (UTC)": ended_at(finding),
+            "assistant": str((finding.detail or {}).get("assistant_id") or ""),
             "detail": detail_of(finding),
         }
         for finding in islice(night.findings, limit)
@@ -188,6 +208,10 @@ def completeness_in_words(night: Night) -> str:
 def _whole_cents(micros: int) -> int:
     """An estimate says no more than it knows."""
     return micros // CENT * CENT
+
+
+def _moved(sides: list[object]) -> str:
+    return " \N{RIGHTWARDS ARROW} ".join("unknown" if side is None else str(side) for side in sides)
 
 
 def _reliability(reliability: Reliability) -> str:
