@@ -5,7 +5,7 @@ from importlib import import_module
 
 from benchmarks.table import show
 
-BENCHMARKS = ("books", "compare", "webhooks")
+BENCHMARKS = ("books", "compare", "listing", "webhooks")
 """Modules of this package with a function `figures`; a new one joins here."""
 
 

@@ -1,0 +1,161 @@
+"""Reading the provider's list: beside the bare download of the same pages, and the same done in the obvious way.
+
+The sandbox has a process of its own, on the same machine, and no pace is kept. Pages are compressed, as Vapi's are.
+"""
+
+import asyncio
+import json
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+import httpx
+import pandas as pd
+import psutil  # type: ignore[import-untyped]
+from pydantic import SecretStr
+
+from benchmarks.listing_sandbox import DAY, FULL_CALLS, FULL_DAY, SLIM_CALLS, SLIM_DAY
+from benchmarks.table import Figure
+from billing.settings import Settings
+from billing.vapi_client import VapiClient, connect_vapi
+from billing.vapi_list import REQUESTS_AT_ONCE, CallLister
+from calltally.sandbox.vapi import DEFAULT_API_KEY
+
+PORT = 3986
+ROUNDS = 3
+FULL_PER_SECOND = 1_500
+SLIM_PER_SECOND = 10_000
+
+
+@dataclass(frozen=True)
+class Run:
+    """One way of reading a day: seconds, and of them CPU of this process and of the sandbox."""
+
+    seconds: float
+    our_cpu: float
+    sandbox_cpu: float
+
+
+Reader = Callable[[VapiClient], Awaitable[object]]
+
+
+def figures() -> Iterator[Figure]:
+    """Calls with transcripts, then calls without."""
+    with _sandbox() as process:
+        yield from _day(process, FULL_DAY, FULL_CALLS, "calls of 41 KB", FULL_PER_SECOND)
+        yield from _day(process, SLIM_DAY, SLIM_CALLS, "calls of 2.2 KB", SLIM_PER_SECOND)
+
+
+def _day(process: psutil.Process, day: datetime, calls: int, what: str, limit: int) -> Iterator[Figure]:
+    pages: list[httpx.URL] = []
+
+    async def ours(client: VapiClient) -> None:
+        frame = await CallLister(client).list_window("createdAt", day, day + DAY)
+        if len(frame) != calls or frame["problem"].notna().any():
+            raise RuntimeError(f"{len(frame)} rows of {calls} calls")
+
+    async def note_pages(client: VapiClient) -> None:
+        async def note(answer: httpx.Response) -> None:
+            pages.append(answer.request.url)
+
+        client.http.event_hooks["response"] = [note]
+        await ours(client)
+
+    async def bare(client: VapiClient) -> None:
+        await _download(client.http, pages, len)
+
+    async def obvious(client: VapiClient) -> None:
+        frames: list[pd.DataFrame] = []
+        await _download(client.http, pages, lambda body: frames.append(_obvious_frame(body)))
+        pd.concat(frames).drop_duplicates("call_id")
+
+    _measure(process, note_pages)
+    rounds = [[_measure(process, reader) for reader in (ours, bare, obvious)] for _ in range(ROUNDS)]
+    ours_run, bare_run, obvious_run = (min(runs, key=lambda run: run.seconds) for runs in zip(*rounds, strict=True))
+    per_second = calls / ours_run.seconds
+    yield Figure(f"list and decode {what}", per_second, limit, "limit")
+    yield Figure(f"list and decode {what}", per_second, calls / bare_run.seconds, "bare download of the same pages")
+    yield Figure(f"list and decode {what}", per_second, calls / obvious_run.seconds, "json.loads, row by row")
+    micros = [run / calls * 1e6 for run in (ours_run.our_cpu, bare_run.our_cpu, ours_run.sandbox_cpu)]
+    yield Figure("  CPU per call", micros[0], micros[1], "bare download", " µs")
+    yield Figure("  CPU per call", micros[0], micros[2], "the sandbox's, meanwhile", " µs")
+
+
+async def _download(http: httpx.AsyncClient, pages: list[httpx.URL], use: Callable[[bytes], object]) -> None:
+    """As many at once as ours."""
+    left = iter(pages)
+
+    async def take() -> None:
+        for page in left:
+            use((await http.get(page)).raise_for_status().content)
+
+    await asyncio.gather(*(take() for _ in range(REQUESTS_AT_ONCE)))
+
+
+def _obvious_frame(body: bytes) -> pd.DataFrame:
+    """What most people would write."""
+    rows: list[dict[str, Any]] = []
+    for call in json.loads(body, parse_float=Decimal):
+        started, ended = call.get("startedAt"), call.get("endedAt")
+        row = {name: call.get(name) for name in ("status", "type", "endedReason", "assistantId", "squadId")}
+        row |= {"call_id": call["id"], "phone_number_id": call.get("phoneNumberId")}
+        row["created_at"] = pd.Timestamp(call["createdAt"])
+        row["updated_at"] = pd.Timestamp(call["updatedAt"])
+        row["started_at"] = pd.Timestamp(started) if started else None
+        row["ended_at"] = pd.Timestamp(ended) if ended else None
+        row["duration_ms"] = (row["ended_at"] - row["started_at"]) // pd.Timedelta("1ms") if started and ended else 0
+        row["cost_micros"] = int(Decimal(call.get("cost", 0)) * 1_000_000)
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def _measure(process: psutil.Process, reader: Reader) -> Run:
+    settings = Settings(
+        _env_file=None,
+        vapi_base_url=f"http://127.0.0.1:{PORT}/vapi",
+        vapi_api_key=SecretStr(DEFAULT_API_KEY),
+        vapi_requests_per_second=0,
+    )
+
+    async def reading() -> Run:
+        async with connect_vapi(settings) as client:
+            sandbox_cpu, our_cpu, started = _cpu(process), time.process_time(), time.perf_counter()
+            await reader(client)
+            seconds = time.perf_counter() - started
+            return Run(seconds, time.process_time() - our_cpu, _cpu(process) - sandbox_cpu)
+
+    return asyncio.run(reading())
+
+
+def _cpu(process: psutil.Process) -> float:
+    times = process.cpu_times()
+    return float(times.user + times.system)
+
+
+@contextmanager
+def _sandbox() -> Iterator[psutil.Process]:
+    process = subprocess.Popen([sys.executable, "-m", "benchmarks.listing_sandbox", str(PORT)])
+    try:
+        while not _answers():
+            if process.poll() is not None:
+                raise RuntimeError("the sandbox did not start")
+            time.sleep(0.1)
+        yield psutil.Process(process.pid)
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def _answers() -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", PORT), timeout=1).close()
+    except OSError:
+        return False
+    return True
