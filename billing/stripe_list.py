@@ -82,8 +82,8 @@ def require_kept(start: datetime, now: datetime) -> None:
     """Raise TooLongAgo for a time whose events Stripe has begun to forget."""
     if start < now - RETENTION:
         raise TooLongAgo(
-            f"Stripe keeps events for {RETENTION.days} days: those before {now - RETENTION:%Y-%m-%d %H:%M} UTC are gone. "
-            "Start later, and credit older payments from the dashboard's list with "
+            f"Stripe keeps events for {RETENTION.days} days: those before {now - RETENTION:%Y-%m-%d %H:%M} are "
+            "gone. Start later, and credit older payments from the dashboard's list with "
             "`calltally wallet credit ORG AMOUNT --key topup:pi_… --reason …`: under that key none is credited twice."
         )
 
