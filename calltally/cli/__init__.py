@@ -28,6 +28,7 @@ VERBS: Final = {
         "Tell the whole story with real parts: calls, lost webhooks, a debt limit, and the night that finds them.",
     ),
     "status": Verb("status", "Is everything well? Services, queue, nights, money and books on one screen."),
+    "doctor": Verb("doctor", "Check settings, database, Prefect and the providers' set-up, and say how to mend it."),
     "explain": Verb("explain", "Why does this call cost what it costs?"),
     "org": Verb("organizations", "Organizations: the reseller's customers."),
     "route": Verb("organizations", "Routes: which assistant, squad, number or messaging service is whose."),

@@ -53,6 +53,7 @@ class StripeWorld:
     def __init__(self, *, seed: int = 0, api_key: str = DEFAULT_API_KEY) -> None:
         self.api_key = api_key
         self.faults = FaultQueue()
+        self.webhook_endpoints: list[JsonObject] = []
         self._random = Random(seed)  # noqa: S311  # invented data, and it must repeat
         self._events: list[Event] = []
         self._delivered: set[str] = set()

@@ -16,6 +16,7 @@ from starlette.routing import Route
 
 from calltally.sandbox.faults import FaultyEdge
 from calltally.sandbox.stripe import Event, StripeWorld
+from calltally.sandbox.stripe_endpoints import endpoint_routes
 from calltally.sandbox.stripe_objects import API_VERSION
 from calltally.sandbox.wire import JsonObject, encode_json
 
@@ -58,7 +59,11 @@ def stripe_app(world: StripeWorld) -> Starlette:
         return _json(world.shown(_find(world.events(), event_id, "id", status=404)))
 
     return Starlette(
-        routes=[Route("/v1/events", list_events), Route("/v1/events/{event_id}", get_event)],
+        routes=[
+            Route("/v1/events", list_events),
+            Route("/v1/events/{event_id}", get_event),
+            *endpoint_routes(world.webhook_endpoints, lambda request: _authorize(request, world)),
+        ],
         middleware=[Middleware(FaultyEdge, faults=world.faults)],
         exception_handlers={Refused: _refusal},
     )

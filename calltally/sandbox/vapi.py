@@ -16,6 +16,7 @@ from calltally.sandbox.calls import Call
 from calltally.sandbox.costs import costs_of, rounded
 from calltally.sandbox.faults import Fault, FaultQueue, json_fault
 from calltally.sandbox.traffic import Traffic, finished, generate_calls
+from calltally.sandbox.vapi_setup import VapiSetup
 from calltally.sandbox.wire import JsonObject, encode_json, to_ms
 
 DEFAULT_API_KEY = "vapi-sandbox-key"
@@ -33,6 +34,7 @@ class VapiWorld:
     ) -> None:
         self.api_key = api_key
         self.faults = FaultQueue()
+        self.setup = VapiSetup()
         self._seed = seed
         self._random = Random(seed)  # noqa: S311  # invented data, and it must repeat
         self._placements = 0

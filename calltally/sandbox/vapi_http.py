@@ -19,6 +19,7 @@ from calltally.sandbox.analytics import answer_analytics
 from calltally.sandbox.faults import FaultyEdge
 from calltally.sandbox.vapi import VapiWorld
 from calltally.sandbox.vapi_query import BadQuery, parse_list_query
+from calltally.sandbox.vapi_setup import setup_routes
 from calltally.sandbox.wire import encode_json, to_ms
 
 INVALID_KEY = "Invalid Key. Hot tip, you may be using the private key instead of the public key, or vice versa."
@@ -36,6 +37,7 @@ def vapi_app(world: VapiWorld, clock: Callable[[], datetime]) -> Starlette:
             Route("/call", api.list_calls),
             Route("/call/{call_id}", api.get_call),
             Route("/analytics", api.analytics, methods=["POST"]),
+            *setup_routes(world.setup, api.authorize),
         ],
         middleware=[
             Middleware(FaultyEdge, faults=world.faults),
@@ -60,12 +62,12 @@ class _VapiApi:
         self._clock = clock
 
     async def list_calls(self, request: Request) -> Response:
-        self._authorize(request)
+        self.authorize(request)
         query = parse_list_query(request.query_params)
         return _json(await run_in_threadpool(self._world.page, query.wanted, query.limit))
 
     async def get_call(self, request: Request) -> Response:
-        self._authorize(request)
+        self.authorize(request)
         call_id = request.path_params["call_id"]
         if not _is_uuid(call_id):
             raise Refused(400, ["id must be a UUID"])
@@ -75,7 +77,7 @@ class _VapiApi:
         return _json(body)
 
     async def analytics(self, request: Request) -> Response:
-        self._authorize(request)
+        self.authorize(request)
         try:
             queries = json.loads(await request.body())
         except ValueError as error:
@@ -85,7 +87,8 @@ class _VapiApi:
             encode_json(await run_in_threadpool(answer_analytics, queries, self._world.calls, now_ms=now_ms))
         )
 
-    def _authorize(self, request: Request) -> None:
+    def authorize(self, request: Request) -> None:
+        """Refuse another key."""
         if request.headers.get("authorization") != f"Bearer {self._world.api_key}":
             raise Refused(401, INVALID_KEY)
 

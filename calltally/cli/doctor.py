@@ -1,0 +1,115 @@
+"""`calltally doctor`: what is set up wrong, and how to mend it."""
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+import typer
+
+from billing.errors import BillingError
+from calltally.cli.database import database_url
+from calltally.cli.output import Json, print_json
+
+if TYPE_CHECKING:
+    from billing.settings import Settings
+    from calltally.doctor.findings import Finding
+
+MARKS = {"ok": ("✓", "green"), "warning": ("!", "yellow"), "problem": ("✗", "red")}
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb."""
+    app.command()(doctor)
+
+
+def doctor(as_json: Json = False) -> None:
+    """Check settings, database, Prefect and the providers' set-up, and say how to mend it.
+
+    Nothing is changed. Exit code 1 if there are problems, 0 if there are only warnings.
+    """
+    from billing.settings import get_settings  # noqa: PLC0415
+
+    found = list(examine(get_settings()))
+    problems = sum(finding.verdict == "problem" for finding in found)
+    warnings = sum(finding.verdict == "warning" for finding in found)
+    if as_json:
+        print_json(
+            {
+                "problems": problems,
+                "warnings": warnings,
+                "findings": [
+                    {
+                        "area": finding.area,
+                        "verdict": finding.verdict.value,
+                        "what": finding.what,
+                        "fix": finding.fix,
+                        "facts": finding.facts or {},
+                    }
+                    for finding in found
+                ],
+            }
+        )
+    else:
+        _print(found, problems, warnings)
+    if problems:
+        raise typer.Exit(1)
+
+
+def examine(settings: "Settings") -> Iterator["Finding"]:
+    """Everything, the network's parts at the same time."""
+    from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415
+
+    from calltally.doctor.database import routed_ids  # noqa: PLC0415
+    from calltally.doctor.prefect import check_prefect  # noqa: PLC0415
+    from calltally.doctor.receiver import check_receiver  # noqa: PLC0415
+    from calltally.doctor.settings import check_settings  # noqa: PLC0415
+    from calltally.doctor.stripe import check_stripe  # noqa: PLC0415
+    from calltally.doctor.vapi import check_vapi  # noqa: PLC0415
+    from calltally.probes import prefect_api_url  # noqa: PLC0415
+
+    yield from check_settings(settings)
+    with ThreadPoolExecutor(4) as pool:
+        database, routed = _database(settings, routed_ids)
+        looks: list[Callable[[], list[Finding]]] = [
+            lambda: check_prefect(prefect_api_url(settings.prefect_api_url)),
+            lambda: check_receiver(settings),
+            lambda: check_vapi(settings, routed),
+            lambda: check_stripe(settings),
+        ]
+        answers = [pool.submit(look) for look in looks]
+        yield from database
+        for answer in answers:
+            yield from answer.result()
+
+
+def _database(
+    settings: "Settings", routed_ids: Callable[[str], set[tuple[str, str]] | None]
+) -> tuple[list["Finding"], set[tuple[str, str]] | None]:
+    from calltally.cli.complaints import in_words  # noqa: PLC0415
+    from calltally.doctor.database import AREA, check_database  # noqa: PLC0415
+
+    try:
+        with database_url() as url:
+            return check_database(url), routed_ids(url)
+    except Exception as error:
+        words = in_words(error)
+        if words is None and not isinstance(error, BillingError):
+            raise
+        home = settings.calltally_home
+        return [AREA.problem(f"the embedded one does not start: {words}", f"see {home}/postgres.log")], None
+
+
+def _print(found: list["Finding"], problems: int, warnings: int) -> None:
+    from rich.console import Console  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
+
+    console = Console()
+    area = ""
+    for finding in found:
+        if finding.area != area:
+            area = finding.area
+            console.print(Text(area, "bold"))
+        mark, colour = MARKS[finding.verdict.value]
+        console.print(Text.assemble(f"  {mark} ", (finding.what, colour if finding.fix else "")), soft_wrap=True)
+        if finding.fix:
+            console.print(Text(f"    → {finding.fix}"), soft_wrap=True)
+    console.print(f"\n{problems} problem(s), {warnings} warning(s)")

@@ -1,0 +1,94 @@
+"""Prefect, through its API: is it there, does it know our deployments, and does anybody run them?"""
+
+from collections.abc import Iterator
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import httpx
+import yaml  # type: ignore[import-untyped]
+
+from calltally import stack
+from calltally.doctor.findings import Area, Finding
+from calltally.probes import prefect_headers
+
+AREA = Area("prefect")
+INSTALL = "calltally up installs them; elsewhere: python -m calltally.stack.deployments"
+POOL_WORKERS = {"webhooks": "calltally worker", "nights": "calltally nights"}
+
+
+def check_prefect(api_url: str) -> list[Finding]:
+    """Look; nothing is changed."""
+    try:
+        with httpx.Client(base_url=api_url, headers=prefect_headers(), timeout=10) as client:
+            health = client.get("/health")
+            if health.is_success:
+                return [*_version(client, api_url), *_deployments(client, api_url), *_work_pools(client)]
+            problem = f"it answers {health.status_code} at {api_url}"
+    except (httpx.HTTPError, KeyError, TypeError, ValueError) as error:
+        problem = f"it does not answer as Prefect does at {api_url} ({type(error).__name__})"
+    fix = "calltally up starts one; or set PREFECT_API_URL (it ends with /api) to where it runs"
+    return [AREA.problem(f"{problem}: webhooks are stored, but not applied", fix)]
+
+
+def _version(client: httpx.Client, api_url: str) -> Iterator[Finding]:
+    server, ours = str(client.get("/admin/version").json()), version("prefect")
+    if server.split(".")[:2] == ours.split(".")[:2]:
+        yield AREA.ok(f"version {server} answers at {api_url}")
+    else:
+        fix = f"run the server with Prefect {ours.rpartition('.')[0]}.*"
+        yield AREA.warning(f"its server is {server}, the client here {ours}", fix)
+
+
+def _deployments(client: httpx.Client, api_url: str) -> Iterator[Finding]:
+    installed = {row["name"]: row for row in _all(client, "/deployments/filter")}
+    wanted = _wanted()
+    well = True
+    for name, has_schedule in wanted.items():
+        row = installed.get(name)
+        if row is None:
+            well = False
+            yield AREA.problem(f"deployment {name} is not installed", INSTALL)
+        elif row.get("paused") or (has_schedule and not any(plan["active"] for plan in row.get("schedules", []))):
+            well = False
+            place = f"{api_url.removesuffix('/api')}/deployments/deployment/{row['id']}"
+            commands = [
+                f"prefect deployment schedule resume {name}/{name} {plan['id']}"
+                for plan in row.get("schedules", [])
+                if not plan["active"]
+            ]
+            fix = " && ".join(commands) or f"open {place} and switch it on"
+            yield AREA.problem(f"deployment {name} is paused: it does not run by itself", fix, url=place)
+    if well:
+        yield AREA.ok(f"{len(wanted)} deployments are installed, none is paused")
+
+
+def _wanted() -> dict[str, bool]:
+    """The deployments of `prefect.yaml`, and whether each runs by itself."""
+    here = Path(stack.__path__[0])
+    places = [here / "prefect.yaml", here.parents[1] / "prefect.yaml"]
+    content = yaml.safe_load(next(place for place in places if place.exists()).read_text(encoding="utf-8"))
+    return {row["name"]: bool(row.get("schedules")) for row in content["deployments"]}
+
+
+def _work_pools(client: httpx.Client) -> Iterator[Finding]:
+    pools = {row["name"]: row for row in _all(client, "/work_pools/filter")}
+    for name, command in POOL_WORKERS.items():
+        if name not in pools:
+            yield AREA.problem(f"work pool {name} does not exist", INSTALL)
+            continue
+        if pools[name].get("is_paused"):
+            yield AREA.problem(f"work pool {name} is paused", f"prefect work-pool resume {name}")
+        workers = client.post(f"/work_pools/{name}/workers/filter", json={}).raise_for_status().json()
+        online = [worker["name"] for worker in workers if worker.get("status") == "ONLINE"]
+        if online:
+            yield AREA.ok(f"work pool {name} has {len(online)} worker(s) online")
+        else:
+            yield AREA.problem(
+                f"work pool {name} has no worker online: its runs wait", f"run: {command} (or calltally up)"
+            )
+
+
+def _all(client: httpx.Client, path: str) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = client.post(path, json={}).raise_for_status().json()
+    return rows
