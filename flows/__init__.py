@@ -1,0 +1,10 @@
+"""The deployed flows, one per file."""
+
+import os
+
+from billing.process import get_engine
+from billing.settings import get_settings
+from billing.telemetry import start_telemetry
+
+if "PREFECT__FLOW_RUN_ID" in os.environ:  # a process that Prefect has started for one run, such as a night
+    start_telemetry(get_settings(), "flows", get_engine())

@@ -69,17 +69,19 @@ def receiver() -> None:
 
     from billing.process import get_engine  # noqa: PLC0415
     from billing.settings import get_settings  # noqa: PLC0415
+    from billing.telemetry import start_telemetry, traced  # noqa: PLC0415
     from receiver.app import create_app  # noqa: PLC0415
 
     log_what_happens()
-    settings = get_settings()
+    settings, engine = get_settings(), get_engine()
+    start_telemetry(settings, "receiver", engine)
     for name, secrets in (("STRIPE", settings.stripe_webhook_secrets), ("VAPI", settings.vapi_webhook_secrets)):
         if not secrets:
             logging.getLogger("billing.receiver").warning(
                 "%s_WEBHOOK_SECRETS is not set: every webhook of theirs is refused with 401", name
             )
     config = uvicorn.Config(
-        create_app(settings, get_engine()),
+        traced(create_app(settings, engine), settings),
         log_level="warning",
         access_log=False,
         limit_concurrency=MAX_REQUESTS,
@@ -94,10 +96,14 @@ def receiver() -> None:
 
 def worker() -> None:
     """Apply the webhooks that wait in the inbox, as runs in Prefect."""
+    from billing.process import get_engine  # noqa: PLC0415
+    from billing.settings import get_settings  # noqa: PLC0415
+    from billing.telemetry import start_telemetry  # noqa: PLC0415
     from calltally.stack.supervisor import cancelled_by_signals  # noqa: PLC0415
     from calltally.worker import work  # noqa: PLC0415 - Prefect takes seconds to import
 
     log_what_happens()
+    start_telemetry(get_settings(), "worker", get_engine())
 
     async def until_told_to_stop() -> None:
         with cancelled_by_signals():
