@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from functools import cache
 
+from billing.errors import RateLimited
+
 BURST_SECONDS = 0.25
 """How much of an unused rate may be used at once."""
 SLOWEST_SECONDS = 5.0
@@ -61,11 +63,21 @@ class Pace:
         """The rate of the moment; infinite without a limit."""
         return 1 / self._interval if self._interval else math.inf
 
-    async def turn(self) -> int:
-        """Wait for the next free place, and for the end of any pause; the answer is for `slow_down`."""
+    async def turn(self, longest_pause_seconds: float = math.inf) -> int:
+        """Wait for the next free place, and for the end of any pause; the answer is for `slow_down`.
+
+        Raises:
+            RateLimited: at once, if the provider asked for a longer pause than that.
+        """
         while True:
             with self._lock:
                 now = time.monotonic()
+                pause = self._paused_until - now
+                if pause > longest_pause_seconds:
+                    raise RateLimited(
+                        f"the provider asked us to wait for another {pause:.0f} s; start the run again after that",
+                        retry_after_seconds=pause,
+                    )
                 refusals = self._refusals
                 at = max(now, self._next - BURST_SECONDS, self._paused_until)
                 self._next = max(self._next, at) + self._interval

@@ -22,6 +22,8 @@ from billing.settings import Settings
 T = TypeVar("T")
 
 CONNECTIONS = 8
+TIMEOUT = httpx.Timeout(60, connect=10, pool=None)
+"""Waiting for one of our own connections is no failure of Vapi's."""
 logger = logging.getLogger(__name__)
 
 
@@ -48,7 +50,7 @@ class VapiClient:
         """
         refusals, failures, waited = itertools.count(1), itertools.count(1), 0.0
         while True:
-            turn = await self.pace.turn()
+            turn = await self.pace.turn(self.patience.total_delay_seconds)
             try:
                 result = await self._answer(build(), read)
             except RateLimited as error:
@@ -97,7 +99,7 @@ async def connect_vapi(settings: Settings, patience: Patience | None = None) -> 
     headers = {"Authorization": f"Bearer {settings.vapi_api_key.get_secret_value()}"}
     limits = httpx.Limits(max_connections=CONNECTIONS)
     async with httpx.AsyncClient(
-        base_url=settings.vapi_base_url, headers=headers, timeout=httpx.Timeout(60, connect=10), limits=limits
+        base_url=settings.vapi_base_url, headers=headers, timeout=TIMEOUT, limits=limits
     ) as http:
         pace = shared_pace(settings.vapi_base_url, settings.vapi_requests_per_second)
         yield VapiClient(http, pace, patience or Patience())

@@ -58,11 +58,14 @@ def test_storm_of_refusals_slows_everybody_down(sandbox: RunningSandbox, setting
 
 
 def test_refusals_beyond_all_patience_are_left_to_the_night(sandbox: RunningSandbox, settings: Settings) -> None:
-    """What the provider said about waiting is among the facts, and no request is sent before it is over."""
+    """What the provider said about waiting is among the facts, and nobody asks again before it is over."""
     sandbox.vapi.faults.add(vapi_fault(429, "Rate limit exceeded", retry_after_seconds=3_600), times=50)
+    pace = Pace(20)
 
     with pytest.raises(RateLimited) as caught:
-        read(settings)
+        read(settings, pace=pace)
+    with pytest.raises(RateLimited, match=r"3[56]\d\d s"):
+        read(settings, pace=pace)
 
     assert caught.value.facts == {"retry_after_seconds": 3_600}
     assert len(requests(sandbox)) == 1
