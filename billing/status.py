@@ -105,18 +105,20 @@ def _queue(books: Books, limit: timedelta) -> Facts:
     )
     troubles = []
     for row in providers:
-        name = f"{row['events']} events of {row['provider']}"
+        name = (
+            f"1 event of {row['provider']} is"
+            if row["events"] == 1
+            else f"{row['events']} events of {row['provider']} are"
+        )
         if row["state"] == "waiting" and row["oldest_seconds"] > limit.total_seconds():
             late = f"the oldest waiting event of {row['provider']} is {in_words(row['oldest_seconds'])} old"
             troubles.append(Trouble(late, "see the worker's log; run: calltally up (or worker)"))
         if row["state"] == "dead":
             fix = f"run: calltally events list --state dead --provider {row['provider']}"
-            troubles.append(
-                Trouble(f"{name} are dead, {row['fresh']} since yesterday", fix, serious=row["fresh"] > 0)
-            )
+            troubles.append(Trouble(f"{name} dead, {row['fresh']} since yesterday", fix, serious=row["fresh"] > 0))
         if row["state"] == "parked":
             fix = f"run: calltally events list --state parked --provider {row['provider']}, and add what it lacks"
-            troubles.append(Trouble(f"{name} are parked", fix, serious=False))
+            troubles.append(Trouble(f"{name} parked", fix, serious=False))
     return Facts({"states": [{key: row[key] for key in row if key != "fresh"} for row in providers]}, troubles)
 
 

@@ -1,6 +1,8 @@
 """`calltally doctor`: what is set up wrong, and how to mend it."""
 
+import os
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
@@ -58,6 +60,7 @@ def examine(settings: "Settings") -> Iterator["Finding"]:
     """Everything, the network's parts at the same time."""
     from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415
 
+    from billing.settings import ENV_FILE_VARIABLE  # noqa: PLC0415
     from calltally.doctor.database import routed_ids  # noqa: PLC0415
     from calltally.doctor.prefect import check_prefect  # noqa: PLC0415
     from calltally.doctor.receiver import check_receiver  # noqa: PLC0415
@@ -66,7 +69,7 @@ def examine(settings: "Settings") -> Iterator["Finding"]:
     from calltally.doctor.vapi import check_vapi  # noqa: PLC0415
     from calltally.probes import prefect_api_url  # noqa: PLC0415
 
-    yield from check_settings(settings)
+    yield from check_settings(settings, Path(os.environ.get(ENV_FILE_VARIABLE, ".env")))
     with ThreadPoolExecutor(4) as pool:
         database, routed = _database(settings, routed_ids)
         looks: list[Callable[[], list[Finding]]] = [

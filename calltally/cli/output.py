@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Annotated, Any, Literal, TypeVar
 from uuid import UUID
@@ -91,6 +91,8 @@ def _plain(content: Any) -> Any:
     match content:
         case datetime():
             return content.isoformat()
+        case timedelta():
+            return content.total_seconds()
         case UUID() | Decimal():
             return str(content)
         case _:

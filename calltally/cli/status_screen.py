@@ -76,12 +76,16 @@ def _last_night(run: dict[str, Any]) -> str:
     if run["reliability_low"] is None:
         return f"{window}: no calls ended"
     ratio = run["ended_by_webhook"] / run["ended_calls"]
-    charged, owed = format_micros(run["recovered_micros"] or 0), format_micros(run["outstanding_micros"] or 0)
+    currencies = run["money"] or [{"currency": "USD", **run}]
+    recovered = ", ".join(
+        f"{format_micros(row['recovered_micros'] or 0, row['currency'])} paid,"
+        f" {format_micros(row['outstanding_micros'] or 0, row['currency'])} outstanding"
+        for row in currencies
+    )
     return (
         f"{window}: {ratio:.2%} by webhook ({run['ended_by_webhook']:,} of {run['ended_calls']:,},"
         f" 95 % interval {run['reliability_low']:.1%} to {run['reliability_high']:.1%})\n"
-        f"recovered {_count(run['recovered_calls'] or 0, 'call')}: {charged} charged, {owed} of it outstanding;"
-        f" {in_words(run['age'])} ago"
+        f"recovered {_count(run['recovered_calls'] or 0, 'call')}: {recovered}; {in_words(run['age'])} ago"
     )
 
 

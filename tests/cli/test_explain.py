@@ -1,4 +1,4 @@
-"""`calltally explain`: every kind of charge, from its times to its transfers, and a loud mismatch when they disagree."""
+"""`calltally explain`: every kind of charge, from its times to its transfers, and a loud mismatch."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -60,45 +60,34 @@ def test_settled_call_is_explained_step_by_step(calltally: Calltally, books: Boo
     assert "The arithmetic done again gives $1.061667, which is what is charged" in text
 
 
-@pytest.mark.parametrize(
-    ("seconds", "terms", "billed", "micros"),
-    [
+def test_terms_of_a_price_show_in_the_steps(calltally: Calltally, books: Books) -> None:
+    """Increments round up, the minimum counts once something exceeds the free seconds."""
+    kinds: list[tuple[float, dict[str, Any], int, int]] = [
         (61.0, {"increment": 60}, 120, 1_200_000),
         (1.0, {"increment": 6, "minimum": 30}, 30, 300_000),
         (65.2, {"increment": 6, "free": 5}, 66, 660_000),
         (31.0, {"minimum": 10, "free": 30}, 10, 100_000),
-    ],
-)
-def test_terms_of_a_price_show_in_the_steps(
-    calltally: Calltally, books: Books, acme: UUID, seconds: float, terms: dict[str, int], billed: int, micros: int
-) -> None:
-    """Increments round up, the minimum counts once something exceeds the free seconds."""
-    books.price(acme, 600_000, **terms)
-    books.record(told_call("c", "a", seconds))
-    story, _ = told(calltally, "c")
-
-    assert [(step["step"], step["value"]) for step in story["arithmetic"][-2:]] == [
-        ("billed", billed),
-        ("amount", micros),
     ]
-    assert story["price"]["own"] is True
+    for number, (seconds, terms, billed, micros) in enumerate(kinds):
+        organization_id = books.organization()
+        books.route(organization_id, f"a{number}")
+        books.price(organization_id, 600_000, **terms)
+        books.record(told_call(f"c{number}", f"a{number}", seconds))
+        story = calltally("explain", f"c{number}", "--json").json
+
+        assert [step["value"] for step in story["arithmetic"][-2:]] == [billed, micros]
+        assert (story["price"]["own"], story["verdict"]["matches"]) == (True, True)
 
 
-@pytest.mark.parametrize(
-    ("seconds", "free", "says"),
-    [(None, 0, "it never connected"), (4.0, 5, "within the 5 free seconds")],
-)
-def test_free_call_says_why(
-    calltally: Calltally, books: Books, acme: UUID, seconds: float | None, free: int, says: str
-) -> None:
+def test_free_call_says_why(calltally: Calltally, books: Books, acme: UUID) -> None:
     """Never connected, or within the free seconds; nothing moves."""
-    books.price(acme, 600_000, free=free, minimum=30)
-    books.record(told_call("c", "a", seconds))
-    story, text = told(calltally, "c")
+    books.price(acme, 600_000, free=5, minimum=30)
+    books.record(told_call("unconnected", "a", None), told_call("short", "a", 4))
+    story, text = told(calltally, "short")
 
-    assert says in text
-    assert story["transfers"] == []
-    assert story["verdict"]["charged_micros"] == 0
+    assert "within the 5 free seconds" in text
+    assert "it never connected" in calltally("explain", "unconnected").output
+    assert (story["transfers"], story["verdict"]["charged_micros"]) == ([], 0)
 
 
 def test_outstanding_call_names_the_limit_and_then_what_paid_it(

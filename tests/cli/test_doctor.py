@@ -1,0 +1,248 @@
+"""`calltally doctor` looks at real settings, a real database, and a sandbox of the providers over HTTP."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from billing.settings import get_settings
+from calltally.doctor.settings import check_settings
+from calltally.sandbox.server import RunningSandbox, running_sandbox
+from calltally.sandbox.stripe_endpoints import webhook_endpoint
+from calltally.sandbox.world import Sandbox
+from tests.books import Books
+
+from .conftest import Calltally
+
+PUBLIC_URL = "https://billing.example.com"
+NEEDED = ["checkout.session.completed", "checkout.session.async_payment_succeeded", "payment_intent.succeeded"]
+SERVER = {
+    "url": f"{PUBLIC_URL}/webhooks/vapi",
+    "credentialId": "cred-1",
+    "backoffPlan": {"type": "fixed", "maxRetries": 5, "baseDelaySeconds": 2},
+}
+SECRETS = ("sk_live_very_secret", "whsec_very_secret", "vapi-private-very-secret", "pass-of-the-url")
+
+
+@pytest.fixture
+def sandbox(environment: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[RunningSandbox]:
+    """A sandbox that the settings point at, and a public address that leads nowhere."""
+    with running_sandbox(Sandbox(seed=7)) as running:
+        for name, setting in running.environment().items():
+            monkeypatch.setenv(name, setting)
+        monkeypatch.setenv("PUBLIC_URL", PUBLIC_URL)
+        monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:9/api")
+        get_settings.cache_clear()
+        yield running
+
+
+def found(calltally: Calltally, area: str) -> list[dict[str, Any]]:
+    """What the doctor says of one area."""
+    answer = calltally("doctor", "--json").json
+    return [finding for finding in answer["findings"] if finding["area"] == area]
+
+
+def said(findings: list[dict[str, Any]]) -> dict[str, str]:
+    """What is wrong, and how to mend it."""
+    return {finding["what"]: finding["fix"] for finding in findings if finding["verdict"] != "ok"}
+
+
+def test_assistants_that_lose_reports_are_named_with_their_patch(
+    calltally: Calltally, sandbox: RunningSandbox, books: Books
+) -> None:
+    """Wrong address, no retries, no credential, no report: each has its trouble and one patch for all of it."""
+    setup = sandbox.vapi.setup
+    setup.add_assistant("a-well", "Well", server=SERVER)
+    setup.add_assistant("a-lost", "Lost", server={**SERVER, "url": "https://old.example.com/hook?token=very-secret"})
+    setup.add_assistant("a-once", "Once", server={"url": SERVER["url"]}, serverMessages=["status-update"])
+    setup.add_assistant("a-none", "None")
+    setup.add_phone_number("n-1", "Main line", server={**SERVER, "backoffPlan": None})
+    books.route(books.organization("Acme"), "a-well")
+    findings = found(calltally, "vapi")
+    troubles = said(findings)
+    once = next(finding for finding in findings if finding["facts"].get("id") == "a-once")
+
+    lost = "assistant Lost (a-lost): it reports to https://old.example.com/hook, not to https://billing.example.com"
+    assert [finding["what"] for finding in findings if finding["verdict"] == "ok"] == [
+        "the key is accepted: 4 assistants, 1 phone numbers",
+        "1 assistants and numbers report to https://billing.example.com/webhooks/vapi, with retries and a credential",
+    ]
+    assert f"{lost}/webhooks/vapi" in troubles
+    assert "very-secret" not in str(findings)
+    assert once["what"] == (
+        "assistant Once (a-once): it has no backoffPlan, so a report that fails once is lost until the night;"
+        " it has no credential, so its reports are refused with 401;"
+        " end-of-call-report is not among its serverMessages, so it never reports"
+    )
+    assert once["facts"]["patch"]["serverMessages"] == ["status-update", "end-of-call-report"]
+    assert once["facts"]["patch"]["server"]["backoffPlan"]["maxRetries"] == 10
+    assert f"curl -X PATCH {sandbox.vapi_base_url}/assistant/a-once" in once["fix"]
+    assert any(what.startswith("assistant None (a-none) has no server of its own") for what in troubles)
+    assert any(what.startswith("phone number Main line (n-1): it has no backoffPlan") for what in troubles)
+    assert troubles["assistant None (a-none) has no payer: its calls wait in quarantine"] == (
+        "calltally route add ORG --assistant a-none"
+    )
+    assert "a-well" not in str(troubles)
+
+
+def test_long_list_of_assistants_is_read_to_its_end(
+    calltally: Calltally, sandbox: RunningSandbox, books: Books
+) -> None:
+    """Pages of 100 without a cursor; of many troubles a person sees twenty."""
+    for number in range(205):
+        sandbox.vapi.setup.add_assistant(f"a-{number}", f"Number {number}", server={**SERVER, "backoffPlan": None})
+    findings = found(calltally, "vapi")
+
+    assert findings[0]["what"] == "the key is accepted: 205 assistants, 0 phone numbers"
+    assert "185 more have such troubles" in said(findings)
+
+
+def test_endpoint_of_stripe_is_compared_with_what_is_needed(calltally: Calltally, sandbox: RunningSandbox) -> None:
+    """Disabled, without a type, in the other mode, of another version: each with its command."""
+    endpoints = sandbox.stripe.webhook_endpoints
+    missing = said(found(calltally, "stripe"))
+    endpoints.append(
+        webhook_endpoint(
+            "we_1",
+            f"{PUBLIC_URL}/webhooks/stripe",
+            NEEDED[:2],
+            status="disabled",
+            livemode=True,
+            api_version="2024-06-20",
+        )
+    )
+    wrong = said(found(calltally, "stripe"))
+    endpoints[0] = webhook_endpoint("we_1", f"{PUBLIC_URL}/webhooks/stripe", NEEDED)
+    right = found(calltally, "stripe")
+
+    curl = f'curl {sandbox.stripe_api_base}/v1/webhook_endpoints/we_1 -u "$STRIPE_API_KEY:"'
+    assert (
+        "-d url=https://billing.example.com/webhooks/stripe"
+        in missing["no endpoint sends to https://billing.example.com/webhooks/stripe"]
+    )
+    assert wrong["endpoint we_1 is disabled: payments are not credited"] == f"{curl} -d disabled=false"
+    assert wrong["endpoint we_1 does not send payment_intent.succeeded"].count("enabled_events[]=") == 3
+    assert "endpoint we_1 is in live mode, and events of that mode are parked here" in wrong
+    assert "endpoint we_1 renders events in 2024-06-20; tested is 2026-10-28.endive" in wrong
+    assert [finding["verdict"] for finding in right] == ["ok", "ok"]
+
+
+def test_keys_that_are_refused_are_problems(
+    calltally: Calltally, sandbox: RunningSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The providers answer 401; the fix says where the right key is, and no key is printed."""
+    monkeypatch.setenv("VAPI_API_KEY", SECRETS[2])
+    monkeypatch.setenv("STRIPE_API_KEY", SECRETS[0])
+    get_settings.cache_clear()
+    answer = calltally("doctor")
+
+    assert "Vapi refuses VAPI_API_KEY" in answer.output
+    assert "Stripe refuses STRIPE_API_KEY" in answer.output
+    assert answer.exit_code == 1
+    assert not any(secret in answer.output for secret in SECRETS)
+
+
+def test_everything_that_is_away_is_a_problem_and_no_crash(
+    calltally: Calltally, sandbox: RunningSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Database, Prefect, providers: the doctor says of each that it does not answer, and what to do."""
+    nowhere = "http://127.0.0.1:9"
+    monkeypatch.setenv("DATABASE_URL", f"postgresql://me:{SECRETS[3]}@127.0.0.1:9/books")
+    monkeypatch.setenv("VAPI_BASE_URL", nowhere)
+    monkeypatch.setenv("STRIPE_API_BASE", nowhere)
+    monkeypatch.setenv("PUBLIC_URL", nowhere)
+    get_settings.cache_clear()
+    answer = calltally("doctor", "--json")
+    problems = {finding["area"] for finding in answer.json["findings"] if finding["verdict"] == "problem"}
+
+    assert problems >= {"database", "prefect", "vapi", "stripe", "receiver"}
+    assert all(finding["fix"] for finding in answer.json["findings"] if finding["verdict"] == "problem")
+    assert SECRETS[3] not in answer.output
+
+
+def test_database_is_examined(calltally: Calltally, sandbox: RunningSandbox, database_url: str) -> None:
+    """Version, schema and roles are well; fsync is off here, and an older schema is noticed."""
+    well = found(calltally, "database")
+    with psycopg.connect(database_url) as connection:
+        connection.execute("UPDATE schema_revision SET version_num = '0001'")
+    behind = said(found(calltally, "database"))
+    with psycopg.connect(database_url) as connection:
+        connection.execute("UPDATE schema_revision SET version_num = '9999'")
+    ahead = said(found(calltally, "database"))
+
+    assert [finding["what"].split()[0] for finding in well if finding["verdict"] == "ok"] == [
+        "PostgreSQL",
+        "its",
+        "its",
+    ]
+    assert "fsync is off: a crash loses webhooks that were answered 200" in said(well)
+    assert "calltally migrate" in behind.values()
+    assert "update calltally" in ahead.values()
+
+
+WELL = {
+    "STRIPE_API_KEY": "rk_test_1",
+    "STRIPE_WEBHOOK_SECRETS": "whsec_1",
+    "VAPI_API_KEY": "5b1f6f0e-7c1d-4c55-9a3e-0d2f4a6b8c10",
+    "VAPI_WEBHOOK_SECRETS": "0123456789abcdef0123456789abcdef",
+    "PUBLIC_URL": PUBLIC_URL,
+    "OPERATOR_TOKEN": "0123456789abcdef0123456789abcdef",
+    "SLACK_WEBHOOK_URL": "https://hooks.slack.com/services/T0/B0/x",
+}
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({}, "they have the right shapes"),
+        ({"STRIPE_WEBHOOK_SECRETS": ""}, "every webhook of Stripe's is refused"),
+        ({"STRIPE_WEBHOOK_SECRETS": "sk_live_very_secret"}, "is an API key"),
+        ({"STRIPE_WEBHOOK_SECRETS": "very_secret"}, "does not begin with whsec_"),
+        ({"STRIPE_API_KEY": "pk_live_very_secret"}, "publishable key"),
+        ({"STRIPE_API_KEY": "very_secret"}, "begins neither with sk_ nor with rk_"),
+        ({"STRIPE_LIVEMODE": "true"}, "is of the other mode"),
+        ({"VAPI_API_KEY": ""}, "no night can compare the books"),
+        ({"VAPI_WEBHOOK_SECRETS": ""}, "every webhook of Vapi's is refused"),
+        ({"VAPI_WEBHOOK_SECRETS": "whsec_very_secret"}, "is one of Stripe's"),
+        ({"VAPI_WEBHOOK_SECRETS": "very_secret"}, "it can be guessed"),
+        ({"VAPI_WEBHOOK_AUTH": "hmac", "VAPI_HMAC_PAYLOAD_FORMAT": "{body}"}, "can send it again"),
+        ({"PUBLIC_URL": ""}, "PUBLIC_URL is not set"),
+        ({"PUBLIC_URL": "http://billing.example.com"}, "https only"),
+        ({"PUBLIC_URL": "https://billing.example.com/webhooks/vapi"}, "with the path of a webhook"),
+        ({"OPERATOR_TOKEN": ""}, "refuses everybody"),
+        ({"OPERATOR_TOKEN": "very_secret"}, "OPERATOR_TOKEN has fewer"),
+        ({"SLACK_WEBHOOK_URL": ""}, "alerts reach nobody"),
+        ({"SLACK_WEBHOOK_URL": "https://slack.com/very_secret"}, "no address of an incoming webhook"),
+    ],
+)
+def test_settings_are_judged_by_their_shape(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, changes: dict[str, str], says: str
+) -> None:
+    """Each mistake is one finding with a fix, and never shows the secret."""
+    monkeypatch.chdir(tmp_path)
+    for name, setting in {**WELL, **changes}.items():
+        monkeypatch.setenv(name, setting)
+    get_settings.cache_clear()
+    findings = check_settings(get_settings())
+    get_settings.cache_clear()
+
+    assert len(findings) == 1
+    assert says in findings[0].what
+    assert (findings[0].fix is None) == (not changes)
+    assert "very_secret" not in str(findings)
+
+
+def test_readable_env_file_is_a_warning(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """It holds secrets; chmod mends it."""
+    file = tmp_path / ".env"
+    file.write_text("")
+    file.chmod(0o644)
+    for name, setting in WELL.items():
+        monkeypatch.setenv(name, setting)
+    get_settings.cache_clear()
+    findings = check_settings(get_settings(), file)
+    get_settings.cache_clear()
+
+    assert [finding.fix for finding in findings] == [f"chmod 600 {file}"]

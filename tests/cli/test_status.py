@@ -1,0 +1,145 @@
+"""`calltally status`: one screen that tells the truth, whatever is down."""
+
+import json
+import socket
+from collections.abc import Iterator
+from typing import Any
+from uuid import UUID
+
+import psycopg
+import pytest
+
+from billing import inbox
+from billing.books import open_books
+from billing.deliveries import Delivery
+from billing.settings import get_settings
+from billing.status import Limits, read_status
+from tests.books import Books, told_call
+
+from .conftest import Calltally
+
+
+@pytest.fixture
+def nowhere(environment: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Neither Prefect nor a receiver answers."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    monkeypatch.setenv("PREFECT_API_URL", f"http://127.0.0.1:{port}/api")
+    monkeypatch.setenv("RECEIVER_PORT", str(port))
+    get_settings.cache_clear()
+    yield
+    get_settings.cache_clear()
+
+
+@pytest.fixture
+def night(books: Books) -> UUID:
+    """A night that found 23 of 288 calls without a webhook."""
+    run_id: UUID = books.value(
+        "INSERT INTO reconciliation_runs (state, window_from, window_to, started_at, finished_at, ended_calls,"
+        " ended_by_webhook, recovered_calls, recovered_micros, outstanding_micros, cause)"
+        " VALUES ('completed', now() - interval '30 h', now() - interval '6 h', now() - interval '6 h',"
+        " now() - interval '6 h', 288, 265, 23, 4351666, 4060000, 'assistant a') RETURNING id"
+    )
+    return run_id
+
+
+def troubles(screen: dict[str, Any], *, serious: bool = True) -> str:
+    """What is wrong, in one text."""
+    return "\n".join(trouble["what"] for trouble in screen["troubles"] if trouble["serious"] is serious)
+
+
+def test_parts_that_are_down_are_named_with_what_to_do(calltally: Calltally, books: Books, nowhere: None) -> None:
+    """Only the database is up: exit code 1, and each missing part has its remedy."""
+    answer = calltally("status", "--json")
+    states = {service["name"]: service["state"] for service in answer.json["services"]}
+    text = " ".join(calltally("status").output.split())
+
+    assert answer.exit_code == 1
+    assert states == {"database": "up", "worker": "down", "prefect": "down", "receiver": "down"}
+    assert all(trouble["fix"] for trouble in answer.json["troubles"])
+    assert "3 things wrong" in text
+    assert "every invariant holds" in text
+
+
+def test_database_that_is_away_hides_nothing_else(
+    calltally: Calltally, nowhere: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The screen is there all the same, and says what to check."""
+    monkeypatch.setenv("DATABASE_URL", "postgresql://me:very-secret@127.0.0.1:9/books")
+    get_settings.cache_clear()
+    answer = calltally("status")
+
+    assert answer.exit_code == 1
+    assert "check DATABASE_URL" in answer.output
+    assert "not known while the database is down" in answer.output
+    assert "very-secret" not in answer.output
+
+
+def test_queue_nights_and_money_are_shown(calltally: Calltally, books: Books, nowhere: None, night: UUID) -> None:
+    """Ages by provider and state, the last night with its interval, wallets at their limit."""
+    organization_id = books.organization("Corner Cafe", debt_limit_micros=1_000_000)
+    books.route(organization_id, "a")
+    books.record(told_call("c", "a", 600))
+    inbox.accept(books.engine, [Delivery("vapi", "k", "hang", b"{}"), Delivery("stripe", "k", "x", b"{}")])
+    screen = calltally("status", "--json").json
+    text = " ".join(calltally("status").output.split())
+
+    assert [(row["provider"], row["state"], row["events"]) for row in screen["queue"]["states"]] == [
+        ("stripe", "waiting", 1),
+        ("vapi", "waiting", 1),
+    ]
+    assert screen["night"]["last"]["id"] == str(night)
+    assert "92.01% by webhook (265 of 288, 95 % interval 88.3% to 94.6%)" in text
+    assert "recovered 23 calls: $4.351666 paid, $4.06 outstanding; 6 h ago" in text
+    assert "webhook reliability was 92.01%, below 95.00%" in troubles(screen)
+    assert "at its limit: Corner Cafe, $0.00 of -$1.00, $7.00 outstanding" in text
+
+
+def test_dead_and_late_events_and_failed_nights_are_wrong(
+    calltally: Calltally, books: Books, nowhere: None, night: UUID, database_url: str
+) -> None:
+    """An event that died long ago is only noted: somebody has seen it."""
+    for provider in ("stripe", "vapi"):
+        inbox.accept(books.engine, [Delivery(provider, "k", "payment_intent.succeeded", b"{}")])
+    inbox.apply(books.engine, inbox.claim(books.engine, "w", 1))
+    inbox.accept(books.engine, [Delivery("stripe", "k2", "payment_intent.succeeded", b"{}")])
+    with psycopg.connect(database_url) as connection:
+        connection.execute("UPDATE events SET received_at = now() - interval '7 min' WHERE state = 'waiting'")
+    books.value(
+        "INSERT INTO reconciliation_runs (state, window_from, window_to, error)"
+        " VALUES ('failed', '2026-07-01', '2026-07-02', 'Vapi did not answer') RETURNING 1"
+    )
+    fresh = calltally("status", "--json").json
+    with psycopg.connect(database_url) as connection:
+        connection.execute("UPDATE events SET finished_at = now() - interval '3 d' WHERE state = 'dead'")
+    old = calltally("status", "--json").json
+
+    assert "1 event of stripe is dead, 1 since yesterday" in troubles(fresh)
+    assert "the oldest waiting event of vapi is 7 min old" in troubles(fresh)
+    assert "the last night failed: Vapi did not answer" in troubles(fresh)
+    assert "calltally reconcile --from 2026-07-01T00:00:00 --to 2026-07-02T00:00:00" in json.dumps(fresh["troubles"])
+    assert "dead" in troubles(old, serious=False)
+    assert "dead" not in troubles(old)
+
+
+def test_broken_books_are_wrong(calltally: Calltally, books: Books, nowhere: None, database_url: str) -> None:
+    """The invariant is named."""
+    books.organization("Acme")
+    with psycopg.connect(database_url) as connection:
+        connection.execute("SET session_replication_role = replica")
+        connection.execute("UPDATE wallets SET balance_micros = 1")
+
+    assert "the books are wrong: stored_balance_equals_transfers" in troubles(calltally("status", "--json").json)
+
+
+def test_part_that_takes_too_long_hides_nothing_else(books: Books, database_url: str) -> None:
+    """Somebody locks the events: the queue is not known, the money is."""
+    settings = get_settings()
+    limits = Limits(settings.health_max_waiting, settings.reliability_threshold)
+    books.organization("Acme")
+    with psycopg.connect(database_url) as other, open_books(database_url) as ours:
+        other.execute("LOCK TABLE events IN ACCESS EXCLUSIVE MODE")
+        parts = read_status(ours, limits, 0.2)
+
+    assert (parts["queue"].missing, parts["money"].missing) == ("took longer than 0.2 s", None)
+    assert parts["money"].facts["currencies"][0]["organizations"] == 1
