@@ -288,8 +288,9 @@ def unreadable_known(call: Call) -> Planted:
 
 
 def unreadable_once(call: Call) -> Planted:
-    """One pass could not be read, another could."""
-    return Planted([call.broken(), call.theirs], call.ours, [("unreadable", None), ("matched", None)])
+    """A later pass could not be read, another could."""
+    later = {"updated_at": call.theirs["updated_at"] + timedelta(seconds=1)}
+    return Planted([call.broken() | later, call.theirs], call.ours, [("unreadable", None), ("matched", None)])
 
 
 CLASSES: tuple[Callable[[Call], Planted], ...] = (
