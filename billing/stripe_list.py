@@ -16,6 +16,8 @@ from billing.provider_json import UNREADABLE, decode
 from billing.settings import Settings
 
 RETENTION: Final = timedelta(days=30)
+LOOK_BACK: Final = timedelta(days=7)
+"""Of a run that is not asked for a window: webhooks are tried again for 3 days at most."""
 PAGE_SIZE: Final = 100
 """Stripe's maximum."""
 TYPES: Final = sorted(event_type for provider, event_type in MEANINGS if provider == "stripe")
@@ -78,14 +80,24 @@ async def list_events(client: httpx.AsyncClient, start: datetime, end: datetime)
     return events
 
 
-def require_kept(start: datetime, now: datetime) -> None:
-    """Raise TooLongAgo for a time whose events Stripe has begun to forget."""
+def payment_window(
+    window_from: datetime | None, window_to: datetime | None, scheduled: datetime
+) -> tuple[datetime, datetime]:
+    """What a person asked for, or the days before the scheduled time.
+
+    Raises:
+        TooLongAgo: Stripe has begun to forget the beginning.
+    """
+    end = _plain(window_to or scheduled)
+    start = end - LOOK_BACK if window_from is None else _plain(window_from)
+    now = datetime.now(UTC)
     if start < now - RETENTION:
         raise TooLongAgo(
             f"Stripe keeps events for {RETENTION.days} days: those before {now - RETENTION:%Y-%m-%d %H:%M} are "
             "gone. Start later, and credit older payments from the dashboard's list with "
             "`calltally wallet credit ORG AMOUNT --key topup:pi_… --reason …`: under that key none is credited twice."
         )
+    return start, end
 
 
 async def _fetch(client: httpx.AsyncClient, parameters: list[tuple[str, str]]) -> _Page:
@@ -121,3 +133,9 @@ def _seconds(moment: datetime) -> str:
     """Whole seconds, rounded up: `start <= created < end` then means the same for whole and broken bounds."""
     whole = int(moment.timestamp())
     return str(whole if datetime.fromtimestamp(whole, UTC) == moment else whole + 1)
+
+
+def _plain(moment: datetime) -> datetime:
+    """A plain datetime in UTC, whatever subclass came in: Prefect's own do arithmetic of another kind."""
+    known = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return datetime.fromisoformat(known.astimezone(UTC).isoformat())

@@ -1,15 +1,13 @@
 """Asks Stripe for payments whose webhook never arrived, and puts them into the inbox."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 
 from prefect import flow
 
 from billing.night import days
-from billing.stripe_list import require_kept
+from billing.stripe_list import payment_window
 from tasks.payments import list_payments, store_missed
 from tasks.runs import name_this_run, scheduled_start
-
-LOOK_BACK = timedelta(days=7)
 
 
 @flow(name="backfill_payments", validate_parameters=True)
@@ -29,9 +27,7 @@ async def backfill_payments(
         window_to: Events before then. Left empty: when the run was scheduled.
         dry_run: Only say how many are missing.
     """
-    end = (window_to or scheduled_start()).astimezone(UTC)
-    start = (window_from or end - LOOK_BACK).astimezone(UTC)
-    require_kept(start, datetime.now(UTC))
+    start, end = payment_window(window_from, window_to, scheduled_start())
     listed = missed = 0
     for day_start, day_end in days(start, end):
         events = await list_payments(day_start, day_end)

@@ -94,10 +94,11 @@ def test_events_without_effect_are_not_asked_for(stage: Stage) -> None:
 
 def test_time_that_stripe_has_forgotten_is_refused(stage: Stage) -> None:
     """Silence about the days before would be taken for completeness."""
-    with pytest.raises(TooLongAgo, match="30 days") as refused:
-        run(backfill_payments, window_from=datetime.now(UTC) - timedelta(days=31))
+    refused = run(backfill_payments, window_from=datetime.now(UTC) - timedelta(days=31))
 
-    assert "wallet credit" in str(refused.value)
+    assert isinstance(refused.result, TooLongAgo)
+    assert "30 days" in str(refused.result)
+    assert "wallet credit" in str(refused.result)
 
 
 @pytest.mark.parametrize(
