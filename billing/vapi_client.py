@@ -4,11 +4,13 @@ import asyncio
 import itertools
 import logging
 import random
+import ssl
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cache
 from typing import TypeVar
 
 import httpx
@@ -99,10 +101,16 @@ async def connect_vapi(settings: Settings, patience: Patience | None = None) -> 
     headers = {"Authorization": f"Bearer {settings.vapi_api_key.get_secret_value()}"}
     limits = httpx.Limits(max_connections=CONNECTIONS)
     async with httpx.AsyncClient(
-        base_url=settings.vapi_base_url, headers=headers, timeout=TIMEOUT, limits=limits
+        base_url=settings.vapi_base_url, headers=headers, timeout=TIMEOUT, limits=limits, verify=_tls()
     ) as http:
         pace = shared_pace(settings.vapi_base_url, settings.vapi_requests_per_second)
         yield VapiClient(http, pace, patience or Patience())
+
+
+@cache
+def _tls() -> ssl.SSLContext:
+    """Reading all certificates takes longer than a whole window of few calls."""
+    return httpx.create_ssl_context()
 
 
 def stamp(moment: datetime) -> str:

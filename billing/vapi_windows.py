@@ -40,7 +40,7 @@ class Stretch:
         """The next piece, of about as many calls as such a page holds."""
         length = self.end - self.start
         if self.per_ms:
-            length = max(1, min(length, int(expected_rows(limit) / self.per_ms)))
+            length = max(1, int(min(length, expected_rows(limit) / self.per_ms)))
         piece = Piece(self.start, self.start + length, self, self.per_ms)
         self.start += length
         return piece
