@@ -37,6 +37,9 @@ VERBS: Final = {
     "sms": Verb("sms", "Text messages: delivered or not, charged or not, and their price."),
     "books": Verb("wallets", "The books as a whole."),
     "reconcile": Verb("night", "Compare the books with Vapi's list of calls, and bill what no webhook told us of."),
+    "backfill": Verb(
+        "night", "Reconcile the past, day by day; run again after an interruption, it goes on where it was."
+    ),
     "payments": Verb("payments", "Payments: ask Stripe for those that no webhook told us of."),
     "migrate": Verb("processes", "Bring the database to the newest schema."),
     "receiver": Verb("processes", "Take in webhooks on RECEIVER_HOST and RECEIVER_PORT."),
@@ -114,6 +117,7 @@ def main() -> None:
             raise
         from rich.console import Console  # noqa: PLC0415
 
-        Console(stderr=True).print("[red]Error:[/red] ", end="")
-        Console(stderr=True).print(message, highlight=False, markup=False)
+        console = Console(stderr=True, soft_wrap=True)
+        console.print("[red]Error:[/red] ", end="")
+        console.print(message, highlight=False, markup=False)  # soft_wrap: a command in it can be copied
         sys.exit(1)
