@@ -66,9 +66,14 @@ def concatenated(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
         return frames[0]
     return pd.DataFrame(
         {
-            name: union_categoricals([frame[name] for frame in frames], ignore_order=True)
+            name: union_categoricals([_with_texts(frame[name]) for frame in frames], ignore_order=True)
             if isinstance(frames[0][name].dtype, pd.CategoricalDtype)
             else pd.concat([frame[name] for frame in frames], ignore_index=True)
             for name in frames[0].columns
         }
     )
+
+
+def _with_texts(column: "pd.Series[Any]") -> "pd.Series[Any]":
+    """Without a value, a column's categories have no type yet."""
+    return column.cat.rename_categories(column.cat.categories.astype("str"))

@@ -33,13 +33,18 @@ from billing.vapi_page import ended_calls
 LENGTH: Final = timedelta(hours=24)
 LOOK_BACK: Final = timedelta(hours=72)
 """Read before the window: calls may last 12 hours, and reach the list late."""
-SPAN: Final = timedelta(hours=4)
-"""Of the list, in one task: what a retry repeats."""
 PART: Final = timedelta(hours=24)
 """Of the list, whose completeness is proved at once."""
+CALLS_PER_SPAN: Final = 50_000
+"""About so many are listed in one task: what a retry repeats."""
+MAX_SPANS_PER_PART: Final = 24
 MONTH: Final = timedelta(days=30)
 MAX_GROUPS: Final = 50
 """Organizations and assistants that a run keeps, the worst first."""
+
+
+Range = tuple[datetime, datetime]
+"""Half-open."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +80,8 @@ def night_window(
     return Window(start=start, end=end, listed_from=start - look_back)
 
 
-def listed_range(window: Window, as_of: datetime, retention: timedelta) -> tuple[datetime, datetime]:
-    """The times of creation that are listed: the provider keeps no older calls than `retention`.
+def listed_parts(window: Window, as_of: datetime, retention: timedelta) -> list[Range]:
+    """The times of creation that are listed, day by day: the provider keeps no older calls than `retention`.
 
     Raises:
         PermanentError: it keeps none of the window.
@@ -84,26 +89,33 @@ def listed_range(window: Window, as_of: datetime, retention: timedelta) -> tuple
     start = max(window.listed_from, floor_to_millisecond(as_of - retention))
     if start >= window.end:
         raise PermanentError(
-            f"Vapi keeps calls for {retention.days} days, and the window {window.in_words} is older: there is nothing "
-            "to compare with. If your plan keeps them longer, set VAPI_RETENTION_DAYS"
+            f"Vapi keeps calls for {retention.days} days, and the window {window.in_words} is older: there is "
+            "nothing to compare with. If your plan keeps them longer, set VAPI_RETENTION_DAYS"
         )
-    return start, window.end
+    return list(pieces(start, window.end, PART))
 
 
-def spans(window: Window, created: tuple[datetime, datetime]) -> list[Span]:
-    """What to ask of the provider: by creation, and what was created earlier by change, for calls that ended late."""
-    by_creation = [Span("createdAt", start, end) for start, end in pieces(*created, SPAN)]
-    return [*by_creation, Span("updatedAt", window.start, window.end, created_before=created[0])]
+def spans(window: Window, totals: Mapping[Range, Totals | None]) -> list[Span]:
+    """What to ask of the provider: by creation, and what was created earlier by change, for calls that ended late.
+
+    `totals`: the parts of the list, in order, with what the provider says is in them; the busy ones are cut finer.
+    """
+    by_creation = []
+    for (start, end), reported in totals.items():
+        share = 1 if reported is None else min(MAX_SPANS_PER_PART, 1 + reported.calls // CALLS_PER_SPAN)
+        length = floor_to_millisecond(start + (end - start) / share) - start
+        by_creation += [Span("createdAt", *piece) for piece in pieces(start, end, length)]
+    return [*by_creation, Span("updatedAt", window.start, window.end, created_before=min(totals)[0])]
 
 
-def pieces(start: datetime, end: datetime, length: timedelta) -> Iterator[tuple[datetime, datetime]]:
+def pieces(start: datetime, end: datetime, length: timedelta) -> Iterator[Range]:
     """A range of time, cut into half-open pieces."""
     while start < end:
         yield start, min(start + length, end)
         start += length
 
 
-def days(start: datetime, end: datetime) -> Iterator[tuple[datetime, datetime]]:
+def days(start: datetime, end: datetime) -> Iterator[Range]:
     """A range of time, cut at each midnight (UTC), so that the same days come out whenever it is asked for."""
     while start < end:
         midnight = start.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0) + LENGTH
@@ -137,7 +149,7 @@ class ListTolerance:
 
 def prove_complete(
     provider: pd.DataFrame,
-    totals: Mapping[tuple[datetime, datetime], Totals | None],
+    totals: Mapping[Range, Totals | None],
     tolerance: ListTolerance,
 ) -> list[Completeness]:
     """Put each part of the list beside the provider's own totals for it."""
@@ -206,7 +218,9 @@ def findings(comparison: Comparison, recorded: Sequence[Recovered], corrected: S
     outcomes = {call.call_id: call for call in recorded}
     changes = {call.call_id: call for call in corrected}
     listed = comparison.differences[
-        comparison.differences["kind"].isin(["missing", "unattributed", "drift", "phantom", "duplicate", "unreadable"])
+        comparison.differences["kind"].isin(
+            ["missing", "unattributed", "drift", "phantom", "duplicate", "unreadable"]
+        )
     ]
     found = []
     for row in listed.to_dict("records"):

@@ -1,6 +1,6 @@
 """Catches up with the past, day by day, as far back as the provider remembers."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 from prefect import flow
 

@@ -9,7 +9,7 @@ from prefect import flow
 from pydantic import Field
 
 from billing.figures import Night
-from billing.night import PART, Comparison, listed_range, night_window, pieces, spans
+from billing.night import Comparison, listed_parts, night_window, spans
 from billing.repair import Repair
 from billing.runs import Order
 from billing.settings import get_settings
@@ -25,7 +25,7 @@ from tasks.books import (
     value_lost_calls,
     watched_over,
 )
-from tasks.findings import store_findings
+from tasks.findings import note_report, store_findings
 from tasks.progress import progress_shown
 from tasks.providers import list_calls, list_opened, provider_totals
 from tasks.publish import draw_chart, publish_artifacts, read_history, write_report
@@ -67,16 +67,16 @@ async def reconcile_calls(
         window = night_window(window_from, window_to, scheduled_start(), look_back=timedelta(hours=look_back_hours))
         order = Order(window, as_of=datetime.now(UTC), kind=kind, organization=organization, dry_run=dry_run)
     await name_this_run(_title(order))
-    run_id, created = uuid4(), listed_range(order.window, order.as_of, get_settings().vapi_retention)
+    run_id, parts = uuid4(), listed_parts(order.window, order.as_of, get_settings().vapi_retention)
     async with watched_over(run_id), progress_shown(run_id) as progress:
         await begin_run(run_id, order)
-        stretches, parts = spans(order.window, created), list(pieces(*created, PART))
-        progress.expect(stretches)
         async with list_opened(run_id):
+            totals = await provider_totals(parts)
+            stretches = spans(order.window, totals)
+            progress.expect(stretches)
             listed = await asyncio.gather(*(list_calls(run_id, span) for span in stretches))
-        totals = await asyncio.gather(*(provider_totals(start, end) for start, end in parts))
         progress.reached("comparing")
-        comparison = await compare_calls(run_id, order, listed, dict(zip(parts, totals, strict=True)))
+        comparison = await compare_calls(run_id, order, listed, totals)
         progress.reached("booking")
         if order.dry_run:
             repair = await rehearse_repair(comparison, run_id)
@@ -96,6 +96,7 @@ async def reconcile_calls(
 async def _publish(night: Night, comparison: Comparison) -> None:
     history = await read_history()
     report = await write_report(comparison.differences, night, history)
+    await note_report(night.run_id, report)
     await publish_artifacts(night, await draw_chart(history), report)
 
 

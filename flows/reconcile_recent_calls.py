@@ -25,6 +25,4 @@ async def reconcile_recent_calls(hours: Annotated[int, Field(ge=1, le=48)] = 3) 
     """
     window = night_window(None, None, scheduled_start(), length=timedelta(hours=hours))
     await name_this_run(f"reconcile the last {hours} hours to {window.end:%Y-%m-%d %H:%M} UTC")
-    return await reconcile_calls(
-        window_from=window.start, window_to=window.end, look_back_hours=12, kind="recent"
-    )
+    return await reconcile_calls(window_from=window.start, window_to=window.end, look_back_hours=12, kind="recent")

@@ -16,7 +16,7 @@ from prefect.runtime import flow_run, task_run
 from billing import known_calls, repair, runs
 from billing.call_frames import concatenated
 from billing.figures import Totals, Window
-from billing.night import Comparison, ListTolerance, prove_complete
+from billing.night import Comparison, ListTolerance, Range, prove_complete
 from billing.process import get_engine
 from billing.reconcile import Tolerances, find_differences
 from billing.repair import Corrected, LostValue, Repair
@@ -75,7 +75,7 @@ async def compare_calls(
     run_id: UUID,
     order: Order,
     listed: Sequence[pd.DataFrame],
-    totals: Mapping[tuple[datetime, datetime], Totals | None],
+    totals: Mapping[Range, Totals | None],
 ) -> Comparison:
     """Every difference between what the provider lists and what the books know."""
     return await asyncio.to_thread(_compare, run_id, order, listed, totals)
@@ -85,7 +85,7 @@ def _compare(
     run_id: UUID,
     order: Order,
     listed: Sequence[pd.DataFrame],
-    totals: Mapping[tuple[datetime, datetime], Totals | None],
+    totals: Mapping[Range, Totals | None],
 ) -> Comparison:
     engine, settings = get_engine(), get_settings()
     provider = concatenated(listed)

@@ -3,7 +3,6 @@
 import asyncio
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import replace
 from uuid import UUID
 
 from prefect import task
@@ -93,6 +92,7 @@ def _sums(amounts: Sequence[NightMoney]) -> dict[str, int]:
     return sums
 
 
-def with_report(night: Night, url: str) -> Night:
-    """The same night, whose files are there."""
-    return replace(night, report_url=url)
+@task(task_run_name="note where the report is", cache_policy=NO_CACHE)
+async def note_report(run_id: UUID, url: str) -> None:
+    """Keep the address of the run's files in the books."""
+    await asyncio.to_thread(runs.note_report, get_engine(), run_id, url)

@@ -1,8 +1,8 @@
 """Tasks that ask the provider; each is one stretch of its list, and can be repeated alone."""
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from datetime import datetime
 from uuid import UUID
 
 import pandas as pd
@@ -10,7 +10,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from billing.figures import Totals
-from billing.night import Span
+from billing.night import Range, Span
 from billing.settings import get_settings
 from billing.vapi_client import connect_vapi
 from billing.vapi_list import CallLister
@@ -60,14 +60,15 @@ async def _list(run_id: UUID, span: Span) -> pd.DataFrame:
 
 
 @task(
-    task_run_name="ask for the totals from {start:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M}",
+    task_run_name="ask for the provider's own totals",
     cache_policy=NO_CACHE,
     retries=RETRIES,
     retry_delay_seconds=DELAYS_SECONDS,
     retry_jitter_factor=0.3,
     retry_condition_fn=is_transient,
 )
-async def provider_totals(start: datetime, end: datetime) -> Totals | None:
-    """Number and cost of the calls created then, by the provider's own reckoning; None if it does not say."""
+async def provider_totals(parts: Sequence[Range]) -> dict[Range, Totals | None]:
+    """Number and cost of the calls created in each part; None where the provider does not say."""
     async with connect_vapi(get_settings()) as client:
-        return await read_totals(client, start, end)
+        totals = await asyncio.gather(*(read_totals(client, start, end) for start, end in parts))
+    return dict(zip(parts, totals, strict=True))

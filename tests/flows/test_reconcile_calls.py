@@ -91,16 +91,24 @@ def test_night_shows_artifacts_and_writes_a_report(stage: Stage) -> None:
     lost, reported = told(stage, 6, lost=2)
     night = run(reconcile_calls)
     shown = artifacts(night.id)
-    report = pd.read_parquet(noted(stage, night)["report_path"])
+    folder = Path(noted(stage, night)["report_path"].removeprefix("file://"))
+    report = pd.read_parquet(folder / "calls.parquet")
 
-    assert set(shown) == {"reconciliation-summary", "recovered-calls"}
-    assert "**66.66 %** of 6 ended calls" in str(shown["reconciliation-summary"].data)
-    assert all(call_id in str(shown["recovered-calls"].data) for call_id in lost)
+    assert set(shown) == {
+        "findings",
+        "reconciliation-progress",
+        "reconciliation-report",
+        "reconciliation-summary",
+        "reliability-chart",
+    }
+    assert "66.66 %" in str(shown["reconciliation-summary"].data)
+    assert all(call_id in str(shown["findings"].data) for call_id in lost)
+    assert shown["reconciliation-progress"].data == 100.0
+    assert {file.name for file in folder.iterdir()} == {"calls.parquet", "findings.csv", "report.html"}
     assert dict(zip(report["call_id"], report["kind"], strict=True)) == {
         **dict.fromkeys(lost, "missing"),
         **dict.fromkeys(reported, "matched"),
     }
-    assert list(Path(get_settings().calltally_home).glob("reports/*.part")) == []
 
 
 def test_good_day_alerts_nobody(stage: Stage) -> None:
@@ -203,16 +211,16 @@ def test_longer_call_at_the_provider_is_corrected_once(stage: Stage) -> None:
 
 
 def test_wrong_key_fails_at_once_and_says_which_key(stage: Stage, changed: Callable[..., None]) -> None:
-    """No retry can help: each window is asked for once, and the run's row keeps the message."""
+    """No retry can help: Vapi is asked once, and the run's row keeps the message."""
     changed(VAPI_API_KEY="the-public-one")
     night = run(reconcile_calls)
-    listings = [known for known in task_runs(night.id, 6) if known.name.startswith("list calls")]
+    asked = [known for known in task_runs(night.id, 2) if known.name.startswith("ask for")]
 
     assert night.state.is_failed()
     assert isinstance(night.result, ProviderRefused)
     assert noted(stage, night)["state"] == "failed"
     assert noted(stage, night)["error"].startswith("Vapi refuses VAPI_API_KEY (401)")
-    assert {known.run_count for known in listings} == {1}
+    assert [known.run_count for known in asked] == [1]
 
 
 @pytest.mark.slow

@@ -15,7 +15,7 @@ from billing.night import (
     ListTolerance,
     days,
     findings,
-    listed_range,
+    listed_parts,
     money,
     night_window,
     of_lost_webhooks,
@@ -76,10 +76,13 @@ def test_empty_window_is_refused(length: timedelta) -> None:
 
 
 @pytest.mark.parametrize("length", [timedelta(hours=24), timedelta(hours=1), timedelta(days=3, hours=5)])
-def test_spans_cover_window_and_look_back_without_gap(length: timedelta) -> None:
+@pytest.mark.parametrize("calls", [None, 0, 49_999, 50_000, 1_000_000, 10**9])
+def test_spans_cover_window_and_look_back_without_gap(length: timedelta, calls: int | None) -> None:
     """By creation, each beginning where the last one ended; by change, only what was created before them."""
     window = night_window(SCHEDULED - length, SCHEDULED, SCHEDULED)
-    *by_creation, by_change = spans(window, listed_range(window, SCHEDULED, FORTNIGHT))
+    parts = listed_parts(window, SCHEDULED, FORTNIGHT)
+    totals = dict.fromkeys(parts, None if calls is None else Totals(calls, 0))
+    *by_creation, by_change = spans(window, totals)
 
     assert by_creation[0].start == window.listed_from
     assert by_creation[-1].end == window.end
@@ -87,13 +90,25 @@ def test_spans_cover_window_and_look_back_without_gap(length: timedelta) -> None
     assert {span.clock for span in by_creation} == {"createdAt"}
     assert (by_change.clock, by_change.start, by_change.end) == ("updatedAt", window.start, window.end)
     assert by_change.created_before == window.listed_from
+    assert all(span.start.microsecond % 1000 == 0 for span in by_creation)
+
+
+def test_busy_days_are_listed_in_finer_spans() -> None:
+    """About 50,000 calls in each task; a quiet day is one."""
+    window = night_window(SCHEDULED - DAY, SCHEDULED, SCHEDULED, look_back=DAY)
+    quiet, busy = listed_parts(window, SCHEDULED, FORTNIGHT)
+    cut = spans(window, {quiet: Totals(300, 0), busy: Totals(210_000, 0)})
+
+    assert [span.start < quiet[1] for span in cut[:-1]].count(True) == 1
+    assert [span.start >= busy[0] for span in cut[:-1]].count(True) == 5
 
 
 def test_list_begins_where_the_provider_s_memory_does() -> None:
     """Older calls are not asked for; what would be listed of them proves nothing."""
     window = night_window(SCHEDULED - FORTNIGHT, SCHEDULED, SCHEDULED)
+    parts = listed_parts(window, SCHEDULED, FORTNIGHT)
 
-    assert listed_range(window, SCHEDULED, FORTNIGHT) == (SCHEDULED - FORTNIGHT, SCHEDULED)
+    assert (parts[0][0], parts[-1][1]) == (SCHEDULED - FORTNIGHT, SCHEDULED)
 
 
 def test_window_beyond_the_provider_s_memory_is_refused() -> None:
@@ -101,7 +116,7 @@ def test_window_beyond_the_provider_s_memory_is_refused() -> None:
     window = night_window(SCHEDULED - 20 * DAY, SCHEDULED - 15 * DAY, SCHEDULED)
 
     with pytest.raises(PermanentError, match=r"keeps calls for 14 days.*VAPI_RETENTION_DAYS"):
-        listed_range(window, SCHEDULED, FORTNIGHT)
+        listed_parts(window, SCHEDULED, FORTNIGHT)
 
 
 def test_days_of_a_backfill_are_cut_at_midnight() -> None:
