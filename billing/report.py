@@ -64,7 +64,7 @@ def write_report(differences: pd.DataFrame, night: Night, history: Sequence[DayR
         PermanentError: REPORTS_URL names a place that cannot be used; the message says what to do.
         ProviderUnavailable: the place did not take the files; worth another try.
     """
-    files, root = _place()
+    files, root = report_place()
     folder = f"{root.rstrip('/')}/{folder_name(night)}"
     with tempfile.TemporaryDirectory(prefix="calltally-report-") as scratch:
         drafts = [Path(scratch) / name for name in (CALLS, FINDINGS, PAGE)]
@@ -81,6 +81,33 @@ def write_report(differences: pd.DataFrame, night: Night, history: Sequence[DayR
                 "its permissions, and that there is room"
             ) from error
     return _shown(files, folder)
+
+
+def report_place() -> tuple[AbstractFileSystem, str]:
+    """Where reports are: a file system and a folder on it.
+
+    Raises:
+        PermanentError: REPORTS_URL names a place that cannot be used; the message says what to do.
+    """
+    import fsspec  # noqa: PLC0415 - costs time
+
+    settings = get_settings()
+    url = settings.reports_url or str(settings.calltally_home.absolute() / "reports")
+    scheme = url.partition("://")[0] if "://" in url else "file"
+    try:
+        files, root = fsspec.url_to_fs(url)
+    except ImportError as error:
+        package = DRIVERS.get(scheme, f"the fsspec driver for {scheme}")
+        raise PermanentError(
+            f"REPORTS_URL begins with {scheme}://, and that needs a package which is not installed: "
+            f"pip install {package}, or leave REPORTS_URL empty to keep reports in CALLTALLY_HOME"
+        ) from error
+    except ValueError as error:
+        raise PermanentError(
+            f"REPORTS_URL begins with {scheme}://, which is no known kind of place: use a folder, s3://, gs:// or "
+            "another one of fsspec's, or leave it empty to keep reports in CALLTALLY_HOME"
+        ) from error
+    return files, str(root)
 
 
 def folder_name(night: Night) -> str:
@@ -128,29 +155,6 @@ def report_html(night: Night, history: Sequence[DayReliability]) -> str:
         findings=findings_rows(night, MAX_FINDINGS),
         more=max(0, len(night.findings) - MAX_FINDINGS),
     )
-
-
-def _place() -> tuple[AbstractFileSystem, str]:
-    """Where reports go: a file system and a folder on it."""
-    import fsspec  # noqa: PLC0415 - costs time
-
-    settings = get_settings()
-    url = settings.reports_url or str(settings.calltally_home.absolute() / "reports")
-    scheme = url.partition("://")[0] if "://" in url else "file"
-    try:
-        files, root = fsspec.url_to_fs(url)
-    except ImportError as error:
-        package = DRIVERS.get(scheme, f"the fsspec driver for {scheme}")
-        raise PermanentError(
-            f"REPORTS_URL begins with {scheme}://, and that needs a package which is not installed: "
-            f"pip install {package}, or leave REPORTS_URL empty to keep reports in CALLTALLY_HOME"
-        ) from error
-    except ValueError as error:
-        raise PermanentError(
-            f"REPORTS_URL begins with {scheme}://, which is no known kind of place: use a folder, s3://, gs:// or "
-            "another one of fsspec's, or leave it empty to keep reports in CALLTALLY_HOME"
-        ) from error
-    return files, str(root)
 
 
 def _publish(files: AbstractFileSystem, draft: Path, target: str) -> None:
