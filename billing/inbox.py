@@ -113,7 +113,8 @@ def not_accepted(engine: Engine, deliveries: Sequence[Delivery]) -> list[Deliver
         known = rows(
             connection,
             "SELECT provider, delivery_key FROM events"
-            " JOIN unnest(CAST(:providers AS text[]), CAST(:keys AS text[])) AS told (provider, delivery_key) USING (provider, delivery_key)",
+            " JOIN unnest(CAST(:providers AS text[]), CAST(:keys AS text[])) AS told (provider, delivery_key)"
+            " USING (provider, delivery_key)",
             providers=[delivery.provider for delivery in deliveries],
             keys=[delivery.key for delivery in deliveries],
         )
