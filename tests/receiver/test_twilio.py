@@ -1,0 +1,147 @@
+"""`POST /webhooks/twilio`: signed for the public URL, acknowledged at once, and applied in whatever order."""
+
+import logging
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+import httpx
+import pytest
+from pydantic import SecretStr
+from sqlalchemy import Engine
+
+from billing import inbox
+from calltally.sandbox.deliveries import Weather
+from calltally.sandbox.twilio import TwilioSignature, TwilioWorld
+from tests.books import Books
+from tests.messages import message, route
+from tests.receiver.conftest import Serve, receiver
+from tests.receiver.serving import Served
+
+PUBLIC_URL = "https://billing.example.com"
+PATH = "/webhooks/twilio"
+NUMBER = "+15005550006"
+OTHER_NUMBER = "+15005550009"
+STORM = Weather(duplicate_rate=0.5, delay_rate=0.5, disorder_rate=0.5)
+
+
+@pytest.fixture(scope="module")
+def world() -> TwilioWorld:
+    """Twilio."""
+    return TwilioWorld(seed=3)
+
+
+@pytest.fixture(scope="module")
+def messaging(lasting_engine: Engine, world: TwilioWorld) -> Iterator[Served]:
+    """A receiver behind a proxy that Twilio reaches under another name."""
+    with receiver(
+        lasting_engine, public_url=PUBLIC_URL, twilio_auth_token=SecretStr(world.auth_token), webhook_max_bytes=20_000
+    ) as served:
+        yield served
+
+
+def post(served: Served, body: bytes, signed_url: str, token: str, path: str = PATH) -> httpx.Response:
+    """One delivery, signed for this URL."""
+    with served.client() as client:
+        return client.post(path, content=body, headers=TwilioSignature(token, signed_url).headers(body, 0))
+
+
+def form(world: TwilioWorld) -> bytes:
+    """A callback about a new message."""
+    return world.form(world.send_message(at=datetime.now(UTC)), "delivered")
+
+
+def test_genuine_status_is_stored_once_however_often_it_comes(
+    messaging: Served, world: TwilioWorld, lasting_engine: Engine
+) -> None:
+    """By message, status and error; the query string belongs to what is signed."""
+    body = form(world)
+    answers = [
+        post(messaging, body, f"{PUBLIC_URL}{PATH}{query}", world.auth_token, PATH + query)
+        for query in ("", "?a=%20b")
+    ]
+    events = Books(lasting_engine).rows("SELECT type, deliveries, body FROM events WHERE body = :body", body=body)
+
+    assert [(answer.status_code, answer.json()) for answer in answers] == [(200, {"received": True})] * 2
+    assert events == [{"type": "message-status", "deliveries": 2, "body": body}]
+
+
+@pytest.mark.parametrize(
+    ("signed_url", "token", "changed", "status", "said"),
+    [
+        (f"{PUBLIC_URL}{PATH}", "another token", b"", 401, "signature refused"),
+        (f"{PUBLIC_URL}{PATH}", "", b"", 401, "signature refused"),
+        ("https://evil.example.com" + PATH, None, b"", 401, "signature refused"),
+        (f"{PUBLIC_URL}{PATH}?x=1", None, b"", 401, "signature refused"),
+        (f"{PUBLIC_URL}{PATH}", None, b"&x=1", 401, "signature refused"),
+        (f"{PUBLIC_URL}{PATH}", None, b"x" * 20_000, 413, "too large"),
+    ],
+)
+def test_status_that_is_not_twilios_is_refused(
+    messaging: Served,
+    world: TwilioWorld,
+    lasting_engine: Engine,
+    signed_url: str,
+    token: str | None,
+    changed: bytes,
+    status: int,
+    said: str,
+) -> None:
+    """And leaves nothing behind."""
+    body = form(world)
+    headers = TwilioSignature(world.auth_token if token is None else token, signed_url).headers(body, 0)
+    with messaging.client() as client:
+        answer = client.post(PATH, content=body + changed, headers=headers)
+
+    assert (answer.status_code, answer.json()) == (status, {"error": said})
+    assert Books(lasting_engine).value("SELECT count(*) FROM events WHERE body = :body", body=body) == 0
+
+
+def test_genuine_body_that_is_no_form_is_unreadable(messaging: Served, world: TwilioWorld) -> None:
+    """Whoever holds the token signed it, but it is nothing that Twilio sends."""
+    answer = post(messaging, b"", f"{PUBLIC_URL}{PATH}", world.auth_token)
+
+    assert (answer.status_code, answer.json()) == (400, {"error": "not a form"})
+
+
+def test_without_a_public_url_everything_is_refused_and_the_log_says_what_to_set(
+    serve: Serve, world: TwilioWorld, caplog: pytest.LogCaptureFixture
+) -> None:
+    """At the start already."""
+    caplog.set_level(logging.WARNING, "billing")
+    served = serve(twilio_auth_token=SecretStr(world.auth_token))
+    at_start = caplog.text
+    answer = post(served, form(world), f"{served.url}{PATH}", world.auth_token)
+
+    assert "set PUBLIC_URL" in at_start
+    assert answer.status_code == 401
+    assert "webhook.refused provider=twilio reason=PUBLIC_URL is not set" in caplog.text
+    for confidential in (world.auth_token, NUMBER, OTHER_NUMBER, NUMBER.lstrip("+")):
+        assert confidential not in caplog.text
+
+
+def test_without_a_token_everything_is_refused(serve: Serve) -> None:
+    """An empty token signs for nobody."""
+    served = serve(public_url=PUBLIC_URL)
+
+    assert post(served, b"a=1", f"{PUBLIC_URL}{PATH}", "").status_code == 401
+
+
+def test_storm_of_callbacks_is_applied_to_the_same_ends(messaging: Served, lasting_engine: Engine) -> None:
+    """Lost to nobody, doubled and disordered, and parked until somebody says whose the messages are."""
+    books, world = Books(lasting_engine), TwilioWorld(seed=4, auth_token="twilio-sandbox-token")
+    now = datetime.now(UTC)
+    sent = [world.send_message(at=now, outcome="delivered") for _ in range(10)]
+    sent += [world.send_message(at=now, outcome="undelivered", error_code=30003) for _ in range(5)]
+    report = world.deliver(sent, f"{messaging.url}{PATH}", signed_url=f"{PUBLIC_URL}{PATH}", weather=STORM)
+    unknown = inbox.apply(lasting_engine, inbox.claim(lasting_engine, "test", 1000))
+    organization_id = books.organization()
+    woken = route(books, organization_id, "sms_number", NUMBER)["woken_events"]
+    done = inbox.apply(lasting_engine, inbox.claim(lasting_engine, "test", 1000))
+
+    assert set(report.final_statuses) == {"200"}
+    assert unknown["parked"] == woken == done["done"] >= 30
+    for one in sent:
+        known = message(books, one.sid)
+        assert (known["status"], known["error_code"]) == (one.outcome, one.error_code)
+        assert known["organization_id"] == organization_id
+    assert books.broken() == []
