@@ -16,11 +16,15 @@ from .conftest import Calltally
 VERBS = (
     ("up",),
     ("demo",),
+    ("status",),
+    ("doctor",),
+    ("explain",),
     ("sandbox",),
     ("migrate",),
     ("receiver",),
     ("worker",),
     ("reconcile",),
+    ("backfill",),
     ("org", "create"),
     ("org", "list"),
     ("route", "add"),
@@ -116,3 +120,39 @@ def test_night_without_a_prefect_server_says_how_to_start_one(tmp_path: Path, da
     assert ended.stderr.startswith("Error: no Prefect server answers")
     assert nowhere in ended.stderr
     assert "calltally up" in ended.stderr
+
+
+def test_wrong_settings_are_one_line_without_their_values(tmp_path: Path, database_url: str) -> None:
+    """The name of the setting and what is wrong; a value may be a secret."""
+    ended = program(tmp_path, "org", "list", DATABASE_URL=database_url, RECEIVER_PORT="very-secret")
+
+    assert ended.returncode == 1
+    assert "the settings are wrong: RECEIVER_PORT: " in ended.stderr
+    assert "very-secret" not in ended.stderr
+
+
+def test_database_of_a_newer_version_is_one_line(tmp_path: Path, database_url: str) -> None:
+    """Migrating cannot help; another version of the program does."""
+    with psycopg.connect(database_url) as connection:
+        connection.execute("UPDATE schema_revision SET version_num = '9999'")
+    ended = program(tmp_path, "migrate", DATABASE_URL=database_url)
+
+    assert ended.returncode == 1
+    assert "the database is newer than this calltally" in " ".join(ended.stderr.split())
+    assert "Traceback" not in ended.stderr
+
+
+def test_choices_that_do_not_exist_are_wrong_usage(calltally: Calltally) -> None:
+    """A state that no event can have would look like an empty inbox."""
+    assert calltally("events", "list", "--state", "bogus").exit_code == 2
+    assert calltally("events", "list", "--provider", "vappi").exit_code == 2
+    assert calltally("events", "list", "--limit", 0).exit_code == 2
+
+
+@pytest.mark.slow
+def test_embedded_database_is_announced_before_it_starts(tmp_path: Path) -> None:
+    """Starting takes seconds; the standard output stays JSON."""
+    ended = program(tmp_path, "org", "list", "--json", DATABASE_URL="", CALLTALLY_HOME=str(tmp_path / "home"))
+
+    assert ended.stderr.startswith("Starting the embedded database")
+    assert (ended.stdout, ended.returncode) == ("[]\n", 0)
