@@ -12,7 +12,14 @@ TABLE alerts (
     facts jsonb NOT NULL,
     opened_at timestamp with time zone NOT NULL DEFAULT now(),
     sent_at timestamp with time zone,
-    outcome text
+    outcome text,
+    incident_id bigint,
+    kind text NOT NULL DEFAULT 'raised'::text,
+    severity text NOT NULL DEFAULT 'warning'::text,
+    due_at timestamp with time zone NOT NULL DEFAULT now(),
+    attempts integer NOT NULL DEFAULT 0,
+    claim_token uuid,
+    withdrawn_at timestamp with time zone
 );
 TABLE calls (
     id text NOT NULL,
@@ -90,6 +97,16 @@ TABLE findings (
     outcome text,
     detail jsonb NOT NULL DEFAULT '{}'::jsonb
 );
+TABLE incidents (
+    id bigint NOT NULL GENERATED ALWAYS AS IDENTITY,
+    key text NOT NULL,
+    severity text NOT NULL,
+    opened_at timestamp with time zone NOT NULL DEFAULT now(),
+    last_seen_at timestamp with time zone NOT NULL DEFAULT now(),
+    closed_at timestamp with time zone,
+    facts jsonb NOT NULL,
+    times_seen integer NOT NULL DEFAULT 1
+);
 TABLE organizations (
     id uuid NOT NULL DEFAULT gen_random_uuid(),
     name text NOT NULL,
@@ -130,7 +147,19 @@ TABLE reconciliation_runs (
     alert text,
     error text,
     report_path text,
-    flow_run_id uuid
+    flow_run_id uuid,
+    kind text NOT NULL DEFAULT 'night'::text,
+    as_of timestamp with time zone,
+    listed_from timestamp with time zone,
+    reliability_low numeric(9,8),
+    reliability_high numeric(9,8),
+    money jsonb NOT NULL DEFAULT '[]'::jsonb,
+    groups jsonb NOT NULL DEFAULT '{}'::jsonb,
+    completeness jsonb NOT NULL DEFAULT '[]'::jsonb,
+    cause text,
+    plan_digest text,
+    plan jsonb,
+    applies_run_id uuid
 );
 TABLE routes (
     id bigint NOT NULL GENERATED ALWAYS AS IDENTITY,
@@ -141,6 +170,32 @@ TABLE routes (
 );
 TABLE schema_revision (
     version_num character varying(32) NOT NULL
+);
+TABLE sms_messages (
+    sid text NOT NULL,
+    organization_id uuid,
+    account_sid text NOT NULL,
+    messaging_service_sid text,
+    status text NOT NULL,
+    error_code integer,
+    carrier_accepted boolean NOT NULL,
+    num_segments integer,
+    sent_at timestamp with time zone,
+    provider_price_micros bigint,
+    provider_currency character(3),
+    sms_price_id bigint,
+    per_segment_micros bigint,
+    first_seen_at timestamp with time zone NOT NULL DEFAULT now(),
+    status_at timestamp with time zone NOT NULL DEFAULT now(),
+    polled_at timestamp with time zone,
+    gone_at timestamp with time zone
+);
+TABLE sms_prices (
+    id bigint NOT NULL GENERATED ALWAYS AS IDENTITY,
+    organization_id uuid,
+    currency character(3) NOT NULL,
+    per_segment_micros bigint NOT NULL,
+    valid tstzrange NOT NULL
 );
 TABLE transfers (
     id bigint NOT NULL GENERATED ALWAYS AS IDENTITY,
@@ -180,7 +235,10 @@ CONSTRAINT accounts.accounts_check1 CHECK (((organization_id IS NULL) OR (id = o
 CONSTRAINT accounts.accounts_kind_check CHECK ((kind = ANY (ARRAY['wallet'::text, 'stripe'::text, 'call_revenue'::text, 'sms_revenue'::text, 'refunds'::text, 'disputes'::text, 'adjustments'::text, 'suspense'::text])));
 CONSTRAINT accounts.accounts_organization_id_fkey FOREIGN KEY (organization_id) REFERENCES organizations(id);
 CONSTRAINT accounts.accounts_pkey PRIMARY KEY (id);
+CONSTRAINT alerts.alerts_incident_id_fkey FOREIGN KEY (incident_id) REFERENCES incidents(id);
+CONSTRAINT alerts.alerts_kind_check CHECK ((kind = ANY (ARRAY['raised'::text, 'reminder'::text, 'cleared'::text, 'summary'::text, 'heartbeat'::text])));
 CONSTRAINT alerts.alerts_pkey PRIMARY KEY (id);
+CONSTRAINT alerts.alerts_severity_check CHECK ((severity = ANY (ARRAY['info'::text, 'warning'::text, 'critical'::text])));
 CONSTRAINT calls.calls_duration_ms_check CHECK ((duration_ms >= 0));
 CONSTRAINT calls.calls_id_check CHECK ((id <> ''::text));
 CONSTRAINT calls.calls_pkey PRIMARY KEY (id);
@@ -202,6 +260,9 @@ CONSTRAINT events.events_state_check CHECK ((state = ANY (ARRAY['waiting'::text,
 CONSTRAINT findings.findings_organization_id_fkey FOREIGN KEY (organization_id) REFERENCES organizations(id);
 CONSTRAINT findings.findings_pkey PRIMARY KEY (id);
 CONSTRAINT findings.findings_run_id_fkey FOREIGN KEY (run_id) REFERENCES reconciliation_runs(id) ON DELETE CASCADE;
+CONSTRAINT incidents.incidents_key_check CHECK ((key <> ''::text));
+CONSTRAINT incidents.incidents_pkey PRIMARY KEY (id);
+CONSTRAINT incidents.incidents_severity_check CHECK ((severity = ANY (ARRAY['info'::text, 'warning'::text, 'critical'::text])));
 CONSTRAINT organizations.organizations_charge_policy_check CHECK ((charge_policy = ANY (ARRAY['record'::text, 'allow_overrun'::text])));
 CONSTRAINT organizations.organizations_currency_check CHECK ((currency ~ '^[A-Z]{3}$'::text));
 CONSTRAINT organizations.organizations_email_check CHECK ((email ~~ '%_@_%'::text));
@@ -216,17 +277,28 @@ CONSTRAINT prices.prices_minimum_seconds_check CHECK ((minimum_seconds >= 0));
 CONSTRAINT prices.prices_organization_id_fkey FOREIGN KEY (organization_id) REFERENCES organizations(id);
 CONSTRAINT prices.prices_per_minute_micros_check CHECK ((per_minute_micros >= 0));
 CONSTRAINT prices.prices_pkey PRIMARY KEY (id);
+CONSTRAINT reconciliation_runs.reconciliation_runs_applies_run_id_fkey FOREIGN KEY (applies_run_id) REFERENCES reconciliation_runs(id);
 CONSTRAINT reconciliation_runs.reconciliation_runs_check CHECK ((window_to > window_from));
+CONSTRAINT reconciliation_runs.reconciliation_runs_kind_check CHECK ((kind = ANY (ARRAY['night'::text, 'recent'::text, 'backfill'::text])));
 CONSTRAINT reconciliation_runs.reconciliation_runs_organization_id_fkey FOREIGN KEY (organization_id) REFERENCES organizations(id);
 CONSTRAINT reconciliation_runs.reconciliation_runs_pkey PRIMARY KEY (id);
 CONSTRAINT reconciliation_runs.reconciliation_runs_state_check CHECK ((state = ANY (ARRAY['running'::text, 'completed'::text, 'failed'::text])));
 CONSTRAINT routes.routes_do_not_overlap EXCLUDE USING gist (kind WITH =, external_id WITH =, valid WITH &&);
 CONSTRAINT routes.routes_external_id_check CHECK ((external_id <> ''::text));
-CONSTRAINT routes.routes_kind_check CHECK ((kind = ANY (ARRAY['assistant'::text, 'squad'::text, 'phone_number'::text])));
+CONSTRAINT routes.routes_kind_check CHECK ((kind = ANY (ARRAY['assistant'::text, 'squad'::text, 'phone_number'::text, 'messaging_service'::text, 'sms_number'::text, 'twilio_account'::text])));
 CONSTRAINT routes.routes_organization_id_fkey FOREIGN KEY (organization_id) REFERENCES organizations(id);
 CONSTRAINT routes.routes_pkey PRIMARY KEY (id);
 CONSTRAINT routes.routes_valid_check CHECK ((NOT isempty(valid)));
 CONSTRAINT schema_revision.schema_revision_pkc PRIMARY KEY (version_num);
+CONSTRAINT sms_messages.sms_messages_num_segments_check CHECK ((num_segments > 0));
+CONSTRAINT sms_messages.sms_messages_pkey PRIMARY KEY (sid);
+CONSTRAINT sms_messages.sms_messages_sid_check CHECK ((sid <> ''::text));
+CONSTRAINT sms_messages.sms_messages_sms_price_id_fkey FOREIGN KEY (sms_price_id) REFERENCES sms_prices(id);
+CONSTRAINT sms_messages.sms_messages_status_check CHECK ((status = ANY (ARRAY['scheduled'::text, 'accepted'::text, 'queued'::text, 'sending'::text, 'sent'::text, 'canceled'::text, 'failed'::text, 'partially_delivered'::text, 'undelivered'::text, 'delivered'::text, 'read'::text])));
+CONSTRAINT sms_prices.sms_prices_do_not_overlap EXCLUDE USING gist (COALESCE(organization_id, '00000000-0000-0000-0000-000000000000'::uuid) WITH =, currency WITH =, valid WITH &&);
+CONSTRAINT sms_prices.sms_prices_organization_id_fkey FOREIGN KEY (organization_id) REFERENCES organizations(id);
+CONSTRAINT sms_prices.sms_prices_per_segment_micros_check CHECK ((per_segment_micros >= 0));
+CONSTRAINT sms_prices.sms_prices_pkey PRIMARY KEY (id);
 CONSTRAINT transfers.transfers_amount_micros_check CHECK ((amount_micros > 0));
 CONSTRAINT transfers.transfers_check CHECK (((from_account = organization_id) <> (to_account = organization_id)));
 CONSTRAINT transfers.transfers_corrects_transfer_id_fkey FOREIGN KEY (corrects_transfer_id) REFERENCES transfers(id);
@@ -241,9 +313,13 @@ CONSTRAINT workers.workers_pkey PRIMARY KEY (name);
 
 CREATE UNIQUE INDEX accounts_own ON public.accounts USING btree (kind, currency) WHERE (organization_id IS NULL);
 CREATE UNIQUE INDEX accounts_pkey ON public.accounts USING btree (id);
+CREATE INDEX alerts_incident ON public.alerts USING btree (incident_id);
 CREATE INDEX alerts_key ON public.alerts USING btree (key, opened_at);
 CREATE UNIQUE INDEX alerts_pkey ON public.alerts USING btree (id);
+CREATE UNIQUE INDEX alerts_scheduled ON public.alerts USING btree (key) WHERE (kind = ANY (ARRAY['summary'::text, 'heartbeat'::text]));
+CREATE INDEX alerts_waiting ON public.alerts USING btree (id) WHERE ((sent_at IS NULL) AND (withdrawn_at IS NULL));
 CREATE INDEX calls_created ON public.calls USING btree (created_at);
+CREATE INDEX calls_ended_day ON public.calls USING brin ((((ended_at AT TIME ZONE 'UTC'::text))::date)) WHERE ((started_at IS NOT NULL) AND (ended_at IS NOT NULL));
 CREATE UNIQUE INDEX calls_pkey ON public.calls USING btree (id);
 CREATE INDEX calls_unattributed ON public.calls USING btree (created_at) WHERE (organization_id IS NULL);
 CREATE INDEX charges_corrections ON public.charges USING btree (corrects) WHERE (corrects IS NOT NULL);
@@ -257,12 +333,16 @@ CREATE INDEX events_finished ON public.events USING brin (finished_at);
 CREATE INDEX events_parked ON public.events USING btree (reason) WHERE (state = 'parked'::text);
 CREATE UNIQUE INDEX events_pkey ON public.events USING btree (id);
 CREATE UNIQUE INDEX events_provider_delivery_key_key ON public.events USING btree (provider, delivery_key);
+CREATE INDEX events_received ON public.events USING brin (received_at);
 CREATE INDEX events_waiting ON public.events USING btree (provider, id) WHERE (state = 'waiting'::text);
 CREATE INDEX findings_call ON public.findings USING btree (call_id);
 CREATE UNIQUE INDEX findings_pkey ON public.findings USING btree (id);
 CREATE INDEX findings_run ON public.findings USING btree (run_id, kind);
 CREATE INDEX idx_calls_org_created ON public.calls USING btree (organization_id, created_at);
 CREATE INDEX idx_calls_reconciled ON public.calls USING btree (created_at) WHERE reconciled;
+CREATE UNIQUE INDEX incidents_open ON public.incidents USING btree (key) WHERE (closed_at IS NULL);
+CREATE INDEX incidents_opened ON public.incidents USING btree (opened_at);
+CREATE UNIQUE INDEX incidents_pkey ON public.incidents USING btree (id);
 CREATE UNIQUE INDEX organizations_name_key ON public.organizations USING btree (name);
 CREATE UNIQUE INDEX organizations_pkey ON public.organizations USING btree (id);
 CREATE UNIQUE INDEX organizations_stripe_customer_id_key ON public.organizations USING btree (stripe_customer_id);
@@ -271,10 +351,20 @@ CREATE INDEX prices_organization ON public.prices USING btree (organization_id);
 CREATE UNIQUE INDEX prices_pkey ON public.prices USING btree (id);
 CREATE UNIQUE INDEX reconciliation_runs_pkey ON public.reconciliation_runs USING btree (id);
 CREATE INDEX reconciliation_runs_started ON public.reconciliation_runs USING btree (started_at DESC);
+CREATE INDEX reconciliation_runs_window ON public.reconciliation_runs USING btree (window_from, window_to) WHERE (state = 'completed'::text);
 CREATE INDEX routes_do_not_overlap ON public.routes USING gist (kind, external_id, valid);
 CREATE INDEX routes_external_id ON public.routes USING btree (external_id, kind);
 CREATE UNIQUE INDEX routes_pkey ON public.routes USING btree (id);
 CREATE UNIQUE INDEX schema_revision_pkc ON public.schema_revision USING btree (version_num);
+CREATE INDEX sms_messages_failed ON public.sms_messages USING btree (status_at) WHERE (status = ANY (ARRAY['failed'::text, 'undelivered'::text]));
+CREATE INDEX sms_messages_first_seen ON public.sms_messages USING btree (first_seen_at);
+CREATE INDEX sms_messages_organization ON public.sms_messages USING btree (organization_id, first_seen_at);
+CREATE UNIQUE INDEX sms_messages_pkey ON public.sms_messages USING btree (sid);
+CREATE INDEX sms_messages_unattributed ON public.sms_messages USING btree (first_seen_at) WHERE (organization_id IS NULL);
+CREATE INDEX sms_messages_uncharged ON public.sms_messages USING btree (sent_at) WHERE ((sms_price_id IS NULL) AND carrier_accepted);
+CREATE INDEX sms_prices_do_not_overlap ON public.sms_prices USING gist (COALESCE(organization_id, '00000000-0000-0000-0000-000000000000'::uuid), currency, valid);
+CREATE INDEX sms_prices_organization ON public.sms_prices USING btree (organization_id);
+CREATE UNIQUE INDEX sms_prices_pkey ON public.sms_prices USING btree (id);
 CREATE UNIQUE INDEX transfers_idempotency_key_key ON public.transfers USING btree (idempotency_key);
 CREATE UNIQUE INDEX transfers_one_credit_per_payment ON public.transfers USING btree (payment_id) WHERE (kind = 'topup'::text);
 CREATE UNIQUE INDEX transfers_organization_id_wallet_sequence_key ON public.transfers USING btree (organization_id, wallet_sequence);
@@ -289,9 +379,12 @@ CREATE TRIGGER transfers_keep_table BEFORE TRUNCATE ON public.transfers FOR EACH
 
 VIEW checks.charges_equal_transfers {"organization_id uuid","detail jsonb"};
 VIEW checks.charges_follow_from_their_prices {"organization_id uuid","detail jsonb"};
+VIEW checks.every_billable_message_is_charged {"organization_id uuid","detail jsonb"};
 VIEW checks.every_ended_call_is_charged {"organization_id uuid","detail jsonb"};
 VIEW checks.every_event_in_a_known_state {"organization_id uuid","detail jsonb"};
+VIEW checks.message_charges_follow_from_their_prices {"organization_id uuid","detail jsonb"};
 VIEW checks.no_routed_call_in_quarantine {"organization_id uuid","detail jsonb"};
+VIEW checks.no_routed_message_in_quarantine {"organization_id uuid","detail jsonb"};
 VIEW checks.no_usage_beyond_debt_limit {"organization_id uuid","detail jsonb"};
 VIEW checks.one_charge_per_call {"organization_id uuid","detail jsonb"};
 VIEW checks.one_credit_per_payment {"organization_id uuid","detail jsonb"};
@@ -301,12 +394,30 @@ VIEW checks.stored_balance_equals_transfers {"organization_id uuid","detail json
 VIEW checks.taken_back_within_credited {"organization_id uuid","detail jsonb"};
 VIEW checks.transfers_sum_to_zero {"organization_id uuid","detail jsonb"};
 VIEW public.event_queue {"provider text","type text","state text","events bigint","oldest_received_at timestamp with time zone"};
+VIEW public.sms_failures {"hour timestamp with time zone","organization_id uuid","status text","error_code integer","messages bigint","ended_messages bigint"};
 VIEW public.vapi_webhook_reliability {"organization_id uuid","day date","ended bigint","by_webhook bigint","reconciled bigint","ratio numeric"};
 VIEW public.wallet_balances {"organization_id uuid","currency character(3)","balance_micros bigint","debt_limit_micros bigint","outstanding_micros bigint","needs_recharge boolean"};
 VIEW public.wallet_statement {"organization_id uuid","wallet_sequence bigint","event_at timestamp with time zone","booked_at timestamp with time zone","kind text","amount_micros bigint","balance_after_micros bigint","currency character(3)","idempotency_key text","overrun boolean","reason text"};
+VIEW reporting.calls {"call_id text","organization_id uuid","organization text","assistant_id text","squad_id text","phone_number_id text","call_type text","ended_reason text","created_at timestamp with time zone","started_at timestamp with time zone","ended_at timestamp with time zone","duration_ms bigint","provider_cost_micros bigint","webhook_was_due boolean","by_webhook boolean","first_seen_at timestamp with time zone","webhook_at timestamp with time zone"};
+VIEW reporting.charges {"organization_id uuid","organization text","kind text","state text","reference text","amount_micros bigint","currency character(3)","event_at timestamp with time zone","charged_at timestamp with time zone","duration_ms bigint","billed_seconds integer","per_minute_micros bigint","increment_seconds integer"};
+VIEW reporting.event_queue {"provider text","type text","state text","events bigint","oldest_received_at timestamp with time zone"};
+VIEW reporting.findings {"finding_id bigint","run_id uuid","window_to timestamp with time zone","dry_run boolean","kind text","call_id text","organization_id uuid","organization text","amount_micros bigint","currency character(3)","outcome text","detail jsonb"};
+VIEW reporting.incidents {"incident_id bigint","key text","severity text","opened_at timestamp with time zone","last_seen_at timestamp with time zone","closed_at timestamp with time zone","times_seen integer"};
+VIEW reporting.missing_calls {"organization_id uuid","organization text","assistant_id text","hour timestamp with time zone","ended_reason text","ended bigint","missing bigint"};
+VIEW reporting.organization_margins {"organization_id uuid","organization text","month date","currency bpchar","calls bigint","duration_ms bigint","revenue_micros bigint","outstanding_micros bigint","provider_cost_micros bigint","margin_micros bigint"};
+VIEW reporting.organizations {"organization_id uuid","organization text","currency character(3)","charge_policy text","created_at timestamp with time zone"};
+VIEW reporting.provider_cost_drift {"run_id uuid","window_to timestamp with time zone","call_id text","organization_id uuid","organization text","cost_before_micros bigint","cost_after_micros bigint","duration_before_ms bigint","duration_after_ms bigint","corrected_micros bigint","currency character(3)","outcome text"};
+VIEW reporting.recovered_calls {"call_id text","organization_id uuid","organization text","assistant_id text","ended_reason text","ended_at timestamp with time zone","duration_ms bigint","run_id uuid","recovered_at timestamp with time zone","webhook_at timestamp with time zone","charge_state text","amount_micros bigint","currency character(3)","provider_cost_micros bigint"};
+VIEW reporting.reliability_by_assistant {"day date","organization_id uuid","organization text","assistant_id text","ended bigint","by_webhook bigint","lost bigint","ratio numeric"};
+VIEW reporting.reliability_by_day {"day date","ended bigint","by_webhook bigint","lost bigint","ratio numeric"};
+VIEW reporting.runs {"run_id uuid","kind text","state text","dry_run boolean","window_from timestamp with time zone","window_to timestamp with time zone","as_of timestamp with time zone","organization text","started_at timestamp with time zone","finished_at timestamp with time zone","provider_calls integer","known_calls integer","counts jsonb","ended_calls integer","ended_by_webhook integer","reliability_ratio numeric(9,8)","reliability_low numeric(9,8)","reliability_high numeric(9,8)","recovered_calls integer","recovered_micros bigint","outstanding_micros bigint","money jsonb","completeness jsonb","cause text","alert text","error text","report_path text"};
+VIEW reporting.sms_messages {"sid text","organization_id uuid","organization text","status text","error_code integer","carrier_accepted boolean","num_segments integer","sent_at timestamp with time zone","status_at timestamp with time zone","per_segment_micros bigint","provider_price_micros bigint","provider_currency character(3)"};
+VIEW reporting.wallet_statement {"organization_id uuid","organization text","wallet_sequence bigint","event_at timestamp with time zone","booked_at timestamp with time zone","kind text","amount_micros bigint","balance_after_micros bigint","currency character(3)","idempotency_key text","overrun boolean"};
+VIEW reporting.wallets {"organization_id uuid","organization text","currency character(3)","balance_micros bigint","debt_limit_micros bigint","outstanding_micros bigint","outstanding_charges bigint","recharge_threshold_micros bigint","needs_recharge boolean"};
 
 FUNCTION accept_events(text[],text[],text[],bytea[]) RETURNS void SECURITY DEFINER;
 FUNCTION add_route(uuid,text,text,timestamp with time zone) RETURNS TABLE(charged_calls integer, woken_events integer) SECURITY DEFINER;
+FUNCTION attribute_messages(jsonb) RETURNS void;
 FUNCTION beat_heart(text) RETURNS void SECURITY DEFINER;
 FUNCTION billed_amount_micros(integer,bigint) RETURNS bigint;
 FUNCTION billed_seconds(bigint,integer,integer,integer) RETURNS integer;
@@ -316,34 +427,46 @@ FUNCTION book_transfer(uuid,bigint,text,text,text,timestamp with time zone,boole
 FUNCTION call_duration_ms(timestamp with time zone,timestamp with time zone) RETURNS bigint;
 FUNCTION charge_calls(text[]) RETURNS integer;
 FUNCTION charge_in_force(text) RETURNS charges;
-FUNCTION check_books() RETURNS TABLE(name text, organization_id uuid, detail jsonb);
+FUNCTION charge_messages(text[]) RETURNS integer;
+FUNCTION check_books() RETURNS TABLE(name text, organization_id uuid, detail jsonb) SECURITY DEFINER;
 FUNCTION check_same_transfer(transfers,bigint,text) RETURNS void;
+FUNCTION claim_alerts(integer,interval,boolean) RETURNS TABLE(id bigint, key text, kind text, severity text, facts jsonb, claim_token uuid, incident_id bigint, since timestamp with time zone, until timestamp with time zone, times_seen integer, told boolean) SECURITY DEFINER;
 FUNCTION claim_events(text,integer,interval,uuid) RETURNS TABLE(id bigint, provider text, type text, body bytea, attempts integer, claim_token uuid) SECURITY DEFINER;
 FUNCTION claim_these_events(bigint[],text,interval) RETURNS TABLE(id bigint, provider text, type text, body bytea, attempts integer, claim_token uuid) SECURITY DEFINER;
 FUNCTION correct_call(text,timestamp with time zone,timestamp with time zone,bigint,timestamp with time zone) RETURNS bigint SECURITY DEFINER;
+FUNCTION correct_calls(jsonb) RETURNS TABLE(call_id text, organization_id uuid, difference_micros bigint) SECURITY DEFINER;
 FUNCTION create_organization(text,text,text,bigint,text) RETURNS uuid SECURITY DEFINER;
 FUNCTION credit_payments(jsonb) RETURNS TABLE(payment_id text, outcome text, reason text) SECURITY DEFINER;
 FUNCTION credit_wallet(uuid,bigint,text,text,timestamp with time zone,text,text) RETURNS TABLE(success boolean, duplicate boolean, balance_before_micros bigint, balance_after_micros bigint, settled_outstanding_micros bigint) SECURITY DEFINER;
 FUNCTION deduct_call_credits(uuid,text,bigint,timestamp with time zone) RETURNS TABLE(success boolean, duplicate boolean, balance_before_micros bigint, balance_after_micros bigint, debt_limit_micros bigint, remaining_debt_capacity_micros bigint, needs_recharge boolean, reason text) SECURITY DEFINER;
+FUNCTION enqueue_message(text,text,jsonb) RETURNS bigint SECURITY DEFINER;
 FUNCTION extend_lease(uuid[],interval) RETURNS integer SECURITY DEFINER;
 FUNCTION fail_event(uuid,bigint,text,text,boolean,interval,uuid) RETURNS void SECURITY DEFINER;
 FUNCTION find_organization(text,text,text,timestamp with time zone) RETURNS uuid;
 FUNCTION find_payer(text,text) RETURNS TABLE(organization_id uuid, reason text) SECURITY DEFINER;
 FUNCTION find_price(uuid,text,timestamp with time zone) RETURNS SETOF prices;
 FUNCTION find_route(text,text,text,timestamp with time zone) RETURNS SETOF routes;
+FUNCTION find_sms_price(uuid,text,timestamp with time zone) RETURNS SETOF sms_prices;
+FUNCTION find_sms_route(text,text,text,timestamp with time zone) RETURNS SETOF routes;
 FUNCTION finish_events(uuid,bigint[],text[],text[]) RETURNS void SECURITY DEFINER;
+FUNCTION hold_alerts(text,boolean) RETURNS TABLE(id bigint, key text, kind text) SECURITY DEFINER;
 FUNCTION is_event_step(text,text) RETURNS boolean;
 FUNCTION link_customer(uuid,text) RETURNS integer SECURITY DEFINER;
 FUNCTION lock_wallet(uuid) RETURNS wallets;
-FUNCTION note_alert(bigint,text) RETURNS void SECURITY DEFINER;
+FUNCTION messages_to_poll(interval,integer) RETURNS TABLE(sid text, account_sid text) SECURITY DEFINER;
+FUNCTION note_alert_outcome(bigint,uuid,text,boolean) RETURNS void SECURITY DEFINER;
+FUNCTION note_condition(text,boolean,jsonb,text,interval) RETURNS TABLE(incident bigint, enqueued text, since timestamp with time zone, times integer) SECURITY DEFINER;
+FUNCTION note_dead_events() RETURNS integer SECURITY DEFINER;
+FUNCTION note_messages_asked(text[],boolean) RETURNS void SECURITY DEFINER;
 FUNCTION oldest_waiting_event() RETURNS bigint SECURITY DEFINER;
-FUNCTION open_dead_event_alerts(interval) RETURNS SETOF alerts SECURITY DEFINER;
 FUNCTION own_account(text,text) RETURNS uuid;
 FUNCTION post_charge(charge_request) RETURNS charge_answer;
 FUNCTION post_charges(charge_request[]) RETURNS SETOF charge_answer;
 FUNCTION prune_events(interval,interval,integer) RETURNS TABLE(bodies integer, events_removed integer) SECURITY DEFINER;
 FUNCTION queue_metrics() RETURNS TABLE(waiting bigint, active bigint, delayed bigint, parked bigint, dead bigint, finished bigint, oldest_waiting_at timestamp with time zone) SECURITY DEFINER;
+FUNCTION read_told_messages(jsonb) RETURNS TABLE(sid text, status text, error_code integer, account_sid text, messaging_service_sid text, sender text, num_segments integer, sent_at timestamp with time zone, provider_price_micros bigint, provider_currency text, polled boolean);
 FUNCTION record_calls(jsonb,boolean,uuid) RETURNS TABLE(call_id text, organization_id uuid, outcome text, amount_micros bigint, known boolean) SECURITY DEFINER;
+FUNCTION record_messages(jsonb) RETURNS TABLE(message_sid text, organization_id uuid, outcome text) SECURITY DEFINER;
 FUNCTION refund_payment(text,text,bigint,timestamp with time zone) RETURNS TABLE(duplicate boolean, balance_before_micros bigint, balance_after_micros bigint) SECURITY DEFINER;
 FUNCTION refuse(text,text,jsonb,text) RETURNS void;
 FUNCTION refuse_change_of_history() RETURNS trigger;
@@ -359,142 +482,150 @@ FUNCTION set_charge_policy(uuid,text) RETURNS void SECURITY DEFINER;
 FUNCTION set_debt_limit(uuid,bigint) RETURNS bigint SECURITY DEFINER;
 FUNCTION set_price(uuid,bigint,integer,integer,integer,timestamp with time zone,text) RETURNS bigint SECURITY DEFINER;
 FUNCTION set_recharge_threshold(uuid,bigint) RETURNS void SECURITY DEFINER;
+FUNCTION set_sms_price(uuid,bigint,timestamp with time zone,text) RETURNS bigint SECURITY DEFINER;
 FUNCTION settle_outstanding(uuid,bigint) RETURNS bigint SECURITY DEFINER;
+FUNCTION sms_is_billable(text) RETURNS boolean;
+FUNCTION sms_is_final(text) RETURNS boolean;
+FUNCTION sms_rank(text) RETURNS integer;
 FUNCTION sweep_events() RETURNS integer SECURITY DEFINER;
 FUNCTION take_back(text,text,text,bigint,timestamp with time zone) RETURNS TABLE(duplicate boolean, balance_before_micros bigint, balance_after_micros bigint);
+FUNCTION value_calls(text[]) RETURNS TABLE(currency text, charged_micros bigint, at_risk_micros bigint) SECURITY DEFINER;
 FUNCTION wake_events(text) RETURNS integer;
 FUNCTION with_price_in_force(charges,timestamp with time zone) RETURNS charges;
 FUNCTION withdraw_dispute(text,text,bigint,timestamp with time zone) RETURNS TABLE(duplicate boolean, balance_before_micros bigint, balance_after_micros bigint) SECURITY DEFINER;
 
-POLICY everything_for_calltally_analyst ON accounts TO {calltally_analyst} USING (true);
 POLICY everything_for_calltally_app ON accounts TO {calltally_app} USING (true);
 POLICY everything_for_calltally_books ON accounts TO {calltally_books} USING (true);
 POLICY everything_for_calltally_owner ON accounts TO {calltally_owner} USING (true);
 POLICY own_rows ON accounts TO {calltally_tenant} USING ((organization_id = (NULLIF(current_setting('app.org_id'::text, true), ''::text))::uuid));
-POLICY everything_for_calltally_analyst ON alerts TO {calltally_analyst} USING (true);
 POLICY everything_for_calltally_app ON alerts TO {calltally_app} USING (true);
 POLICY everything_for_calltally_books ON alerts TO {calltally_books} USING (true);
 POLICY everything_for_calltally_owner ON alerts TO {calltally_owner} USING (true);
-POLICY everything_for_calltally_analyst ON calls TO {calltally_analyst} USING (true);
 POLICY everything_for_calltally_app ON calls TO {calltally_app} USING (true);
 POLICY everything_for_calltally_books ON calls TO {calltally_books} USING (true);
 POLICY everything_for_calltally_owner ON calls TO {calltally_owner} USING (true);
 POLICY own_rows ON calls TO {calltally_tenant} USING ((organization_id = (NULLIF(current_setting('app.org_id'::text, true), ''::text))::uuid));
-POLICY everything_for_calltally_analyst ON charges TO {calltally_analyst} USING (true);
 POLICY everything_for_calltally_app ON charges TO {calltally_app} USING (true);
 POLICY everything_for_calltally_books ON charges TO {calltally_books} USING (true);
 POLICY everything_for_calltally_owner ON charges TO {calltally_owner} USING (true);
 POLICY own_rows ON charges TO {calltally_tenant} USING ((organization_id = (NULLIF(current_setting('app.org_id'::text, true), ''::text))::uuid));
-POLICY everything_for_calltally_analyst ON event_attempts TO {calltally_analyst} USING (true);
 POLICY everything_for_calltally_app ON event_attempts TO {calltally_app} USING (true);
 POLICY everything_for_calltally_books ON event_attempts TO {calltally_books} USING (true);
 POLICY everything_for_calltally_owner ON event_attempts TO {calltally_owner} USING (true);
-POLICY everything_for_calltally_analyst ON events TO {calltally_analyst} USING (true);
 POLICY everything_for_calltally_app ON events TO {calltally_app} USING (true);
 POLICY everything_for_calltally_books ON events TO {calltally_books} USING (true);
 POLICY everything_for_calltally_owner ON events TO {calltally_owner} USING (true);
-POLICY everything_for_calltally_analyst ON findings TO {calltally_analyst} USING (true);
 POLICY everything_for_calltally_app ON findings TO {calltally_app} USING (true);
 POLICY everything_for_calltally_books ON findings TO {calltally_books} USING (true);
 POLICY everything_for_calltally_owner ON findings TO {calltally_owner} USING (true);
 POLICY own_rows ON findings TO {calltally_tenant} USING ((organization_id = (NULLIF(current_setting('app.org_id'::text, true), ''::text))::uuid));
-POLICY everything_for_calltally_analyst ON organizations TO {calltally_analyst} USING (true);
+POLICY everything_for_calltally_app ON incidents TO {calltally_app} USING (true);
+POLICY everything_for_calltally_books ON incidents TO {calltally_books} USING (true);
+POLICY everything_for_calltally_owner ON incidents TO {calltally_owner} USING (true);
 POLICY everything_for_calltally_app ON organizations TO {calltally_app} USING (true);
 POLICY everything_for_calltally_books ON organizations TO {calltally_books} USING (true);
 POLICY everything_for_calltally_owner ON organizations TO {calltally_owner} USING (true);
 POLICY own_rows ON organizations TO {calltally_tenant} USING ((id = (NULLIF(current_setting('app.org_id'::text, true), ''::text))::uuid));
-POLICY everything_for_calltally_analyst ON prices TO {calltally_analyst} USING (true);
 POLICY everything_for_calltally_app ON prices TO {calltally_app} USING (true);
 POLICY everything_for_calltally_books ON prices TO {calltally_books} USING (true);
 POLICY everything_for_calltally_owner ON prices TO {calltally_owner} USING (true);
 POLICY own_rows ON prices TO {calltally_tenant} USING ((organization_id = (NULLIF(current_setting('app.org_id'::text, true), ''::text))::uuid));
-POLICY everything_for_calltally_analyst ON reconciliation_runs TO {calltally_analyst} USING (true);
 POLICY everything_for_calltally_app ON reconciliation_runs TO {calltally_app} USING (true);
 POLICY everything_for_calltally_books ON reconciliation_runs TO {calltally_books} USING (true);
 POLICY everything_for_calltally_owner ON reconciliation_runs TO {calltally_owner} USING (true);
 POLICY own_rows ON reconciliation_runs TO {calltally_tenant} USING ((organization_id = (NULLIF(current_setting('app.org_id'::text, true), ''::text))::uuid));
-POLICY everything_for_calltally_analyst ON routes TO {calltally_analyst} USING (true);
 POLICY everything_for_calltally_app ON routes TO {calltally_app} USING (true);
 POLICY everything_for_calltally_books ON routes TO {calltally_books} USING (true);
 POLICY everything_for_calltally_owner ON routes TO {calltally_owner} USING (true);
 POLICY own_rows ON routes TO {calltally_tenant} USING ((organization_id = (NULLIF(current_setting('app.org_id'::text, true), ''::text))::uuid));
-POLICY everything_for_calltally_analyst ON transfers TO {calltally_analyst} USING (true);
+POLICY everything_for_calltally_app ON sms_messages TO {calltally_app} USING (true);
+POLICY everything_for_calltally_books ON sms_messages TO {calltally_books} USING (true);
+POLICY everything_for_calltally_owner ON sms_messages TO {calltally_owner} USING (true);
+POLICY own_rows ON sms_messages TO {calltally_tenant} USING ((organization_id = (NULLIF(current_setting('app.org_id'::text, true), ''::text))::uuid));
+POLICY everything_for_calltally_app ON sms_prices TO {calltally_app} USING (true);
+POLICY everything_for_calltally_books ON sms_prices TO {calltally_books} USING (true);
+POLICY everything_for_calltally_owner ON sms_prices TO {calltally_owner} USING (true);
+POLICY own_rows ON sms_prices TO {calltally_tenant} USING ((organization_id = (NULLIF(current_setting('app.org_id'::text, true), ''::text))::uuid));
 POLICY everything_for_calltally_app ON transfers TO {calltally_app} USING (true);
 POLICY everything_for_calltally_books ON transfers TO {calltally_books} USING (true);
 POLICY everything_for_calltally_owner ON transfers TO {calltally_owner} USING (true);
 POLICY own_rows ON transfers TO {calltally_tenant} USING ((organization_id = (NULLIF(current_setting('app.org_id'::text, true), ''::text))::uuid));
-POLICY everything_for_calltally_analyst ON wallets TO {calltally_analyst} USING (true);
 POLICY everything_for_calltally_app ON wallets TO {calltally_app} USING (true);
 POLICY everything_for_calltally_books ON wallets TO {calltally_books} USING (true);
 POLICY everything_for_calltally_owner ON wallets TO {calltally_owner} USING (true);
 POLICY own_rows ON wallets TO {calltally_tenant} USING ((organization_id = (NULLIF(current_setting('app.org_id'::text, true), ''::text))::uuid));
-POLICY everything_for_calltally_analyst ON workers TO {calltally_analyst} USING (true);
 POLICY everything_for_calltally_app ON workers TO {calltally_app} USING (true);
 POLICY everything_for_calltally_books ON workers TO {calltally_books} USING (true);
 POLICY everything_for_calltally_owner ON workers TO {calltally_owner} USING (true);
 
-GRANT SELECT ON checks.charges_equal_transfers TO calltally_analyst;
 GRANT SELECT ON checks.charges_equal_transfers TO calltally_app;
-GRANT SELECT ON checks.charges_follow_from_their_prices TO calltally_analyst;
+GRANT SELECT ON checks.charges_equal_transfers TO calltally_books;
 GRANT SELECT ON checks.charges_follow_from_their_prices TO calltally_app;
-GRANT SELECT ON checks.every_ended_call_is_charged TO calltally_analyst;
+GRANT SELECT ON checks.charges_follow_from_their_prices TO calltally_books;
+GRANT SELECT ON checks.every_billable_message_is_charged TO calltally_app;
+GRANT SELECT ON checks.every_billable_message_is_charged TO calltally_books;
 GRANT SELECT ON checks.every_ended_call_is_charged TO calltally_app;
-GRANT SELECT ON checks.every_event_in_a_known_state TO calltally_analyst;
+GRANT SELECT ON checks.every_ended_call_is_charged TO calltally_books;
 GRANT SELECT ON checks.every_event_in_a_known_state TO calltally_app;
-GRANT SELECT ON checks.no_routed_call_in_quarantine TO calltally_analyst;
+GRANT SELECT ON checks.every_event_in_a_known_state TO calltally_books;
+GRANT SELECT ON checks.message_charges_follow_from_their_prices TO calltally_app;
+GRANT SELECT ON checks.message_charges_follow_from_their_prices TO calltally_books;
 GRANT SELECT ON checks.no_routed_call_in_quarantine TO calltally_app;
-GRANT SELECT ON checks.no_usage_beyond_debt_limit TO calltally_analyst;
+GRANT SELECT ON checks.no_routed_call_in_quarantine TO calltally_books;
+GRANT SELECT ON checks.no_routed_message_in_quarantine TO calltally_app;
+GRANT SELECT ON checks.no_routed_message_in_quarantine TO calltally_books;
 GRANT SELECT ON checks.no_usage_beyond_debt_limit TO calltally_app;
-GRANT SELECT ON checks.one_charge_per_call TO calltally_analyst;
+GRANT SELECT ON checks.no_usage_beyond_debt_limit TO calltally_books;
 GRANT SELECT ON checks.one_charge_per_call TO calltally_app;
-GRANT SELECT ON checks.one_credit_per_payment TO calltally_analyst;
+GRANT SELECT ON checks.one_charge_per_call TO calltally_books;
 GRANT SELECT ON checks.one_credit_per_payment TO calltally_app;
-GRANT SELECT ON checks.references_lead_somewhere TO calltally_analyst;
+GRANT SELECT ON checks.one_credit_per_payment TO calltally_books;
 GRANT SELECT ON checks.references_lead_somewhere TO calltally_app;
-GRANT SELECT ON checks.sequences_without_gaps TO calltally_analyst;
+GRANT SELECT ON checks.references_lead_somewhere TO calltally_books;
 GRANT SELECT ON checks.sequences_without_gaps TO calltally_app;
-GRANT SELECT ON checks.stored_balance_equals_transfers TO calltally_analyst;
+GRANT SELECT ON checks.sequences_without_gaps TO calltally_books;
 GRANT SELECT ON checks.stored_balance_equals_transfers TO calltally_app;
-GRANT SELECT ON checks.taken_back_within_credited TO calltally_analyst;
+GRANT SELECT ON checks.stored_balance_equals_transfers TO calltally_books;
 GRANT SELECT ON checks.taken_back_within_credited TO calltally_app;
-GRANT SELECT ON checks.transfers_sum_to_zero TO calltally_analyst;
+GRANT SELECT ON checks.taken_back_within_credited TO calltally_books;
 GRANT SELECT ON checks.transfers_sum_to_zero TO calltally_app;
-GRANT SELECT ON public.accounts TO calltally_analyst;
+GRANT SELECT ON checks.transfers_sum_to_zero TO calltally_books;
 GRANT SELECT ON public.accounts TO calltally_app;
 GRANT INSERT, SELECT ON public.accounts TO calltally_books;
 GRANT SELECT ON public.alerts TO calltally_app;
 GRANT INSERT, SELECT, UPDATE ON public.alerts TO calltally_books;
-GRANT SELECT ON public.calls TO calltally_analyst;
 GRANT SELECT ON public.calls TO calltally_app;
 GRANT INSERT, SELECT, UPDATE ON public.calls TO calltally_books;
 GRANT SELECT ON public.calls TO calltally_tenant;
-GRANT SELECT ON public.charges TO calltally_analyst;
 GRANT SELECT ON public.charges TO calltally_app;
 GRANT INSERT, SELECT ON public.charges TO calltally_books;
 GRANT SELECT ON public.charges TO calltally_tenant;
 GRANT SELECT ON public.event_attempts TO calltally_app;
 GRANT INSERT, SELECT ON public.event_attempts TO calltally_books;
-GRANT SELECT ON public.event_queue TO calltally_analyst;
 GRANT SELECT ON public.event_queue TO calltally_app;
 GRANT SELECT ON public.events TO calltally_app;
 GRANT DELETE, INSERT, SELECT, UPDATE ON public.events TO calltally_books;
-GRANT SELECT ON public.findings TO calltally_analyst;
 GRANT INSERT, SELECT ON public.findings TO calltally_app;
 GRANT INSERT, SELECT ON public.findings TO calltally_books;
+GRANT SELECT ON public.incidents TO calltally_app;
+GRANT INSERT, SELECT, UPDATE ON public.incidents TO calltally_books;
 GRANT SELECT ON public.organizations TO calltally_app;
 GRANT INSERT, SELECT, UPDATE ON public.organizations TO calltally_books;
-GRANT SELECT ON public.prices TO calltally_analyst;
 GRANT SELECT ON public.prices TO calltally_app;
 GRANT INSERT, SELECT, UPDATE ON public.prices TO calltally_books;
 GRANT SELECT ON public.prices TO calltally_tenant;
-GRANT SELECT ON public.reconciliation_runs TO calltally_analyst;
 GRANT INSERT, SELECT, UPDATE ON public.reconciliation_runs TO calltally_app;
 GRANT INSERT, SELECT ON public.reconciliation_runs TO calltally_books;
-GRANT SELECT ON public.routes TO calltally_analyst;
 GRANT SELECT ON public.routes TO calltally_app;
 GRANT DELETE, INSERT, SELECT, UPDATE ON public.routes TO calltally_books;
 GRANT SELECT ON public.schema_revision TO calltally_app;
-GRANT SELECT ON public.transfers TO calltally_analyst;
+GRANT SELECT ON public.sms_failures TO calltally_app;
+GRANT SELECT ON public.sms_messages TO calltally_app;
+GRANT INSERT, SELECT, UPDATE ON public.sms_messages TO calltally_books;
+GRANT SELECT ON public.sms_messages TO calltally_tenant;
+GRANT SELECT ON public.sms_prices TO calltally_app;
+GRANT INSERT, SELECT, UPDATE ON public.sms_prices TO calltally_books;
+GRANT SELECT ON public.sms_prices TO calltally_tenant;
 GRANT SELECT ON public.transfers TO calltally_app;
 GRANT INSERT, SELECT ON public.transfers TO calltally_books;
 GRANT SELECT ON public.transfers TO calltally_tenant;
@@ -504,55 +635,100 @@ GRANT SELECT ON public.vapi_webhook_reliability TO calltally_tenant;
 GRANT SELECT ON public.wallet_balances TO calltally_analyst;
 GRANT SELECT ON public.wallet_balances TO calltally_app;
 GRANT SELECT ON public.wallet_balances TO calltally_tenant;
-GRANT SELECT ON public.wallet_statement TO calltally_analyst;
 GRANT SELECT ON public.wallet_statement TO calltally_app;
 GRANT SELECT ON public.wallet_statement TO calltally_tenant;
-GRANT SELECT ON public.wallets TO calltally_analyst;
 GRANT SELECT ON public.wallets TO calltally_app;
 GRANT INSERT, SELECT, UPDATE ON public.wallets TO calltally_books;
 GRANT SELECT ON public.wallets TO calltally_tenant;
 GRANT SELECT ON public.workers TO calltally_app;
 GRANT INSERT, SELECT, UPDATE ON public.workers TO calltally_books;
+GRANT SELECT ON reporting.calls TO calltally_analyst;
+GRANT SELECT ON reporting.calls TO calltally_app;
+GRANT SELECT ON reporting.charges TO calltally_analyst;
+GRANT SELECT ON reporting.charges TO calltally_app;
+GRANT SELECT ON reporting.event_queue TO calltally_analyst;
+GRANT SELECT ON reporting.event_queue TO calltally_app;
+GRANT SELECT ON reporting.findings TO calltally_analyst;
+GRANT SELECT ON reporting.findings TO calltally_app;
+GRANT SELECT ON reporting.incidents TO calltally_analyst;
+GRANT SELECT ON reporting.incidents TO calltally_app;
+GRANT SELECT ON reporting.missing_calls TO calltally_analyst;
+GRANT SELECT ON reporting.missing_calls TO calltally_app;
+GRANT SELECT ON reporting.organization_margins TO calltally_analyst;
+GRANT SELECT ON reporting.organization_margins TO calltally_app;
+GRANT SELECT ON reporting.organizations TO calltally_analyst;
+GRANT SELECT ON reporting.organizations TO calltally_app;
+GRANT SELECT ON reporting.provider_cost_drift TO calltally_analyst;
+GRANT SELECT ON reporting.provider_cost_drift TO calltally_app;
+GRANT SELECT ON reporting.recovered_calls TO calltally_analyst;
+GRANT SELECT ON reporting.recovered_calls TO calltally_app;
+GRANT SELECT ON reporting.reliability_by_assistant TO calltally_analyst;
+GRANT SELECT ON reporting.reliability_by_assistant TO calltally_app;
+GRANT SELECT ON reporting.reliability_by_day TO calltally_analyst;
+GRANT SELECT ON reporting.reliability_by_day TO calltally_app;
+GRANT SELECT ON reporting.runs TO calltally_analyst;
+GRANT SELECT ON reporting.runs TO calltally_app;
+GRANT SELECT ON reporting.sms_messages TO calltally_analyst;
+GRANT SELECT ON reporting.sms_messages TO calltally_app;
+GRANT SELECT ON reporting.wallet_statement TO calltally_analyst;
+GRANT SELECT ON reporting.wallet_statement TO calltally_app;
+GRANT SELECT ON reporting.wallets TO calltally_analyst;
+GRANT SELECT ON reporting.wallets TO calltally_app;
 
 GRANT EXECUTE ON accept_events(text[],text[],text[],bytea[]) TO calltally_app;
 GRANT EXECUTE ON add_route(uuid,text,text,timestamp with time zone) TO calltally_app;
 GRANT EXECUTE ON beat_heart(text) TO calltally_app;
-GRANT EXECUTE ON billed_amount_micros(integer,bigint) TO calltally_analyst, calltally_app, calltally_owner;
-GRANT EXECUTE ON billed_seconds(bigint,integer,integer,integer) TO calltally_analyst, calltally_app, calltally_owner;
-GRANT EXECUTE ON call_duration_ms(timestamp with time zone,timestamp with time zone) TO calltally_analyst, calltally_app, calltally_owner;
+GRANT EXECUTE ON billed_amount_micros(integer,bigint) TO calltally_app, calltally_owner;
+GRANT EXECUTE ON billed_seconds(bigint,integer,integer,integer) TO calltally_app, calltally_owner;
+GRANT EXECUTE ON call_duration_ms(timestamp with time zone,timestamp with time zone) TO calltally_app, calltally_owner;
 GRANT EXECUTE ON check_books() TO calltally_analyst, calltally_app, calltally_owner;
+GRANT EXECUTE ON claim_alerts(integer,interval,boolean) TO calltally_app;
 GRANT EXECUTE ON claim_events(text,integer,interval,uuid) TO calltally_app;
 GRANT EXECUTE ON claim_these_events(bigint[],text,interval) TO calltally_app;
 GRANT EXECUTE ON correct_call(text,timestamp with time zone,timestamp with time zone,bigint,timestamp with time zone) TO calltally_app;
+GRANT EXECUTE ON correct_calls(jsonb) TO calltally_app;
 GRANT EXECUTE ON create_organization(text,text,text,bigint,text) TO calltally_app;
 GRANT EXECUTE ON credit_payments(jsonb) TO calltally_app;
 GRANT EXECUTE ON credit_wallet(uuid,bigint,text,text,timestamp with time zone,text,text) TO calltally_app;
 GRANT EXECUTE ON deduct_call_credits(uuid,text,bigint,timestamp with time zone) TO calltally_app;
+GRANT EXECUTE ON enqueue_message(text,text,jsonb) TO calltally_app;
 GRANT EXECUTE ON extend_lease(uuid[],interval) TO calltally_app;
 GRANT EXECUTE ON fail_event(uuid,bigint,text,text,boolean,interval,uuid) TO calltally_app;
-GRANT EXECUTE ON find_organization(text,text,text,timestamp with time zone) TO calltally_analyst, calltally_app, calltally_owner;
+GRANT EXECUTE ON find_organization(text,text,text,timestamp with time zone) TO calltally_app, calltally_owner;
 GRANT EXECUTE ON find_payer(text,text) TO calltally_app;
-GRANT EXECUTE ON find_price(uuid,text,timestamp with time zone) TO calltally_analyst, calltally_app, calltally_owner;
-GRANT EXECUTE ON find_route(text,text,text,timestamp with time zone) TO calltally_analyst, calltally_app, calltally_owner;
+GRANT EXECUTE ON find_price(uuid,text,timestamp with time zone) TO calltally_app, calltally_owner;
+GRANT EXECUTE ON find_route(text,text,text,timestamp with time zone) TO calltally_app, calltally_owner;
+GRANT EXECUTE ON find_sms_price(uuid,text,timestamp with time zone) TO calltally_app, calltally_owner;
+GRANT EXECUTE ON find_sms_route(text,text,text,timestamp with time zone) TO calltally_app, calltally_owner;
 GRANT EXECUTE ON finish_events(uuid,bigint[],text[],text[]) TO calltally_app;
+GRANT EXECUTE ON hold_alerts(text,boolean) TO calltally_app;
 GRANT EXECUTE ON link_customer(uuid,text) TO calltally_app;
-GRANT EXECUTE ON note_alert(bigint,text) TO calltally_app;
+GRANT EXECUTE ON messages_to_poll(interval,integer) TO calltally_app;
+GRANT EXECUTE ON note_alert_outcome(bigint,uuid,text,boolean) TO calltally_app;
+GRANT EXECUTE ON note_condition(text,boolean,jsonb,text,interval) TO calltally_app;
+GRANT EXECUTE ON note_dead_events() TO calltally_app;
+GRANT EXECUTE ON note_messages_asked(text[],boolean) TO calltally_app;
 GRANT EXECUTE ON oldest_waiting_event() TO calltally_app;
-GRANT EXECUTE ON open_dead_event_alerts(interval) TO calltally_app;
-GRANT EXECUTE ON own_account(text,text) TO calltally_analyst, calltally_app, calltally_owner;
+GRANT EXECUTE ON own_account(text,text) TO calltally_app, calltally_owner;
 GRANT EXECUTE ON prune_events(interval,interval,integer) TO calltally_app;
 GRANT EXECUTE ON queue_metrics() TO calltally_app;
 GRANT EXECUTE ON record_calls(jsonb,boolean,uuid) TO calltally_app;
+GRANT EXECUTE ON record_messages(jsonb) TO calltally_app;
 GRANT EXECUTE ON refund_payment(text,text,bigint,timestamp with time zone) TO calltally_app;
 GRANT EXECUTE ON reinstate_dispute(text,bigint,timestamp with time zone) TO calltally_app;
 GRANT EXECUTE ON replay_events(bigint[]) TO calltally_app;
 GRANT EXECUTE ON reprice_call(text,timestamp with time zone) TO calltally_app;
-GRANT EXECUTE ON revenue_kind(text) TO calltally_analyst, calltally_app, calltally_owner;
-GRANT EXECUTE ON round_to_micros(numeric) TO calltally_analyst, calltally_app, calltally_owner;
+GRANT EXECUTE ON revenue_kind(text) TO calltally_app, calltally_owner;
+GRANT EXECUTE ON round_to_micros(numeric) TO calltally_app, calltally_owner;
 GRANT EXECUTE ON set_charge_policy(uuid,text) TO calltally_app;
 GRANT EXECUTE ON set_debt_limit(uuid,bigint) TO calltally_app;
 GRANT EXECUTE ON set_price(uuid,bigint,integer,integer,integer,timestamp with time zone,text) TO calltally_app;
 GRANT EXECUTE ON set_recharge_threshold(uuid,bigint) TO calltally_app;
+GRANT EXECUTE ON set_sms_price(uuid,bigint,timestamp with time zone,text) TO calltally_app;
 GRANT EXECUTE ON settle_outstanding(uuid,bigint) TO calltally_app;
+GRANT EXECUTE ON sms_is_billable(text) TO calltally_app, calltally_owner;
+GRANT EXECUTE ON sms_is_final(text) TO calltally_app, calltally_owner;
+GRANT EXECUTE ON sms_rank(text) TO calltally_app, calltally_owner;
 GRANT EXECUTE ON sweep_events() TO calltally_app;
+GRANT EXECUTE ON value_calls(text[]) TO calltally_app;
 GRANT EXECUTE ON withdraw_dispute(text,text,bigint,timestamp with time zone) TO calltally_app;
