@@ -1,0 +1,129 @@
+"""Two Prefect servers share one Postgres and one Redis, with the settings that docs/scale.md names."""
+
+import asyncio
+import re
+import shutil
+import subprocess
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack, asynccontextmanager, contextmanager
+from pathlib import Path
+
+import pytest
+import redis
+from prefect.settings import PREFECT_API_URL, PREFECT_LOGGING_TO_API_ENABLED, temporary_settings
+
+from calltally.stack.postgres import EmbeddedPostgres
+from calltally.stack.prefect_server import ensure_prefect_database, server_child
+from calltally.stack.supervisor import Child, Supervisor
+from tests.scenarios.places import free_port
+
+from .places import ROOT, unknown_settings
+
+SCALE = ROOT / "docs" / "scale.md"
+OF_REDIS = {"PREFECT_REDIS_MESSAGING_URL"}
+"""Read by prefect-redis, not by Prefect."""
+
+
+def documented_settings() -> dict[str, str]:
+    """The block of settings in docs/scale.md that mentions the broker."""
+    (block,) = [block for block in re.findall(r"```sh\n(.*?)```", SCALE.read_text(), re.DOTALL) if "BROKER" in block]
+    return dict(re.findall(r"^(?:export )?(PREFECT_[A-Z_]+)=(\S+)", block, re.MULTILINE))
+
+
+def test_documented_settings_are_read_by_prefect_and_its_modules_exist() -> None:
+    """A misspelt one would leave each server with a memory of its own, in silence."""
+    settings = documented_settings()
+    modules = [content for content in settings.values() if content.startswith("prefect_redis.")]
+
+    assert unknown_settings(set(settings) - OF_REDIS) == set()
+    assert OF_REDIS <= set(settings)
+    for module in modules:
+        __import__(module)
+    assert len(modules) == 4
+
+
+@contextmanager
+def running_redis(home: Path) -> Iterator[str]:
+    """A Redis of our own; its address."""
+    port = free_port()
+    options = ["--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(home)]
+    with subprocess.Popen(["redis-server", *options], stdout=subprocess.DEVNULL) as process:
+        try:
+            yield f"redis://127.0.0.1:{port}"
+        finally:
+            process.terminate()
+
+
+@asynccontextmanager
+async def prefect_server(home: Path, database_url: str, settings: dict[str, str]) -> AsyncIterator[str]:
+    """One more server on the same database; its address."""
+    api_url = f"http://127.0.0.1:{free_port()}/api"
+    child = server_child(api_url, database_url, home)
+    known = Child(child.name, child.command, {**child.env, **settings}, child.ready, child.ready_timeout_seconds)
+    async with Supervisor(home / "logs") as supervisor:
+        await supervisor.start(known)
+        yield api_url
+
+
+async def run_hello(api_url: str) -> str:
+    """Run a flow with a task against this server; the id of its run."""
+    from prefect import flow, task  # noqa: PLC0415 - takes seconds, and not every test needs it
+    from prefect.runtime import flow_run  # noqa: PLC0415
+
+    @task
+    async def say() -> str:
+        return "hello"
+
+    @flow
+    async def hello() -> str:
+        await say()
+        return str(flow_run.id)
+
+    with temporary_settings({PREFECT_API_URL: api_url, PREFECT_LOGGING_TO_API_ENABLED: False}):
+        return await hello()
+
+
+async def recorded_tasks(api_url: str, flow_run_id: str) -> list[str]:
+    """The states of the task runs of a run, as this server knows them; they arrive through the broker."""
+    import httpx  # noqa: PLC0415
+
+    wanted = {"flow_runs": {"id": {"any_": [flow_run_id]}}}
+    async with httpx.AsyncClient(trust_env=False) as client:
+        async with asyncio.timeout(60):
+            while True:
+                known = (await client.post(f"{api_url}/task_runs/filter", json=wanted)).json()
+                states = [task_run["state_type"] for task_run in known]
+                if states == ["COMPLETED"]:
+                    return states
+                await asyncio.sleep(0.2)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(500)
+@pytest.mark.filterwarnings("ignore:Exception ignored in. <socket:pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.skipif(shutil.which("redis-server") is None, reason="redis-server is not on the path: install it to try")
+def test_two_servers_with_redis_know_of_each_others_runs() -> None:
+    """A run through one server is recorded, seen through the other, and goes on when the first one is gone."""
+
+    async def scenario(home: Path, database_url: str, settings: dict[str, str]) -> None:
+        async with prefect_server(home / "b", database_url, settings) as second:
+            async with prefect_server(home / "a", database_url, settings) as first:
+                flow_run_id = await run_hello(first)
+                assert await recorded_tasks(second, flow_run_id) == ["COMPLETED"]
+            flow_run_id = await run_hello(second)
+            assert await recorded_tasks(second, flow_run_id) == ["COMPLETED"]
+
+    with ExitStack() as stack:
+        home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ct-")))
+        redis_url = stack.enter_context(running_redis(home))
+        postgres = EmbeddedPostgres(home / "postgres", options={"fsync": "off"})
+        stack.callback(postgres.stop, "immediate")
+        postgres.start()
+        postgres.ensure_database("calltally")
+        settings = {
+            name: re.sub(r"^redis://[^/]+", redis_url, content) for name, content in documented_settings().items()
+        }
+        asyncio.run(scenario(home, ensure_prefect_database(postgres.url()), settings))
+        with redis.Redis.from_url(redis_url) as client:
+            assert len(list(client.scan_iter(match="*"))) > 0

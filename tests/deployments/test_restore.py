@@ -1,0 +1,181 @@
+"""Postgres is lost with all that came after the backup; the providers know the rest (docs/how-to/restore.md)."""
+
+import asyncio
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from billing.migrate import migrate
+from calltally.sandbox.calls import Call, Route
+from calltally.sandbox.deliveries import Weather
+from calltally.sandbox.server import RunningSandbox, running_sandbox
+from calltally.sandbox.stripe_objects import Payment
+from calltally.sandbox.traffic import Traffic
+from calltally.sandbox.world import Sandbox
+from calltally.stack.postgres import _binary
+from tests.scenarios.house import STUBBORN, House, Mortal, open_house
+from tests.scenarios.places import DAY_END, DAY_START
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+
+BACKUP = DAY_START + (DAY_END - DAY_START) / 2
+"""When the backup is made, in the providers' time."""
+ASSISTANTS = ("asst-acme", "asst-bolt")
+
+
+@pytest.fixture
+def home() -> Iterator[Path]:
+    """A short path."""
+    with tempfile.TemporaryDirectory(prefix="ct-") as directory:
+        yield Path(directory)
+
+
+def place_calls(house: House, start: datetime, end: datetime, count: int) -> list[Call]:
+    """Calls of this time at the provider, for each assistant."""
+    routes = tuple(Route(assistant_id=name) for name in ASSISTANTS)
+    return house.sandbox.vapi.place_calls(
+        Traffic(count, routes, start, end, never_connected_share=0.0, detail="slim")
+    )
+
+
+async def pay(house: House, times: list[datetime], amount_minor: int) -> None:
+    """Payments of every organization at these times; their webhooks arrive."""
+    organizations = [row["id"] for row in house.ask("SELECT id FROM organizations ORDER BY name")]
+    topups = [
+        house.sandbox.stripe.pay_topup(Payment(amount_minor, client_reference_id=str(organization)), at=at)
+        for organization in organizations
+        for at in times
+    ]
+    await asyncio.to_thread(
+        house.sandbox.sandbox.deliver_events,
+        [event for topup in topups for event in topup.events],
+        url=f"{house.receiver_url}/webhooks/stripe",
+        weather=Weather(),
+        retries=STUBBORN,
+        concurrency=2,
+    )
+
+
+def books(house: House) -> dict[str, list[dict[str, Any]]]:
+    """What must be the same again: who owes what for which call, which money moved, and what is left."""
+    return {
+        "wallets": house.ask("SELECT organization_id, balance_micros FROM wallets ORDER BY 1"),
+        "charges": house.ask("SELECT idempotency_key, organization_id, state, amount_micros FROM charges ORDER BY 1"),
+        "transfers": house.ask(
+            "SELECT idempotency_key, kind, from_account, to_account, amount_micros FROM transfers ORDER BY 1"
+        ),
+        "calls": house.ask("SELECT id, organization_id, duration_ms, provider_cost_micros FROM calls ORDER BY 1"),
+    }
+
+
+def calltally(house: House, *words: str) -> Any:
+    """What a command answers with `--json`."""
+    done = subprocess.run(
+        [sys.executable, "-m", "calltally", *words, "--json"],
+        env={**os.environ, **house.environment},
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def run(*command: str) -> None:
+    """A program of PostgreSQL's, which must succeed."""
+    done = subprocess.run(
+        [_binary(command[0]), *command[1:]], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def back_up(house: House, folder: Path) -> None:
+    """The two commands of the runbook."""
+    server = house.postgres.url("postgres")
+    run("pg_dumpall", "--roles-only", "--dbname", server, "--file", str(folder / "roles.sql"))
+    run("pg_dump", "--format", "custom", "--file", str(folder / "books.dump"), house.postgres.url())
+
+
+def lose_everything(house: House) -> None:
+    """The disk of the database is gone, Prefect's history with it."""
+    house.engine.dispose()
+    house.postgres.stop("immediate")
+    shutil.rmtree(house.postgres.data_directory)
+
+
+def restore(house: House, folder: Path) -> None:
+    """The commands of the runbook, on a new and empty PostgreSQL."""
+    house.postgres.start()
+    server = house.postgres.url("postgres")
+    run("psql", "--no-psqlrc", "--quiet", "--dbname", server, "--file", str(folder / "roles.sql"))
+    run("createdb", "--maintenance-db", server, "calltally")
+    run("pg_restore", "--exit-on-error", "--dbname", house.postgres.url(), str(folder / "books.dump"))
+    migrate(house.postgres.url())
+
+
+async def live(house: House, start: datetime, end: datetime, amount_minor: int) -> None:
+    """Half a day: calls, most of whose webhooks arrive, and payments."""
+    calls = place_calls(house, start, end, 60)
+    await pay(house, [start + timedelta(minutes=5), end - timedelta(minutes=5)], amount_minor)
+    statuses = await house.deliver(calls)
+    assert list(statuses) == ["200"]
+    await house.until_applied()
+
+
+async def story(home: Path, sandbox: RunningSandbox) -> None:
+    """Morning, backup, afternoon, disaster, restore, catch-up."""
+    async with open_house(home, sandbox) as house:
+        migrate(house.postgres.url())
+        for name in ASSISTANTS:
+            organization = house.books.organization(f"Owner of {name}")
+            house.books.route(organization, name)
+        mortals = [Mortal(verb, house.environment, home / f"{verb}.log") for verb in ("receiver", "worker")]
+        try:
+            for mortal in mortals:
+                mortal.start()
+            await live(house, DAY_START, BACKUP, 900_000)
+            await asyncio.to_thread(back_up, house, home)
+            at_backup = books(house)
+            await live(house, BACKUP, DAY_END, 50_000)
+            before = books(house)
+
+            for mortal in mortals:
+                mortal.kill()
+            await house.stop_prefect()
+            await asyncio.to_thread(lose_everything, house)
+            await asyncio.to_thread(restore, house, home)
+            assert books(house) == at_backup
+            assert books(house) != before
+            await house.start_prefect()
+            for mortal in mortals:
+                mortal.start()
+
+            since = f"{BACKUP - timedelta(hours=1):%Y-%m-%dT%H:%M:%S}"
+            payments = await asyncio.to_thread(calltally, house, "payments", "backfill", "--from", since)
+            await house.until_applied()
+            nights = await asyncio.to_thread(calltally, house, "backfill", "--from", since, "--again")
+        finally:
+            for mortal in mortals:
+                mortal.kill()
+        assert payments["missed"] == 8
+        assert sum(night["recovered_calls"] for night in nights) == 60
+        assert {night["state"] for night in nights} == {"completed"}
+        assert books(house) == before
+        assert house.ask("SELECT count(*) AS calls FROM calls WHERE reconciled") == [{"calls": 60}]
+        assert house.ask("SELECT * FROM check_books()") == []
+
+
+def test_books_after_restore_and_catch_up_equal_those_before_the_loss(home: Path) -> None:
+    """Every charge, every transfer and every balance, from a backup of midday and the providers' lists."""
+    with running_sandbox(Sandbox(seed=12)) as sandbox:
+        asyncio.run(story(home, sandbox))
