@@ -121,6 +121,9 @@ def write_calls(differences: pd.DataFrame, path: Path) -> None:
     import pyarrow.parquet as pq  # noqa: PLC0415
 
     schema = pa.Schema.from_pandas(differences.iloc[:0], preserve_index=False)
+    for place, field in enumerate(schema):  # a column without any value does not know that it holds text
+        if pa.types.is_dictionary(field.type) and not pa.types.is_large_string(field.type.value_type):
+            schema = schema.set(place, field.with_type(pa.dictionary(field.type.index_type, pa.large_string())))
     with pq.ParquetWriter(path, schema, compression="zstd") as writer:
         for start in range(0, max(len(differences), 1), ROW_GROUP):
             part = differences.iloc[start : start + ROW_GROUP]
