@@ -1,0 +1,64 @@
+"""`calltally status` and `doctor` beside a real Prefect server."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+from uuid import UUID
+
+import pytest
+from prefect import get_client
+from typer.testing import CliRunner
+
+from billing.settings import get_settings
+from calltally.cli import app
+from calltally.stack.deployments import install_deployments
+
+from .stage import Stage, in_loop
+
+
+def said(*arguments: str) -> Any:
+    """What a command prints as JSON."""
+    return json.loads(CliRunner().invoke(app, [*arguments, "--json"]).stdout)
+
+
+def problems_of_prefect() -> dict[str, str]:
+    """What the doctor finds wrong, and how to mend it."""
+    findings = said("doctor")["findings"]
+    return {row["what"]: row["fix"] for row in findings if row["area"] == "prefect" and row["verdict"] == "problem"}
+
+
+async def pause(deployment_id: UUID, *, active: bool) -> str:
+    """Switch the schedule of a deployment, as people do in the UI; its id."""
+    async with get_client() as client:
+        [schedule] = await client.read_deployment_schedules(deployment_id)
+        await client.update_deployment_schedule(deployment_id, schedule.id, active=active)
+        return str(schedule.id)
+
+
+@pytest.fixture
+def shell(stage: Stage, prefect_api: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, UUID]]:
+    """A terminal that knows the server, and its deployments' ids."""
+    monkeypatch.setenv("PREFECT_API_URL", prefect_api)
+    get_settings.cache_clear()
+    yield in_loop(install_deployments())
+    get_settings.cache_clear()
+
+
+def test_status_sees_prefect(shell: dict[str, UUID], prefect_api: str) -> None:
+    """It is up, and says when the next night is due once its scheduler has planned it."""
+    services = {service["name"]: service for service in said("status")["services"]}
+
+    assert (services["prefect"]["state"], services["prefect"]["detail"]) == ("up", prefect_api)
+
+
+def test_doctor_sees_paused_nights_and_absent_workers(shell: dict[str, UUID]) -> None:
+    """A paused schedule is a problem, with the command that resumes it; so is a pool without workers."""
+    before = problems_of_prefect()
+    schedule = in_loop(pause(shell["reconcile_calls"], active=False))
+    paused = problems_of_prefect()
+    in_loop(pause(shell["reconcile_calls"], active=True))
+
+    trouble = "deployment reconcile_calls is paused: it does not run by itself"
+    assert trouble not in before
+    assert paused[trouble] == f"prefect deployment schedule resume reconcile_calls/reconcile_calls {schedule}"
+    assert paused["work pool nights has no worker online: its runs wait"] == "run: calltally nights (or calltally up)"
