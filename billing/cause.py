@@ -47,7 +47,6 @@ class Group:
         return (
             self.lost >= MIN_LOST
             and self.lost >= MIN_SHARE * self.all_lost
-            and others > 0
             and self.lost * others >= MIN_LIFT * others_lost * self.calls
         )
 
@@ -104,7 +103,7 @@ def hypergeometric_tail(successes: int, draws: int, all_successes: int, populati
     for hits in range(lowest, min(draws, all_successes) + 1):
         term = probability(hits)
         tail += term
-        if hits * population > draws * all_successes and term < tail * 1e-15:  # beyond the mean, terms only fall
+        if term < tail * 1e-15:  # terms rise to one peak, and from there only fall
             break
     return min(tail, 1.0)
 

@@ -57,7 +57,7 @@ def _route_in_force(external_ids: "pd.Series[Any]", at: Integers, routes: pd.Dat
     candidate = np.searchsorted(route_keys, call_keys, side="right", sorter=order) - 1
     row = order[np.maximum(candidate, 0)]
 
-    holds = (candidate >= 0) & (call_ids != NOBODY) & (route_ids[row] == call_ids) & (at < ends[row])
+    holds = (candidate >= 0) & (route_ids[row] == call_ids) & (at < ends[row])
     return np.where(holds, row, NOBODY)
 
 

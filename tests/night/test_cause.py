@@ -107,11 +107,11 @@ def test_small_assistant_is_found_beside_a_large_one() -> None:
 @pytest.mark.parametrize(
     ("groups", "why"),
     [
-        ([calls(1, lost=1, assistant="x"), calls(300)], "one lost call shares everything with itself"),
+        ([calls(1, lost=1, assistant="x"), calls(3_000)], "one lost call shares everything with itself"),
         ([calls(40, lost=40)], "all are lost, wherever"),
         ([calls(40, lost=20, assistant="x")], "there is nothing else to compare with"),
         ([calls(10, lost=9, assistant="x"), calls(280, lost=14)], "less than half of the losses"),
-        ([calls(300, lost=30, assistant="x"), calls(300, lost=20)], "less than twice as often as elsewhere"),
+        ([calls(3_000, lost=300, assistant="x"), calls(3_000, lost=200)], "less than twice as often as elsewhere"),
         ([calls(2, lost=2, assistant="x"), calls(3)], "two of five may be luck"),
     ],
 )
