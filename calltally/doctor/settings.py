@@ -16,6 +16,7 @@ LOOPBACK = {"127.0.0.1", "::1", "localhost"}
 SHORT_SECRET = 16
 """Characters; a shorter one can be guessed."""
 SLACK_URL = re.compile(r"https://hooks\.slack(-gov)?\.com/(services|workflows|triggers)/\S+")
+TWILIO_ACCOUNT = re.compile(r"AC[0-9a-f]{32}")
 PLACEHOLDERS = {"changeme", "change-me", "secret", "xxx", "todo", "password", "token"}
 
 
@@ -24,6 +25,7 @@ def check_settings(settings: Settings, env_file: Path = Path(".env")) -> list[Fi
     found = [
         *_stripe(settings),
         *_vapi(settings),
+        *_twilio(settings),
         *_public_url(settings.public_url),
         *_operators(settings),
         *_env_file(env_file),
@@ -100,6 +102,21 @@ def _vapi(settings: Settings) -> Iterator[Finding]:
         yield AREA.warning(
             "VAPI_HMAC_PAYLOAD_FORMAT has no {timestamp}: whoever saw a delivery can send it again",
             "include the timestamp in Vapi's credential, and set VAPI_HMAC_PAYLOAD_FORMAT={timestamp}.{body}",
+        )
+
+
+def _twilio(settings: Settings) -> Iterator[Finding]:
+    """Only where Twilio is used at all."""
+    sid, token = settings.twilio_account_sid, settings.twilio_auth_token
+    if (sid is None) != (token is None):
+        missing = "TWILIO_ACCOUNT_SID" if sid is None else "TWILIO_AUTH_TOKEN"
+        yield AREA.problem(f"{missing} is not set, though its other half is", "copy both from console.twilio.com")
+    if sid is not None and not TWILIO_ACCOUNT.fullmatch(sid):
+        yield AREA.problem("TWILIO_ACCOUNT_SID is not AC and 32 digits", "copy it from console.twilio.com")
+    if token is not None and settings.public_url is None:
+        yield AREA.problem(
+            "Twilio signs the address that it calls, and PUBLIC_URL is not set: its callbacks are refused",
+            "set PUBLIC_URL to the address that Twilio calls, without the path",
         )
 
 

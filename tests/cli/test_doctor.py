@@ -208,6 +208,8 @@ WELL = {
         ({"VAPI_WEBHOOK_SECRETS": "whsec_very_secret"}, "is one of Stripe's"),
         ({"VAPI_WEBHOOK_SECRETS": "very_secret"}, "it can be guessed"),
         ({"VAPI_WEBHOOK_AUTH": "hmac", "VAPI_HMAC_PAYLOAD_FORMAT": "{body}"}, "can send it again"),
+        ({"TWILIO_AUTH_TOKEN": "very_secret"}, "TWILIO_ACCOUNT_SID is not set"),
+        ({"TWILIO_ACCOUNT_SID": "SK1", "TWILIO_AUTH_TOKEN": "very_secret"}, "is not AC and 32 digits"),
         ({"PUBLIC_URL": ""}, "PUBLIC_URL is not set"),
         ({"PUBLIC_URL": "http://billing.example.com"}, "https only"),
         ({"PUBLIC_URL": "https://billing.example.com/webhooks/vapi"}, "with the path of a webhook"),
