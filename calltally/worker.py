@@ -21,6 +21,7 @@ from billing.inbox import in_words, is_untouched, peek
 from billing.process import get_engine, process_name
 from billing.settings import get_settings
 from calltally.metrics import serve_metrics
+from calltally.stack.automations import install_automations
 from calltally.stack.deployments import install_deployments
 from calltally.stack.warm_worker import DeploymentGoneError, WarmWorker, run_deployed
 from flows.process_webhooks import process_webhooks
@@ -92,6 +93,7 @@ class Worker:
         try:
             if self._deployment_id is None:
                 self._deployment_id = (await install_deployments())["process_webhooks"]
+                await install_automations(get_settings().slack_webhook_url)
             await run_deployed(process_webhooks, self._deployment_id, {"batch_limit": self._batch_limit}, name)
         except DeploymentGoneError:
             log.warning("worker.deployment_lost: installing the deployments again")

@@ -21,6 +21,8 @@ from prefect.workers.base import BaseWorker
 from prefect.workers.process import ProcessWorker
 from pydantic import BaseModel, ConfigDict, TypeAdapter
 
+from billing.settings import get_settings
+from calltally.stack.automations import install_automations
 from calltally.stack.warm_worker import WarmWorker
 
 WORKERS: Final[dict[str, type[BaseWorker[Any, Any, Any]]]] = {"nights": ProcessWorker, "webhooks": WarmWorker}
@@ -149,11 +151,12 @@ def _without_null_choices(schema: dict[str, Any]) -> dict[str, Any]:
 
 
 async def main() -> None:
-    """Install as soon as the Prefect server answers; whoever starts this sets the time limit."""
+    """Install them, and the automations, as soon as the Prefect server answers; the caller sets the time limit."""
     async with get_client() as client:
         while await client.api_healthcheck() is not None:  # noqa: ASYNC110 - nobody here could set an event
             await asyncio.sleep(0.2)
     await install_deployments()
+    await install_automations(get_settings().slack_webhook_url)
 
 
 if __name__ == "__main__":

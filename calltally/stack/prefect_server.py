@@ -32,6 +32,10 @@ SERVER_SETTINGS: Final[Mapping[str, str]] = {
 }
 
 
+HEARTBEAT_SECONDS: Final = 30
+"""Between two signs of life of a run: the least that Prefect allows. automations.py acts on their absence."""
+
+
 class PrefectDatabaseError(Exception):
     """The Prefect server has no database; the message says how to give it one."""
 
@@ -46,6 +50,7 @@ def client_environment(api_url: str, home: Path) -> dict[str, str]:
         # What our own code logs inside a run belongs to that run in the UI.
         "PREFECT_LOGGING_EXTRA_LOGGERS": "billing",
         "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
+        "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT_SECONDS),
     }
 
 
