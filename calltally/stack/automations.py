@@ -20,6 +20,7 @@ from prefect.client.schemas.objects import StateType
 from prefect.context import AsyncClientContext
 from prefect.events.actions import ChangeFlowRunState, SendNotification
 from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
+from prefect.exceptions import PrefectException
 from prefect.types import SecretDict
 from pydantic import SecretStr
 
@@ -102,8 +103,8 @@ async def install_automations(slack_url: SecretStr | None, *, unresponsive: time
                 wanted += slack_messages(await _keep_address(slack_url))
             for automation in wanted:
                 await _ensure(context.client, automation)
-        except HTTPStatusError as error:
-            log.warning("automations.refused status=%d: runs that die stay Running", error.response.status_code)
+        except (HTTPStatusError, PrefectException, ValueError) as error:
+            log.warning("automations.refused error=%s: runs that die stay Running", type(error).__name__)
 
 
 async def _keep_address(slack_url: SecretStr) -> UUID:
@@ -143,3 +144,5 @@ async def _ensure(client: PrefectClient, automation: AutomationCore) -> None:
     elif known[0].description != automation.description:
         automation.enabled = known[0].enabled
         await client.update_automation(known[0].id, automation)
+    for duplicate in known[1:]:  # of two that started at the same time
+        await client.delete_automation(duplicate.id)
