@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from decimal import ROUND_DOWN, Decimal
 from typing import Any
 
+from billing.figures import Reliability
+
 MAX_REFERENCES = 10
 """Ids in one message; the rest is a number and a link."""
 
@@ -13,6 +15,14 @@ Block = dict[str, Any]
 def percent(share: Decimal | None) -> str:
     """Two decimals, cut and not rounded, so that 94.999 % never reads as the threshold."""
     return "no calls" if share is None else f"{(share * 100).quantize(Decimal('0.01'), ROUND_DOWN)} %"
+
+
+def with_interval(share: Reliability) -> str:
+    """`98.00 % (95 % interval 92.99 % to 99.44 %)`."""
+    if share.interval is None:
+        return percent(None)
+    low, high = share.interval
+    return f"{percent(share.ratio)} (95 % interval {percent(low)} to {percent(high)})"
 
 
 def escape(text: str) -> str:

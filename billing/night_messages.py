@@ -6,7 +6,7 @@ from typing import Any
 
 from billing.figures import Night, Reliability
 from billing.incident_messages import Words
-from billing.messages import MAX_REFERENCES, listing, percent
+from billing.messages import MAX_REFERENCES, listing, percent, with_interval
 from billing.money import format_micros
 
 MONEY = {
@@ -51,7 +51,7 @@ def night_words(facts: Mapping[str, Any]) -> Words:
             "concerned. What was recovered is billed; nothing has to be repeated."
         ),
         values={
-            "Webhook reliability": f"{_with_interval(reliability)}, alert below {percent(threshold)}",
+            "Webhook reliability": f"{with_interval(reliability)}, alert below {percent(threshold)}",
             **{name: _amounts(facts["money"], field) for name, field in MONEY.items()},
             "Window": facts["window"],
         },
@@ -62,13 +62,6 @@ def night_words(facts: Mapping[str, Any]) -> Words:
         },
         link=("Open the run", facts["run_url"]) if facts["run_url"] else None,
     )
-
-
-def _with_interval(reliability: Reliability) -> str:
-    if reliability.interval is None:
-        return percent(None)
-    low, high = reliability.interval
-    return f"{percent(reliability.ratio)} (95 % interval {percent(low)} to {percent(high)})"
 
 
 def _amounts(money: Sequence[Mapping[str, Any]], field: str) -> str:

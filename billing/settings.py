@@ -99,6 +99,8 @@ class Settings(BaseSettings):
     """Whether Slack is told every Monday at 08:00 UTC how the week was."""
     daily_heartbeat: bool = False
     """Whether Slack gets a line every day at 08:00 UTC, so that a channel that broke is noticed."""
+    outstanding_limit: Annotated[Decimal, Field(ge=0)] = Decimal(50)
+    """Slack is told once organizations owe more than this together, in units of a currency."""
     vapi_retention_days: Annotated[int, Field(ge=1)] = 14
     """How long Vapi keeps calls: 14 days on pay-as-you-go. An older call that it does not list proves nothing."""
     drift_tolerance_ms: Annotated[int, Field(ge=0)] = 0

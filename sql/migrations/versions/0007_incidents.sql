@@ -38,3 +38,6 @@ COMMENT ON COLUMN alerts.due_at IS
 COMMENT ON COLUMN alerts.claim_token IS 'Who is sending it; void once due_at has passed.';
 COMMENT ON COLUMN alerts.withdrawn_at IS 'When it stopped making sense to send it.';
 COMMENT ON COLUMN alerts.outcome IS 'What came of sending it, or why it is held back.';
+
+-- For questions about a range of time; nearly free to maintain, as arrivals are stored in the order of their times.
+CREATE INDEX events_received ON events USING brin (received_at);

@@ -1,0 +1,1 @@
+"""What is watched, one rule per file; `registry.py` lists them all."""

@@ -1,0 +1,66 @@
+"""Calls that ended are billed: charged, owed or free. What is not has no organization, so nobody pays for it."""
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+from sqlalchemy import Connection
+
+from billing.database import rows
+from billing.figures import Reliability
+from billing.incident_messages import Words
+from billing.messages import listing, percent, with_interval
+from billing.rules.rule import EXAMPLES, Condition, Rule
+from billing.rules.shares import surely_below
+from billing.settings import Settings
+
+NAME = "billed_calls"
+THRESHOLD = Decimal("0.99")
+"""A call with a route is charged in the transaction that stores it, so anything less is a forgotten route."""
+WINDOW = timedelta(hours=6)
+"""Long enough for some calls on a quiet day, short enough that what was mended is over the same day."""
+LONGEST_CALL = timedelta(hours=12)
+"""Vapi ends calls after at most so long (maxDurationSeconds is 43,200 at most)."""
+
+SELECT = """
+WITH ended AS (
+    SELECT id, EXISTS (SELECT FROM charges WHERE idempotency_key = 'call:' || calls.id) AS billed
+    FROM calls
+    WHERE created_at >= :since - CAST(:longest AS interval) AND ended_at >= :since AND ended_at < :now
+)
+SELECT
+    count(*) AS ended,
+    count(*) FILTER (WHERE billed) AS billed,
+    (SELECT coalesce(array_agg(id), '{}') FROM (
+        SELECT id FROM ended WHERE NOT billed ORDER BY id LIMIT :examples
+    ) AS first) AS first_ids
+FROM ended
+"""
+
+
+def look(connection: Connection, settings: Settings, now: datetime) -> list[Condition]:
+    """One condition over all organizations."""
+    [facts] = rows(
+        connection, SELECT, since=now - WINDOW, now=now, longest=LONGEST_CALL, examples=EXAMPLES
+    )  # fmt: skip
+    share = Reliability(facts["billed"], facts["ended"])
+    return [Condition(NAME, surely_below(share, THRESHOLD), facts, f"{facts['billed']} of {facts['ended']} calls")]
+
+
+def words(facts: Mapping[str, Any]) -> Words:
+    """Of the facts above."""
+    share = Reliability(facts["billed"], facts["ended"])
+    return Words(
+        headline=f"{share.lost} of {share.ended} calls of the last 6 hours are not billed",
+        all_clear=f"Calls are billed again: {percent(share.ratio)} of {share.ended}",
+        next_step=(
+            "Nobody is known to pay for them: add the missing route (`calltally route add`), and they are billed at "
+            "once, at the price of their time."
+        ),
+        values={"Billed": with_interval(share), "Alert below": percent(THRESHOLD)},
+        paragraphs={"Calls": listing(facts["first_ids"], share.lost)},
+    )
+
+
+RULE = Rule(NAME, look, words)

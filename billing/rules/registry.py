@@ -1,0 +1,26 @@
+"""Every rule that is watched, in the order in which the table shows them."""
+
+from billing.rules import (
+    applied_events,
+    billed_calls,
+    broken_books,
+    dead_events,
+    missing_night,
+    outstanding_money,
+    silence,
+    waiting_events,
+    wallet_limits,
+)
+from billing.rules.rule import Rule
+
+RULES: tuple[Rule, ...] = (
+    broken_books.RULE,
+    waiting_events.RULE,
+    dead_events.RULE,
+    applied_events.RULE,
+    billed_calls.RULE,
+    missing_night.RULE,
+    silence.RULE,
+    wallet_limits.RULE,
+    outstanding_money.RULE,
+)

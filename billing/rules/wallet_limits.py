@@ -1,0 +1,83 @@
+"""Wallets keep clear of their debt limit. At it their calls go on, but what they cost is only owed."""
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+from sqlalchemy import Connection
+
+from billing.database import rows
+from billing.incident_messages import Words
+from billing.messages import MAX_REFERENCES
+from billing.money import format_micros
+from billing.rules.rule import EXAMPLES, Condition, Rule
+from billing.settings import Settings
+
+NAME = "wallet_limits"
+NEAR = Decimal("0.2")
+"""Of the debt limit; whoever has used four fifths of it reaches it with the next few calls."""
+ACTIVE = timedelta(days=7)
+"""A customer without calls for so long is not about to reach anything; one past the limit always counts."""
+
+SELECT = """
+WITH troubled AS (
+    SELECT
+        organizations.name,
+        wallets.currency,
+        wallets.balance_micros,
+        wallets.debt_limit_micros,
+        wallets.balance_micros < -wallets.debt_limit_micros AS past
+    FROM wallets
+    INNER JOIN organizations ON organizations.id = wallets.organization_id
+    WHERE wallets.balance_micros < -wallets.debt_limit_micros
+        OR (
+            wallets.debt_limit_micros > 0
+            AND wallets.balance_micros + wallets.debt_limit_micros <= wallets.debt_limit_micros * :near
+            AND EXISTS (
+                SELECT FROM calls WHERE calls.organization_id = wallets.organization_id AND created_at >= :active
+            )
+        )
+)
+SELECT *, count(*) OVER () AS wallets, count(*) FILTER (WHERE past) OVER () AS wallets_past
+FROM troubled
+ORDER BY balance_micros + debt_limit_micros, name
+LIMIT :examples
+"""
+
+
+def look(connection: Connection, settings: Settings, now: datetime) -> list[Condition]:
+    """One condition over all wallets."""
+    found = rows(connection, SELECT, near=NEAR, active=now - ACTIVE, examples=EXAMPLES)
+    wallets = found[0]["wallets"] if found else 0
+    shown = ("name", "currency", "balance_micros", "debt_limit_micros")
+    facts = {
+        "wallets": wallets,
+        "past": found[0]["wallets_past"] if found else 0,
+        "first": [{column: row[column] for column in shown} for row in found],
+    }
+    return [Condition(NAME, wallets > 0, facts, f"{wallets} wallets at or near their limit")]
+
+
+def words(facts: Mapping[str, Any]) -> Words:
+    """Of the facts above."""
+    count = facts["wallets"]
+    more = count - len(facts["first"][:MAX_REFERENCES])
+    lines = [
+        f"{wallet['name']}: {format_micros(wallet['balance_micros'], wallet['currency'])}, limit "
+        f"{format_micros(-wallet['debt_limit_micros'], wallet['currency'])}"
+        for wallet in facts["first"][:MAX_REFERENCES]
+    ]
+    return Words(
+        headline=f"{count} {'wallet is' if count == 1 else 'wallets are'} at the debt limit or near it",
+        all_clear="No wallet is near its debt limit any more",
+        next_step=(
+            "Ask them to top up: the next payment settles what is owed, oldest first. A wallet past its limit was "
+            "taken there by a refund or a dispute."
+        ),
+        values={"Past the limit": str(facts["past"])},
+        paragraphs={"Wallets": "\n".join([*lines, *([f"and {more} more"] if more > 0 else [])])},
+    )
+
+
+RULE = Rule(NAME, look, words)

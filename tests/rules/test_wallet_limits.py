@@ -1,0 +1,63 @@
+"""Wallets at their debt limit."""
+
+from datetime import timedelta
+from uuid import UUID
+
+import pytest
+
+from billing.rules.wallet_limits import RULE
+from tests.books import Books, told_call
+
+from .looking import NOW, all_clear, looked, written
+
+
+def spend(books: Books, name: str, micros: int, limit_micros: int = 5_000_000) -> UUID:
+    """An organization that made a call yesterday and has spent so much."""
+    organization_id = books.organization(name, limit_micros)
+    books.route(organization_id, name)
+    books.record(told_call(name, name, None, NOW - timedelta(days=1)))
+    books.deduct(organization_id, f"spent by {name}", micros)
+    return organization_id
+
+
+@pytest.mark.parametrize(
+    ("micros", "failing"), [(0, False), (3_999_999, False), (4_000_000, True), (5_000_000, True)]
+)
+def test_wallet_that_has_used_four_fifths_of_its_limit_is_found(books: Books, micros: int, failing: bool) -> None:
+    """At the limit its calls are only owed."""
+    spend(books, "Acme", micros)
+    condition = looked(books, RULE)["wallet_limits"]
+
+    assert condition.failing is failing
+    if failing:
+        assert "1 wallet is at the debt limit or near it" in written(condition)
+        assert "Acme: -$" in written(condition)
+    else:
+        assert all_clear(condition) == "No wallet is near its debt limit any more"
+
+
+def test_first_ten_are_named_those_past_the_limit_first(books: Books, owner: Books) -> None:
+    """A refund took one past it."""
+    for n in range(12):
+        spend(books, f"Near {n:02}", 4_500_000)
+    past = spend(books, "Past", 0)
+    books.credit(past, 10_000_000, "topup:pi_1")
+    books.deduct(past, "spent", 14_000_000)
+    books.take_back("refund_payment", "pi_1", "re_1", 5_000_000)
+    facts = looked(books, RULE)["wallet_limits"].facts
+
+    assert (facts["wallets"], facts["past"], len(facts["first"])) == (13, 1, 10)
+    assert facts["first"][0] == {
+        "name": "Past", "currency": "USD", "balance_micros": -9_000_000, "debt_limit_micros": 5_000_000,
+    }  # fmt: skip
+    assert "and 3 more" in written(looked(books, RULE)["wallet_limits"])
+
+
+def test_customer_who_left_is_no_alarm_for_ever(books: Books) -> None:
+    """Without calls for a week, and within the limit; a wallet without any credit line only counts once it owes."""
+    spend(books, "Acme", 5_000_000)
+    spend(books, "Prepaid", 0, limit_micros=0)
+    later = looked(books, RULE, NOW + timedelta(days=8))["wallet_limits"]
+
+    assert looked(books, RULE)["wallet_limits"].facts["wallets"] == 1
+    assert later.failing is False
