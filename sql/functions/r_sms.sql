@@ -284,8 +284,8 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = public, pg_temp AS $$
     LIMIT p_limit
 $$;
 
--- note_messages_asked: Twilio was asked about messages and gave no answer that could be recorded; p_gone: it has no such
--- messages (any more), so they are not asked about again.
+-- note_messages_asked: Twilio was asked about messages and gave no answer that could be recorded; p_gone: it has no
+-- such messages (any more), so they are not asked about again.
 CREATE OR REPLACE FUNCTION note_messages_asked(p_sids text[], p_gone boolean)
 RETURNS void LANGUAGE sql SECURITY DEFINER SET search_path = public, pg_temp AS $$
     UPDATE sms_messages SET polled_at = now(), gone_at = CASE WHEN p_gone THEN now() END
