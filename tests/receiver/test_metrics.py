@@ -143,13 +143,13 @@ def test_open_incidents_are_counted_by_condition(serve: Serve, own_tables: str, 
     """Those that are over are not."""
     execute(
         owner,
-        "INSERT INTO incidents (key, severity, facts, closed_at) VALUES ('books_broken', 'critical', '{}', now()),"
+        "INSERT INTO incidents (key, severity, facts, closed_at) VALUES ('broken_books', 'critical', '{}', now()),"
         " ('dead_events:vapi:X', 'warning', '{}', NULL), ('dead_events:stripe:X', 'warning', '{}', NULL)",
     )
     samples = scrape(serve().url)
 
     assert of(samples, "calltally_incidents_open", key="dead_events", severity="warning") == 2
-    assert of(samples, "calltally_incidents_open", key="books_broken", severity="critical") is None
+    assert of(samples, "calltally_incidents_open", key="broken_books", severity="critical") is None
 
 
 def test_every_gauge_of_the_books_can_be_read_and_has_its_labels(serve: Serve, books: Books, engine: Engine) -> None:
