@@ -19,7 +19,7 @@ class UnknownCall(PermanentError):
 
 
 def explain_call(ask: Ask, call_id: str) -> Row:
-    """The story of a call: `call`, `payer`, `charges`, `arithmetic`, `transfers`, `events`, `nights` and `verdict`.
+    """The story of a call: `call`, `payer`, `price`, `charges`, `arithmetic`, `transfers`, `events`, `nights`, `verdict`.
 
     Amounts are micros; `verdict` says whether the arithmetic, the charges and the transfers agree.
 
@@ -48,6 +48,7 @@ def explain_call(ask: Ask, call_id: str) -> Row:
         "transfers": transfers,
         "events": events,
         "nights": nights,
+        "compared": call and _compared(ask, call),
         "verdict": _verdict(call, charges, transfers, arithmetic, payer["currency"]),
     }
 
@@ -97,6 +98,17 @@ def _nights(ask: Ask, call_id: str) -> list[Row]:
         " WHERE findings.call_id = :id ORDER BY run.started_at, findings.id",
         id=call_id,
     )
+
+
+def _compared(ask: Ask, call: Row) -> Row:
+    """How many nights had it in their window, whether or not they found anything about it."""
+    return ask(
+        "SELECT count(*) AS nights, max(finished_at) AS last_at FROM reconciliation_runs"
+        " WHERE state = 'completed' AND NOT dry_run AND window_from <= :ended AND window_to > :ended"
+        " AND (organization_id IS NULL OR organization_id = :payer)",
+        ended=call["ended_at"] or call["created_at"],
+        payer=call["organization_id"],
+    )[0]
 
 
 def _payer(ask: Ask, call: Row | None, charges: list[Row]) -> Row:

@@ -25,6 +25,8 @@ FRESH_DEATH = timedelta(hours=24)
 NEAR_LIMIT = 5
 """A wallet is near its debt limit once less than a fifth of it is left."""
 LISTED = 10
+SEEN_HERE = ("webhook_reliability", "dead_events")
+"""Incidents of these kinds are troubles of another part already, with a better remedy."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,6 +215,7 @@ def _alerts(books: Books) -> Facts:
             serious=incident["severity"] != "info",
         )
         for incident in incidents
+        if not incident["key"].startswith(SEEN_HERE)
     ]
     return Facts({"incidents": incidents, "alerts": alerts}, troubles)
 

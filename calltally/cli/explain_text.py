@@ -139,8 +139,12 @@ def _events(story: Story) -> list[str]:
 
 
 def _nights(story: Story) -> list[str]:
-    currency = story["payer"]["currency"]
+    currency, compared = story["payer"]["currency"], story["compared"]
     lines = []
+    if compared and compared["nights"]:
+        lines.append(f"it was in the window of {compared['nights']} night(s), the last {_time(compared['last_at'])}")
+    if compared and not story["nights"]:
+        lines.append("no difference was found" if compared["nights"] else "not compared with Vapi's list yet")
     for row in story["nights"]:
         worth = "" if row["amount_micros"] is None else f", {format_micros(row['amount_micros'], currency)}"
         rehearsed = " (a rehearsal: nothing was booked)" if row["dry_run"] else ""

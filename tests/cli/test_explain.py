@@ -174,6 +174,7 @@ def test_call_that_a_night_recovered_names_the_run(calltally: Calltally, books: 
     )
     _, text = told(calltally, "c")
 
+    assert "it was in the window of 1 night(s)" in text
     assert "Vapi's list: no webhook had told of it, a night found it" in text
     assert f"{run_id} of 2026-07-01 00:00 to 2026-07-02 00:00: missing, settled, $0.70" in text
 
@@ -187,6 +188,7 @@ def test_webhooks_of_a_call_are_shown_with_their_deliveries(calltally: Calltally
 
     assert [(event["type"], event["deliveries"]) for event in story["events"]] == [("end-of-call-report", 2)]
     assert "delivered 2 times, waiting" in text
+    assert "not compared with Vapi's list yet" in text
 
 
 def test_charge_by_amount_alone_has_nothing_to_reckon(calltally: Calltally, books: Books, acme: UUID) -> None:
