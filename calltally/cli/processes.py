@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 import socket
 from typing import Annotated
 
@@ -99,6 +100,10 @@ def worker() -> None:
     from billing.process import get_engine  # noqa: PLC0415
     from billing.settings import get_settings  # noqa: PLC0415
     from billing.telemetry import start_telemetry  # noqa: PLC0415
+    from calltally.stack.prefect_server import HEARTBEAT_SECONDS  # noqa: PLC0415
+
+    # Read when Prefect is imported; `calltally up` sets it as well.
+    os.environ.setdefault("PREFECT_FLOWS_HEARTBEAT_FREQUENCY", str(HEARTBEAT_SECONDS))
     from calltally.stack.supervisor import cancelled_by_signals  # noqa: PLC0415
     from calltally.worker import work  # noqa: PLC0415 - Prefect takes seconds to import
 

@@ -21,13 +21,14 @@ from prefect.context import AsyncClientContext
 from prefect.events.actions import ChangeFlowRunState, SendNotification
 from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
 from prefect.exceptions import PrefectException
+from prefect.settings import get_current_settings
 from prefect.types import SecretDict
 from pydantic import SecretStr
 
 log = logging.getLogger("billing.automations")
 
-UNRESPONSIVE: Final = timedelta(seconds=90)
-"""A run without a sign of life for so long is gone: three heartbeats are missing."""
+MISSED: Final = 3
+"""Heartbeats in a row; a run that missed so many is gone, and not only slow or cut off for a moment."""
 QUIET: Final = timedelta(minutes=10)
 """One message for the runs that a lost worker takes with it."""
 BLOCK: Final = "calltally-slack"
@@ -43,7 +44,16 @@ def _of(tag: str) -> dict[str, str]:
     return {"prefect.resource.role": "tag", "prefect.resource.id": f"prefect.tag.{tag}"}
 
 
-def lost_runs(unresponsive: timedelta = UNRESPONSIVE) -> AutomationCore:
+def unresponsive_after() -> timedelta | None:
+    """How long a run may show no sign of life; None if `PREFECT_FLOWS_HEARTBEAT_FREQUENCY` says that it shows none.
+
+    Reckoned from the setting of this process, so that a slower heartbeat is not taken for death.
+    """
+    seconds = get_current_settings().flows.heartbeat_frequency
+    return None if seconds is None else MISSED * timedelta(seconds=seconds)
+
+
+def lost_runs(unresponsive: timedelta) -> AutomationCore:
     """Mark a run as crashed that was running and shows no sign of life any more."""
     return AutomationCore(
         name="calltally: runs whose process is gone",
@@ -88,17 +98,19 @@ def slack_messages(block_document_id: UUID) -> Sequence[AutomationCore]:
     ]
 
 
-async def install_automations(slack_url: SecretStr | None, *, unresponsive: timedelta = UNRESPONSIVE) -> None:
+async def install_automations(slack_url: SecretStr | None, *, unresponsive: timedelta | None = None) -> None:
     """Make the automations that are absent or have changed; one that somebody paused stays paused.
 
-    Slack is told only if there is an address, which Prefect keeps encrypted. A server that refuses automations costs
-    us them and nothing else.
+    `unresponsive` is how long a run may show no sign of life; absent: as `unresponsive_after` says. Slack is told
+    only if there is an address, which Prefect keeps encrypted. A server that refuses automations costs us them and
+    nothing else.
 
     Raises httpx.HTTPError or RuntimeError while the Prefect server can't be reached.
     """
     async with AsyncClientContext.get_or_create() as context:
         try:
-            wanted = [lost_runs(unresponsive)]
+            patience = unresponsive or unresponsive_after()
+            wanted = [lost_runs(patience)] if patience else []
             if slack_url is not None:
                 wanted += slack_messages(await _keep_address(slack_url))
             for automation in wanted:

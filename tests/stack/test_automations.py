@@ -21,13 +21,18 @@ import pytest
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.client.schemas.objects import FlowRun
-from prefect.settings import PREFECT_API_URL, PREFECT_HOME, temporary_settings
+from prefect.settings import (
+    PREFECT_API_URL,
+    PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
+    PREFECT_HOME,
+    temporary_settings,
+)
 from prefect.workers.process import ProcessWorker
 from pydantic import SecretStr
 
 from calltally.sandbox.server import RunningSandbox
 from calltally.sandbox.world import Sandbox
-from calltally.stack.automations import UNRESPONSIVE, install_automations, lost_runs
+from calltally.stack.automations import install_automations, lost_runs, unresponsive_after
 from calltally.stack.prefect_server import (
     HEARTBEAT_SECONDS,
     client_environment,
@@ -48,9 +53,11 @@ PATIENCE_SECONDS = 240.0
 
 def test_run_may_miss_some_heartbeats_before_it_counts_as_lost() -> None:
     """One that is late, or lost on its way, is no crash; and other people's runs are none of our business."""
-    trigger = lost_runs().trigger.model_dump()
+    with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: 50}):
+        patience = unresponsive_after()
+    trigger = lost_runs(SOON).trigger.model_dump()
 
-    assert timedelta(seconds=2.5 * HEARTBEAT_SECONDS) < UNRESPONSIVE
+    assert patience == timedelta(seconds=150)
     assert trigger["match_related"]["prefect.resource.id"] == "prefect.tag.calltally"
     assert client_environment("http://x/api", Path("y"))["PREFECT_FLOWS_HEARTBEAT_FREQUENCY"] == str(
         HEARTBEAT_SECONDS
