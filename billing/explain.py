@@ -19,7 +19,7 @@ class UnknownCall(PermanentError):
 
 
 def explain_call(ask: Ask, call_id: str) -> Row:
-    """The story of a call: `call`, `payer`, `price`, `charges`, `arithmetic`, `transfers`, `events`, `nights`, `verdict`.
+    """The story of a call, by its parts: `call`, `payer`, `price`, `charges`, `arithmetic`, `transfers` and so on.
 
     Amounts are micros; `verdict` says whether the arithmetic, the charges and the transfers agree.
 

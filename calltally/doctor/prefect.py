@@ -64,11 +64,14 @@ def _deployments(client: httpx.Client, api_url: str) -> Iterator[Finding]:
 
 
 def _wanted() -> dict[str, bool]:
-    """The deployments of `prefect.yaml`, and whether each runs by itself."""
+    """The deployments of `prefect.yaml`, and whether each runs by itself unless somebody pauses it."""
     here = Path(stack.__path__[0])
     places = [here / "prefect.yaml", here.parents[1] / "prefect.yaml"]
     content = yaml.safe_load(next(place for place in places if place.exists()).read_text(encoding="utf-8"))
-    return {row["name"]: bool(row.get("schedules")) for row in content["deployments"]}
+    return {
+        row["name"]: any(plan.get("active", True) for plan in row.get("schedules", []))
+        for row in content["deployments"]
+    }
 
 
 def _work_pools(client: httpx.Client) -> Iterator[Finding]:

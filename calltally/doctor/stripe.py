@@ -35,7 +35,7 @@ def check_stripe(settings: Settings) -> list[Finding]:
             AREA.problem(f"{settings.stripe_api_base} does not answer as Stripe does ({type(error).__name__})", fix)
         ]
     return [
-        AREA.ok(f"the key is accepted: {len(endpoints)} webhook endpoints"),
+        AREA.ok(f"the key is accepted: {len(endpoints)} webhook endpoint(s)"),
         *_clock(answer),
         *_endpoints(settings, endpoints),
     ]

@@ -43,7 +43,7 @@ def check_vapi(settings: Settings, routed: Collection[tuple[str, str]] | None) -
         fix = "check VAPI_BASE_URL (https://api.vapi.ai, or https://api.eu.vapi.ai) and status.vapi.ai"
         return [AREA.problem(f"{settings.vapi_base_url} does not answer as Vapi does ({type(error).__name__})", fix)]
     return [
-        AREA.ok(f"the key is accepted: {len(assistants)} assistants, {len(numbers)} phone numbers"),
+        AREA.ok(f"the key is accepted: {len(assistants)} assistant(s), {len(numbers)} phone number(s)"),
         *_clock(answer),
         *_limited(_servers(settings, assistants, numbers)),
         *_limited(_routes(assistants, numbers, routed)),
@@ -99,7 +99,7 @@ def _servers(settings: Settings, assistants: list[Thing], numbers: list[Thing]) 
                 well += 1
     if well:
         place = wanted or "their server (PUBLIC_URL is not set, so it was not compared)"
-        yield AREA.ok(f"{well} assistants and numbers report to {place}, with retries and a credential")
+        yield AREA.ok(f"{well} assistant(s) and number(s) report to {place}, with retries and a credential")
 
 
 def _server(thing: Thing) -> Thing:

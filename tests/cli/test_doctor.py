@@ -66,8 +66,8 @@ def test_assistants_that_lose_reports_are_named_with_their_patch(
 
     lost = "assistant Lost (a-lost): it reports to https://old.example.com/hook, not to https://billing.example.com"
     assert [finding["what"] for finding in findings if finding["verdict"] == "ok"] == [
-        "the key is accepted: 4 assistants, 1 phone numbers",
-        "1 assistants and numbers report to https://billing.example.com/webhooks/vapi, with retries and a credential",
+        "the key is accepted: 4 assistant(s), 1 phone number(s)",
+        f"1 assistant(s) and number(s) report to {SERVER['url']}, with retries and a credential",
     ]
     assert f"{lost}/webhooks/vapi" in troubles
     assert "very-secret" not in str(findings)
@@ -95,7 +95,7 @@ def test_long_list_of_assistants_is_read_to_its_end(
         sandbox.vapi.setup.add_assistant(f"a-{number}", f"Number {number}", server={**SERVER, "backoffPlan": None})
     findings = found(calltally, "vapi")
 
-    assert findings[0]["what"] == "the key is accepted: 205 assistants, 0 phone numbers"
+    assert findings[0]["what"] == "the key is accepted: 205 assistant(s), 0 phone number(s)"
     assert "185 more have such troubles" in said(findings)
 
 
