@@ -54,7 +54,8 @@ def _all_clear(alert: Alert, words: Words, runbook_url: str | None) -> dict[str,
 def _ending(alert: Alert, words: Words, runbook_url: str | None) -> list[Block]:
     name = alert.key.partition(":")[0]
     runbook = f"<{runbook_url}#{name}|runbook: {name}>" if runbook_url else f"docs/runbook.md, section `{name}`"
-    known = f"Incident {alert.incident_id}, since {_at(alert.since)}, seen {alert.times_seen} times · {runbook}"
+    seen = "once" if alert.times_seen == 1 else f"{alert.times_seen} times"
+    known = f"Incident {alert.incident_id}, since {_at(alert.since)}, seen {seen} · {runbook}"
     return [*([button(*words.link)] if words.link else []), context(known)]
 
 

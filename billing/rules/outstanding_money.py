@@ -66,7 +66,10 @@ def words(facts: Mapping[str, Any]) -> Words:
     ]
     more = organizations - len(debtors[:MAX_REFERENCES])
     return Words(
-        headline=f"{_amounts(facts)} outstanding with {organizations} organizations",
+        headline=(
+            f"{_amounts(facts)} outstanding with {organizations} "
+            f"{'organization' if organizations == 1 else 'organizations'}"
+        ),
         all_clear=f"Little is outstanding any more: {_amounts(facts) or 'nothing'}",
         next_step=(
             "Ask them to top up, or stop their assistants: calls beyond the limit are owed, and Vapi bills them."

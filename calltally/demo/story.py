@@ -241,7 +241,8 @@ async def _night(narrator: Narrator, stage: Stage, lost: set[str]) -> None:
         f" is below {percent(threshold)}",
         true=ratio < threshold,
     )
-    messages = stage.sandbox.slack.messages
+    # The watch may look in these minutes too, and tell of the wallet that reached its limit.
+    messages = [message for message in stage.sandbox.slack.messages if "did not tell us" in message["text"]]
     narrator.claim("Slack was told, once", true=run["alert"] == "sent" and len(messages) == 1)
     for message in messages:
         narrator.console.print(Panel(_as_slack_shows(message), title="Slack", expand=False))
@@ -269,5 +270,6 @@ def _as_slack_shows(message: dict[str, Any]) -> str:
     for block in message["blocks"]:
         texts = [block["text"]] if "text" in block else block.get("fields", [])
         lines += [text["text"].replace("*", "").replace("`", "") for text in texts]
-        lines += [f"[{element['text']['text']}]" for element in block.get("elements", [])]
+        buttons = block.get("elements", []) if block["type"] == "actions" else []
+        lines += [f"[{button['text']['text']}]" for button in buttons]
     return "\n".join(lines).replace("[", "\\[").replace(":rotating_light: ", "🚨 ")
