@@ -255,7 +255,7 @@ def test_full_queue_is_answered_with_503_and_when_to_come_again() -> None:
     """Those in the queue are answered when the database takes them, and so is who comes again."""
     gate = Gate()
     writer = InboxWriter(gate.accept, max_waiting=1)
-    stripe, _ = providers(settings_with())
+    stripe, *_ = providers(settings_with())
 
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
