@@ -12,11 +12,15 @@ OURS = {
     "calltally.stack.up.PortBusyError",
 }
 """By name: importing them would cost what the failed command did not need. Each message says what to do."""
+UNDEFINED = {"42P01", "42703", "42883"}
+"""SQLSTATEs of a table, column or function that is not there."""
 
 
 def in_words(error: Exception) -> str | None:
     """The message for a person, or None for a defect of ours, which deserves its traceback."""
     kind = f"{type(error).__module__}.{type(error).__qualname__}"
+    if isinstance(error, BillingError) and error.facts.get("sqlstate") in UNDEFINED:
+        return f"{error}: the schema is older than this calltally; run calltally migrate"
     if isinstance(error, BillingError) or kind in OURS:
         return str(error)
     if kind == "pydantic_core._pydantic_core.ValidationError":

@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from calltally.cli.output import Json, print_json
+
 MAX_REQUESTS = 4000
 """At once in one receiver; more are answered 503, which the providers' retries are for."""
 
@@ -54,14 +56,20 @@ def sandbox(
     serve(port=port, vapi_target=vapi_target, stripe_target=stripe_target, seed=seed)
 
 
-def migrate() -> None:
+def migrate(as_json: Json = False) -> None:
     """Bring the database to the newest schema."""
+    from billing.books import open_books  # noqa: PLC0415
     from billing.migrate import migrate as apply  # noqa: PLC0415 - only this verb needs Alembic
     from calltally.cli.database import database_url  # noqa: PLC0415
 
     with database_url() as url:
         apply(url)
-    typer.echo("The database is up to date.")
+        with open_books(url) as books:
+            revision = books.value("SELECT version_num FROM schema_revision")
+    if as_json:
+        print_json({"revision": revision})
+    else:
+        typer.echo("The database is up to date.")
 
 
 def receiver() -> None:

@@ -93,6 +93,7 @@ def test_empty_database_gets_its_schema_from_the_first_command(
 
     assert calltally("org", "list", "--json").json == []
     assert calltally("migrate").output == "The database is up to date.\n"
+    assert calltally("migrate", "--json").json["revision"] >= "0009"
 
 
 def test_database_that_does_not_answer_is_one_line(tmp_path: Path) -> None:
@@ -140,6 +141,16 @@ def test_database_of_a_newer_version_is_one_line(tmp_path: Path, database_url: s
     assert ended.returncode == 1
     assert "the database is newer than this calltally" in " ".join(ended.stderr.split())
     assert "Traceback" not in ended.stderr
+
+
+def test_database_of_an_older_version_is_told_to_migrate(tmp_path: Path, database_url: str) -> None:
+    """The message of the driver alone would not say what to do; migrating then answers with the revision."""
+    with psycopg.connect(database_url) as connection:
+        connection.execute("ALTER VIEW wallet_balances RENAME TO elsewhere")
+    ended = program(tmp_path, "org", "list", DATABASE_URL=database_url)
+
+    assert ended.returncode == 1
+    assert "run calltally migrate" in ended.stderr
 
 
 def test_choices_that_do_not_exist_are_wrong_usage(calltally: Calltally) -> None:
