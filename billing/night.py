@@ -170,16 +170,18 @@ class Comparison:
         differences: pd.DataFrame,
         *,
         window: Window,
+        as_of: datetime,
         reported: set[str],
         names: Mapping[str, str],
         completeness: Sequence[Completeness],
         stops_billing: bool,
     ) -> None:
-        """`reported`: unknown calls whose report lies in the inbox. `names`: of organizations, by id."""
+        """`as_of`: when the list was read. `reported`: unknown calls whose report lies in the inbox. `names`: of organizations, by id."""
         self.differences = differences
         self.completeness = completeness
         self.counts = count_kinds(differences)
-        bounds = (differences, reported, window.start, window.end)
+        # A call that ended a moment ago may yet tell us, in a window that somebody chose to end so late.
+        bounds = (differences, reported, window.start, min(window.end, as_of - SETTLING))
         self.reliability: Reliability = measure(*bounds)
         self.by_organization = self._worst(by_group(*bounds, "organization_id", names))
         self.by_assistant = self._worst(by_group(*bounds, "assistant_id", {}))
@@ -190,6 +192,7 @@ class Comparison:
             ["missing", "unconnected", "unattributed"]
         )
         changed = differences["kind"].eq("drift") & differences["drift_fields"].str.contains("duration|cost")
+        changed &= differences["started_at"].notna()  # a list that lost the times of a call makes it no cheaper
         held = self._held() if stops_billing else pd.Series(data=False, index=differences.index)
         self.missing: list[EndedCall] = ended_calls(differences[unknown & ~held])
         self.drifted: list[EndedCall] = ended_calls(differences[changed & ~held])

@@ -12,8 +12,9 @@ import pandas as pd
 
 from billing.figures import GroupReliability, Reliability
 
-DUE = ("matched", "drift", "missing", "unattributed")
-"""Kinds of calls whose report was due, if they connected and ended."""
+DUE = ("matched", "drift", "missing", "unattributed", "open")
+"""Kinds of calls whose report was due, if they connected and ended. An open one that has ended is one that the
+provider touched a moment ago: its report is as overdue as that of any other, though its numbers are not settled."""
 
 UNKNOWN = "unknown"
 

@@ -109,6 +109,7 @@ def _compare(
     comparison = Comparison(
         differences,
         window=order.window,
+        as_of=order.as_of,
         reported=known_calls.load_reported(engine, elsewhere),
         names={str(number): customer.name for number, customer in runs.load_customers(engine).items()},
         completeness=completeness,

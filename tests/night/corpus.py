@@ -259,9 +259,9 @@ def in_progress(call: Call) -> Planted:
 
 
 def unsettled(call: Call) -> Planted:
-    """It is over, but its numbers may still move, and its webhook may still come."""
+    """It is over and its webhook got lost, but the provider touched it just now, so its numbers may still move."""
     call.theirs["updated_at"] = call.just_now()
-    return Planted([call.theirs], None, [("open", None)])
+    return Planted([call.theirs], None, [("open", None)], lost=True)
 
 
 def unsettled_known(call: Call) -> Planted:

@@ -4,6 +4,7 @@ from datetime import timedelta
 
 import httpx
 import pytest
+from starlette.types import Receive, Scope, Send
 
 from billing.errors import ProviderRefused, ProviderUnavailable, RateLimited
 from billing.pace import Pace, Patience
@@ -14,6 +15,7 @@ from calltally.sandbox.server import RunningSandbox
 from calltally.sandbox.vapi import vapi_fault
 
 from .listing import NEXT_DAY, each_once, ids, limits, place, place_at, read, requests
+from .served import Switchboard
 
 
 @pytest.mark.parametrize(
@@ -23,6 +25,7 @@ from .listing import NEXT_DAY, each_once, ids, limits, place, place_at, read, re
         vapi_fault(503, "Service Unavailable"),
         vapi_fault(429, "Rate limit exceeded"),
         vapi_fault(429, "Rate limit exceeded", retry_after_seconds=0.01),
+        Fault(429, headers=(("Retry-After-Ms", "5"),)),
         html_fault(521),
         html_fault(200),
         text_fault(200, '[{"id": "cut'),
@@ -190,3 +193,19 @@ def test_calls_created_while_the_list_is_read_disturb_no_other(sandbox: RunningS
     assert ids(read(settings, hook=create_some, page_size=20, max_page_size=40)) == each_once(calls)
     assert len(created) > 30
     assert ids(read(settings, start=NEXT_DAY, end=NEXT_DAY + timedelta(days=1))) == each_once(created)
+
+
+def test_provider_that_ignores_the_page_size_loses_no_call(
+    sandbox: RunningSandbox, switchboard: Switchboard, settings: Settings
+) -> None:
+    """Asked for a thousand, it might answer with its usual hundred: that looks short, and is not trusted."""
+    calls = place(sandbox, 1_200)
+    usual = switchboard.app
+
+    async def without_limit(scope: Scope, receive: Receive, send: Send) -> None:
+        query = scope.get("query_string", b"").partition(b"&limit=")[0]
+        await usual({**scope, "query_string": query}, receive, send)
+
+    switchboard.app = without_limit
+
+    assert ids(read(settings)) == each_once(calls)

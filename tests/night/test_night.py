@@ -42,6 +42,7 @@ def comparison(
     return Comparison(
         found,
         window=WINDOW,
+        as_of=AS_OF,
         reported=set(),
         names={ACME: "Acme", GLOBEX: "Globex"},
         completeness=completeness,
@@ -223,6 +224,22 @@ def test_call_in_quarantine_is_not_recorded_again() -> None:
 
     assert compared.missing == []
     assert [(finding.kind, finding.outcome) for finding in found] == [("unattributed", "unattributed")]
+
+
+def test_call_that_ended_a_moment_ago_may_yet_tell_us() -> None:
+    """In a window that ends now it counts neither as lost nor as told."""
+    just_now = AS_OF - timedelta(minutes=2)
+    compared = comparison(differences([listed("now", 10, created_at=just_now), listed("before")], []))
+
+    assert (compared.reliability.ended, compared.lost_ids) == (1, ["before"])
+
+
+def test_call_whose_times_the_provider_lost_is_not_made_free() -> None:
+    """A drift that people look at; the money that it cost stays."""
+    compared = comparison(differences([listed("a", None, cost="0.30")], [known("a", 60)]))
+
+    assert compared.counts["drift"] == 1
+    assert compared.drifted == []
 
 
 TOLERANCE = ListTolerance(Decimal("0.01"), 5)

@@ -36,9 +36,12 @@ def test_full_answer_is_read_again_in_pieces(sandbox: RunningSandbox, settings: 
 
 
 @pytest.mark.parametrize("clock", ["createdAt", "updatedAt"])
-def test_ties_on_one_millisecond_are_all_read(sandbox: RunningSandbox, settings: Settings, clock: Clock) -> None:
+@pytest.mark.parametrize("count", [100, 350])
+def test_ties_on_one_millisecond_are_all_read(
+    sandbox: RunningSandbox, settings: Settings, clock: Clock, count: int
+) -> None:
     """More calls in one millisecond than a page holds are asked for with the largest page."""
-    calls = place(sandbox, 350, start=DAY, end=DAY + MILLISECOND, never_connected_share=0.0)
+    calls = place(sandbox, count, start=DAY, end=DAY + MILLISECOND, never_connected_share=0.0)
 
     assert ids(read(settings, clock)) == each_once(calls)
 

@@ -1,0 +1,59 @@
+"""A night whose process is killed at one of its steps: `python -m tests.flows.dying_night STEP FROM TO`."""
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from billing import known_calls, repair, report, runs, slack
+from calltally.stack.deployments import install_deployments
+from calltally.stack.warm_worker import run_deployed
+from flows.reconcile_calls import reconcile_calls
+
+STEPS: dict[str, tuple[Any, str, int]] = {
+    "after it began": (runs, "start_run", 1),
+    "after loading the routes": (known_calls, "load_routes", 1),
+    "after the first batch of calls": (repair, "record_calls", 1),
+    "after the second batch of calls": (repair, "record_calls", 2),
+    "after correcting": (repair, "correct_calls", 1),
+    "after valuing": (repair, "value_calls", 1),
+    "after storing the findings": (runs, "finish_run", 1),
+    "after telling Slack": (slack, "post", 1),
+    "after writing the report": (report, "write_report", 1),
+}
+"""Where it dies: the module and function after whose so many-th call, on the side of the world that it changed."""
+
+
+def main(step: str, window_from: str, window_to: str) -> None:
+    """Run the night until it dies."""
+    module, name, times = STEPS[step]
+    repair.BATCH = 2
+    setattr(module, name, deadly(getattr(module, name), times))
+
+    async def night() -> None:
+        deployment_id = (await install_deployments())["reconcile_calls"]
+        parameters = {"window_from": window_from, "window_to": window_to}
+        await run_deployed(reconcile_calls, deployment_id, parameters, "a night that dies")
+
+    asyncio.run(night())
+
+
+def deadly(function: Callable[..., Any], times: int) -> Callable[..., Any]:
+    """The same function, after whose so many-th call nothing more happens."""
+    calls = 0
+
+    def call(*arguments: Any, **named: Any) -> Any:
+        nonlocal calls
+        result = function(*arguments, **named)
+        calls += 1
+        if calls == times:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return result
+
+    return call
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

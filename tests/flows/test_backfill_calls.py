@@ -1,0 +1,78 @@
+"""The past is reconciled day by day; what is done already is skipped, and Slack hears nothing of it."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from calltally.sandbox.calls import Route
+from calltally.sandbox.traffic import Traffic
+from calltally.sandbox.vapi import vapi_fault
+from flows.backfill_calls import backfill_calls
+from flows.reconcile_recent_calls import reconcile_recent_calls
+
+from .stage import Stage, run
+
+pytestmark = pytest.mark.slow
+
+TODAY = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+
+
+def place(stage: Stage, count: int, days_ago: int) -> set[str]:
+    """Calls of one day of the past."""
+    start = TODAY - timedelta(days=days_ago)
+    routes = (Route(assistant_id="asst-acme"),)
+    traffic = Traffic(count, routes, start + timedelta(hours=6), start + timedelta(hours=18), never_connected_share=0)
+    return {call.id for call in stage.sandbox.vapi.place_calls(traffic)}
+
+
+def test_backfill_bills_each_day_once_and_goes_on_where_it_broke_off(stage: Stage) -> None:
+    """Days that were compared are skipped, unless they are asked for again."""
+    calls = {days_ago: place(stage, 3, days_ago) for days_ago in (5, 4, 3)}
+    window = {"window_from": TODAY - timedelta(days=5), "window_to": TODAY - timedelta(days=2)}
+    first_day = run(backfill_calls, window_from=window["window_from"], window_to=TODAY - timedelta(days=4))
+    stage.sandbox.vapi.faults.add(vapi_fault(400, "limit must be an integer"), times=1)
+    broken = run(backfill_calls, **window)
+    after_breaking = stage.charged()
+    rest = run(backfill_calls, **window)
+    again = run(backfill_calls, **window, again=True)
+
+    assert len(first_day.result) == 1
+    assert broken.state.is_failed()
+    assert after_breaking == calls[5]
+    assert len(rest.result) == 2
+    assert len(again.result) == 3
+    assert stage.charged() == set().union(*calls.values())
+    assert {row["kind"] for row in stage.books.rows("SELECT kind FROM reconciliation_runs")} == {"backfill"}
+    assert stage.sandbox.slack.messages == []
+    assert stage.books.broken() == []
+
+
+def test_backfill_of_all_that_the_provider_remembers(stage: Stage) -> None:
+    """Without a window it begins where Vapi's memory does, and does not ask for older calls."""
+    old, remembered = place(stage, 2, 20), place(stage, 2, 13)
+    done = run(backfill_calls)
+
+    assert done.state.is_completed()
+    assert stage.charged() == remembered
+    assert not stage.charged() & old
+
+
+def test_light_pass_bills_the_last_hours(stage: Stage) -> None:
+    """It leaves what is older to the night."""
+    now = datetime.now(UTC)
+    routes = (Route(assistant_id="asst-acme"),)
+    recent, older = (
+        {
+            call.id
+            for call in stage.sandbox.vapi.place_calls(
+                Traffic(2, routes, now - begin, now - begin + timedelta(minutes=1), never_connected_share=0.0)
+            )
+        }
+        for begin in (timedelta(hours=1), timedelta(hours=30))
+    )
+    done = run(reconcile_recent_calls, hours=3)
+
+    assert done.state.is_completed()
+    assert stage.charged() == recent
+    assert not stage.charged() & older
+    assert stage.books.value("SELECT kind FROM reconciliation_runs") == "recent"

@@ -1,0 +1,81 @@
+"""Killed at any step and run again, a night comes to the same books and the same ratio as one that was left alone."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from calltally.sandbox.calls import Call
+from flows.process_webhooks import process_webhooks
+from flows.reconcile_calls import reconcile_calls
+
+from .dying_night import STEPS
+from .stage import Stage, run
+
+ROOT = Path(__file__).parents[2]
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
+
+
+def day_with_losses(stage: Stage) -> list[Call]:
+    """Ten calls of which four told us; one of these was longer than its report said."""
+    calls = stage.place_calls(10)
+    stage.report(calls[6:])
+    run(process_webhooks)
+    stage.sandbox.vapi.correct_call(calls[-1].id, at=stage.day[1], duration_ms=(calls[-1].duration_ms or 0) + 60_000)
+    return calls
+
+
+def windows(stage: Stage) -> list[str]:
+    """The same for both runs."""
+    return [moment.isoformat() for moment in stage.day]
+
+
+def result(stage: Stage) -> dict[str, Any]:
+    """What the books and the last night say."""
+    night = stage.books.rows("SELECT * FROM reconciliation_runs ORDER BY started_at DESC LIMIT 1")[0]
+    return {
+        "charges": [
+            (row["idempotency_key"], row["state"], row["amount_micros"])
+            for row in stage.books.charges(stage.organization_id)
+        ],
+        "balance": stage.books.balance(stage.organization_id),
+        "calls": stage.books.rows("SELECT id, reconciled FROM calls ORDER BY id"),
+        "ratio": night["reliability_ratio"],
+        "state": night["state"],
+        "broken": stage.books.broken(),
+    }
+
+
+def expected(calls: Sequence[Call], shown: dict[str, Any]) -> None:
+    """Six recovered, one corrected, each once."""
+    keys = sorted([*(f"call:{call.id}" for call in calls), f"call:{calls[-1].id}:correction:1"])
+
+    assert [key for key, _, _ in shown["charges"]] == keys
+    assert {row["id"] for row in shown["calls"] if row["reconciled"]} == {call.id for call in calls[:6]}
+    assert shown["ratio"] == Decimal("0.4")
+    assert (shown["state"], shown["broken"]) == ("completed", [])
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_night_that_died_is_made_up_for_by_the_next(stage: Stage, prefect_api: str, step: str) -> None:
+    """Nothing twice and nothing left out, whatever the dead one had done already."""
+    calls = day_with_losses(stage)
+    command = [sys.executable, "-m", "tests.flows.dying_night", step, *windows(stage)]
+    died = subprocess.run(command, cwd=ROOT, env={**os.environ, "PREFECT_API_URL": prefect_api}, check=False)
+    assert died.returncode == -signal.SIGKILL
+
+    window_from, window_to = windows(stage)
+    night = run(reconcile_calls, window_from=window_from, window_to=window_to)
+    states = [row["state"] for row in stage.books.rows("SELECT state FROM reconciliation_runs ORDER BY started_at")]
+
+    assert night.state.is_completed()
+    expected(calls, result(stage))
+    assert "running" not in states
+    assert 1 <= len(stage.sandbox.slack.messages) <= 2
