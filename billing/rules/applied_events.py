@@ -42,7 +42,9 @@ SELECT
     known.provider,
     count(id) AS accepted,
     count(id) FILTER (WHERE applied) AS applied,
-    coalesce((array_agg(id ORDER BY id) FILTER (WHERE NOT applied))[1 : CAST(:examples AS integer)], '{}') AS first_ids
+    coalesce(
+        (array_agg(id ORDER BY id) FILTER (WHERE NOT applied))[1 : CAST(:examples AS integer)], '{}'
+    ) AS first_ids
 FROM (VALUES ('stripe'), ('vapi'), ('twilio')) AS known (provider)
 LEFT JOIN accepted USING (provider)
 GROUP BY known.provider
