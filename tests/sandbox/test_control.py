@@ -80,7 +80,7 @@ def test_faults_are_queued_and_cleared(sandbox: RunningSandbox, control: httpx.C
         ("/vapi/deliver", {"weather": {"loss_rate": 8}}, 400, "between 0 and 1"),
         ("/vapi/deliver", {}, 400, "no webhook URL"),
         ("/vapi/deliver", {"call_ids": ["nobody"]}, 404, "nobody"),
-        ("/paypal/faults", {}, 404, "twilio"),
+        ("/paypal/faults", {}, 404, "paypal"),
     ],
 )
 def test_mistaken_order_is_explained(
