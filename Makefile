@@ -10,7 +10,7 @@ RELOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gene
 	--no-annotate --no-header --constraint requirements.lock
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test test-all check format schema bench lock clean
+.PHONY: help setup demo up notebook test test-all check format schema bench lock clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -31,6 +31,9 @@ demo: $(READY) ## the whole story on this machine in under 90 s; KEEP=1 leaves i
 
 up: $(READY) ## Postgres, Prefect, worker and receiver on this machine
 	@$(BIN)/calltally up
+
+notebook: $(READY) ## JupyterLab on what the nights found; on the books of `make up`, or of DATABASE_URL
+	@$(BIN)/python -m notebooks
 
 test: $(READY) ## the fast tests (under 2 minutes)
 	$(BIN)/python -m pytest -m 'not slow' --numprocesses 2 --dist loadfile
