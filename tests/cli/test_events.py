@@ -99,6 +99,19 @@ def test_dead_events_are_replayed_by_state_and_time(
     assert answer["replayed"] == replayed
 
 
+def test_many_events_are_replayed_in_parts(
+    calltally: Calltally, books: Books, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each part is a transaction of its own, so that a person sees how far it is; none is left out."""
+    monkeypatch.setattr("calltally.cli.events.CHUNK", 3)
+    inbox.accept(books.engine, [Delivery("vapi", f"k{number}", "hang", b"{}") for number in range(8)])
+    inbox.apply(books.engine, inbox.claim(books.engine, "w", 8))
+    answer = calltally("events", "replay", "--state", "skipped", "--json").json
+
+    assert answer["replayed"] == 8
+    assert len(calltally("events", "list", "--state", "waiting", "--json").json) == 8
+
+
 def test_replay_of_everything_must_be_asked_for(calltally: Calltally, events: dict[str, int]) -> None:
     """Without a choice nothing happens."""
     answer = calltally("events", "replay")

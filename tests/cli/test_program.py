@@ -105,6 +105,7 @@ def test_database_that_does_not_answer_is_one_line(tmp_path: Path) -> None:
     assert "Traceback" not in ended.stderr
 
 
+@pytest.mark.slow
 def test_night_without_a_prefect_server_says_how_to_start_one(tmp_path: Path, database_url: str) -> None:
     """The address that was tried, and both ways out."""
     nowhere = "http://127.0.0.1:9/api"
