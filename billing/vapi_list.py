@@ -42,7 +42,7 @@ class TooManyCallsAtOnce(PermanentError):
 
 @dataclass(frozen=True, slots=True)
 class _Page:
-    """One answer; full if it has as many rows as it was asked for."""
+    """One answer, and how many rows it was asked for."""
 
     rows: pa.RecordBatch
     size_bytes: int
@@ -50,8 +50,13 @@ class _Page:
 
     @property
     def is_full(self) -> bool:
-        """Whether it may have been cut."""
+        """Whether it is as long as it may be."""
         return bool(self.rows.num_rows >= self.limit)
+
+    @property
+    def is_doubtful(self) -> bool:
+        """The same, or as long as answers are by default: should Vapi ever ignore our limit, nothing gets lost."""
+        return self.is_full or self.rows.num_rows == PAGE_SIZE
 
 
 class CallLister:
@@ -135,20 +140,22 @@ class _Listing:
 
     async def _read_piece(self, piece: Piece) -> None:
         page = await self._fetch(piece)
-        if page.is_full and piece.length == 1 and page.limit < self._max_page_size:
+        if page.is_doubtful and piece.length > 1:
+            if not page.is_full:
+                self._page_size.failed(2 * PAGE_SIZE)
+            shown = shown_ms(page.rows, _COLUMN_OF_CLOCK[self._clock])
+            self._stretches.append(piece.cut(page.rows.num_rows, page.limit, shown))
+            return
+        if page.is_full and page.limit < self._max_page_size:
             page = await self._fetch(piece, self._max_page_size)
-        rows = page.rows.num_rows
-        if not page.is_full:
-            piece.stretch.learn(piece, rows, page.limit)
-            self._keep(page.rows, piece)
-        elif piece.length > 1:
-            self._stretches.append(piece.cut(rows, shown_ms(page.rows, _COLUMN_OF_CLOCK[self._clock])))
-        else:
+        if page.is_full:
             raise TooManyCallsAtOnce(
                 f"{self._max_page_size} or more calls have {self._clock} {_stamp_ms(piece.start)}: "
                 "Vapi's list cannot show them all. Ask Vapi's support for an export of that millisecond.",
                 at=_stamp_ms(piece.start),
             )
+        piece.stretch.learn(piece, page.rows.num_rows, page.limit)
+        self._keep(page.rows, piece)
 
     def _keep(self, rows: pa.RecordBatch, piece: Piece) -> None:
         if self._created_before is not None:

@@ -66,12 +66,13 @@ class Piece:
         """In milliseconds."""
         return self.end - self.start
 
-    def cut(self, rows: int, shown_ms: int) -> Stretch:
-        """The same again in smaller pieces, after a full answer whose rows lie within `shown_ms`.
+    def cut(self, rows: int, limit: int, shown_ms: int) -> Stretch:
+        """The same again in smaller pieces, half as long at most, after an answer that may have been cut.
 
-        The list is newest first, as far as anybody has seen, so a full answer shows how dense its end is.
+        Its rows lie within `shown_ms`. The list is newest first, as far as anybody has seen, so such an answer shows
+        how dense its end is.
         """
-        return Stretch(self.start, self.end, max(rows / (shown_ms + 1), 2 * rows / self.length))
+        return Stretch(self.start, self.end, max(rows / (shown_ms + 1), 2 * limit / self.length))
 
 
 class PageSize:

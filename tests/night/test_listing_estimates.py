@@ -30,7 +30,7 @@ def test_pieces_of_a_stretch_follow_each_other(length: int, per_ms: float, answe
 def test_piece_that_was_full_is_cut_smaller_each_time(length: int, rows: int, shown: float) -> None:
     """So that in the end a single millisecond is asked for, however the calls lie."""
     piece = Piece(0, length, Stretch(0, 0), 0.0)
-    again = piece.cut(rows, int(shown * (length - 1)))
+    again = piece.cut(min(rows, 100), rows, int(shown * (length - 1)))
 
     assert (again.start, again.end) == (0, length)
     assert again.take(rows).length <= max(1, length // 2)
