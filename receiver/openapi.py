@@ -81,6 +81,24 @@ def _health() -> Schema:
     }
 
 
+def _metrics() -> Schema:
+    return {
+        "get": {
+            "operationId": "get_metrics",
+            "summary": "Figures for Prometheus",
+            "description": "With METRICS_TOKEN; if that is not set, only on loopback and not through a proxy.",
+            "security": [{}, {"prometheus": []}],
+            "responses": {
+                "200": {
+                    "description": "Prometheus' text format.",
+                    "content": {"text/plain": {"schema": {"type": "string"}}},
+                },
+                "401": _json("No token, or another one.", _object({"error": {"type": "string"}})),
+            },
+        }
+    }
+
+
 def _openapi() -> Schema:
     return {
         "get": {
@@ -163,8 +181,15 @@ OPENAPI: Schema = {
             "twilio", "message, status and error code", "application/x-www-form-urlencoded", "a form"
         ),
         "/health": _health(),
+        "/metrics": _metrics(),
         "/openapi.json": _openapi(),
         **_operators_paths(),
     },
-    "components": {"securitySchemes": {**_SIGNATURES, "operator": {"type": "http", "scheme": "bearer"}}},
+    "components": {
+        "securitySchemes": {
+            **_SIGNATURES,
+            "operator": {"type": "http", "scheme": "bearer"},
+            "prometheus": {"type": "http", "scheme": "bearer"},
+        }
+    },
 }
