@@ -96,6 +96,23 @@ def test_only_the_migration_owns_the_schema(services: dict[str, Any]) -> None:
     assert "/metrics" not in re.sub(r"#.*", "", caddyfile)
 
 
+def test_prometheus_finds_every_container_by_name_and_port(services: dict[str, Any]) -> None:
+    """The targets are services, on the ports where they answer, with the token that they ask for."""
+    config = yaml.safe_load((DEPLOYMENTS / "compose-prometheus.yaml").read_text())
+    worker = services["worker"]["environment"]
+    targets = {
+        (found["names"][0], found["port"]) for job in config["scrape_configs"] for found in job["dns_sd_configs"]
+    }
+
+    assert targets == {("receiver", int(worker["RECEIVER_PORT"])), ("worker", int(worker["WORKER_METRICS_PORT"]))}
+    assert worker["WORKER_METRICS_HOST"] == "0.0.0.0"
+    assert worker["METRICS_TOKEN"] == FILLED["METRICS_TOKEN"]
+    assert {name for name in ("receiver", "worker", "prometheus") if "data" in services[name]["networks"]} == {
+        *("receiver", "worker", "prometheus")
+    }
+    assert services["prometheus"]["secrets"] == ["metrics_token"]
+
+
 def test_secrets_of_the_installation_stay_out_of_the_repository_and_of_the_image() -> None:
     """Both files with secrets are ignored by git and by the build."""
     ignored = (ROOT / ".gitignore").read_text().splitlines()

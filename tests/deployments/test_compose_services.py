@@ -41,7 +41,7 @@ class Installation:
         self.secrets = secrets
         self.postgres = EmbeddedPostgres(home / "postgres", options={"fsync": "off"})
         self.services: dict[str, Any] = compose({**FILLED, **PASSWORDS})["services"]
-        self.ports = {name: str(free_port()) for name in ("4200", "3001", "8080")}
+        self.ports = {name: str(free_port()) for name in ("4200", "3001", "8080", "9464")}
         self.receiver_url = f"http://127.0.0.1:{self.ports['3001']}"
 
     def make_logins(self) -> None:
@@ -68,6 +68,8 @@ class Installation:
             "PREFECT_SERVER_API_PORT": self.ports["4200"],
             "PREFECT_WORKER_WEBSERVER_HOST": "127.0.0.1",
             "PREFECT_WORKER_WEBSERVER_PORT": self.ports["8080"],
+            "WORKER_METRICS_HOST": "127.0.0.1",
+            "WORKER_METRICS_PORT": self.ports["9464"],
             "RECEIVER_HOST": "127.0.0.1",
             "RECEIVER_PORT": self.ports["3001"],
             "CALLTALLY_HOME": str(self.home),
@@ -149,6 +151,12 @@ def test_services_of_the_compose_file_bill_a_call(installation: tuple[Installati
     while time.monotonic() < deadline and books.value("SELECT count(*) FROM charges") < 20:
         time.sleep(0.2)
     health = httpx.get(f"{house.receiver_url}/health", trust_env=False, timeout=5)
+
+    token = {"Authorization": f"Bearer {FILLED['METRICS_TOKEN']}"}
+    for port in (house.ports["3001"], house.ports["9464"]):
+        metrics = f"http://127.0.0.1:{port}/metrics"
+        assert httpx.get(metrics, trust_env=False, timeout=5).status_code == 401
+        assert "calltally_" in httpx.get(metrics, headers=token, trust_env=False, timeout=5).text
 
     assert list(delivered.report.final_statuses) == ["200"]
     assert books.value("SELECT count(*) FROM charges WHERE state = 'settled'") == 20

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from calltally.stack.prefect_server import client_environment
+
 from .places import DEPLOYMENTS, read_env_file, unknown_settings, verbs
 
 FOLDER = DEPLOYMENTS / "systemd"
@@ -71,6 +73,13 @@ def test_target_starts_every_service_and_only_the_migration_has_the_owners_login
 def test_settings_are_ones_that_are_read(name: str) -> None:
     """A misspelt one would do nothing, in silence."""
     assert unknown_settings(read_env_file(FOLDER / name)) == set()
+
+
+def test_services_get_what_calltally_up_gives_its_processes() -> None:
+    """Prefect's settings that every process shares."""
+    shared = client_environment("http://127.0.0.1:4200/api", Path("/var/lib/calltally"))
+
+    assert shared.items() <= read_env_file(FOLDER / "environment.example").items()
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not on the path")
