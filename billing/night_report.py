@@ -76,7 +76,7 @@ def money_rows(money: NightMoney, *, dry_run: bool) -> list[tuple[str, str, str]
         (
             "Outstanding",
             format_micros(money.outstanding_micros, money.currency),
-            f"{would}owed for such calls, past a debt limit: the next top-up settles it",
+            f"{would}owed past a debt limit: the next top-up settles it",
         ),
         (
             "At risk",
