@@ -113,6 +113,9 @@ class Settings(BaseSettings):
     """The same in calls, for quiet days: totals may count a call by another of its times than the list."""
     completeness_stops_billing: bool = True
     """Whether calls of a day whose list and totals disagree wait for a night in which they agree."""
+    dask_scheduler: str | None = None
+    """Where nights list and compare: `tcp://…` of a Dask scheduler, or `local` for a process per core; absent: in
+    their own process, which is enough for a million calls."""
     worker_max_runs: Annotated[int, Field(ge=1, le=100)] = 8
     """Flow runs of a worker at once; most of them wait in a retry."""
     worker_batch_limit: Annotated[int, Field(ge=1, le=10_000)] = 2000

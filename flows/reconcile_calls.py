@@ -1,6 +1,5 @@
 """Compares the books with the provider's own list, and bills the calls that no webhook told us of."""
 
-import asyncio
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Literal
 from uuid import UUID, uuid4
@@ -25,14 +24,16 @@ from tasks.books import (
     value_lost_calls,
     watched_over,
 )
+from tasks.fan_out import on_all, task_runner
 from tasks.findings import note_report, store_findings
+from tasks.open_list import list_opened
 from tasks.progress import progress_shown
-from tasks.providers import list_calls, list_opened, provider_totals
+from tasks.providers import list_calls, provider_totals
 from tasks.publish import draw_chart, publish_artifacts, read_history, write_report
 from tasks.runs import name_this_run, scheduled_start
 
 
-@flow(name="reconcile_calls", validate_parameters=True)
+@flow(name="reconcile_calls", validate_parameters=True, task_runner=task_runner())
 async def reconcile_calls(
     window_from: datetime | None = None,
     window_to: datetime | None = None,
@@ -74,9 +75,10 @@ async def reconcile_calls(
             totals = await provider_totals(parts)
             stretches = spans(order.window, totals)
             progress.expect(stretches)
-            listed = await asyncio.gather(*(list_calls(run_id, span) for span in stretches))
+            listed = await on_all(list_calls, [(run_id, span) for span in stretches])
         progress.reached("comparing")
-        comparison = await compare_calls(run_id, order, listed, totals)
+        comparison = (await on_all(compare_calls, [(run_id, order, listed, totals)]))[0]
+        listed.clear()  # a million calls twice would be one million too many
         progress.reached("booking")
         if order.dry_run:
             repair = await rehearse_repair(comparison, run_id)

@@ -1,8 +1,7 @@
 """Tasks that ask the provider; each is one stretch of its list, and can be repeated alone."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from uuid import UUID
 
 import pandas as pd
@@ -13,23 +12,9 @@ from billing.figures import Totals
 from billing.night import Range, Span
 from billing.settings import get_settings
 from billing.vapi_client import connect_vapi
-from billing.vapi_list import CallLister
 from billing.vapi_totals import read_totals
-from tasks.progress import progress_of
+from tasks.open_list import read_span
 from tasks.retries import DELAYS_SECONDS, RETRIES, is_transient
-
-_listers: dict[UUID, CallLister] = {}
-
-
-@asynccontextmanager
-async def list_opened(run_id: UUID) -> AsyncIterator[None]:
-    """Let all stretches of a run share connections, and what one has learned of the provider."""
-    async with connect_vapi(get_settings()) as client:
-        _listers[run_id] = CallLister(client)
-        try:
-            yield
-        finally:
-            del _listers[run_id]
 
 
 @task(
@@ -42,21 +27,7 @@ async def list_opened(run_id: UUID) -> AsyncIterator[None]:
 )
 async def list_calls(run_id: UUID, span: Span) -> pd.DataFrame:
     """Every call of Vapi's list with `start <= clock < end`, as a provider frame."""
-    if run_id not in _listers:  # in a process other than the flow's
-        async with list_opened(run_id):
-            return await _list(run_id, span)
-    return await _list(run_id, span)
-
-
-async def _list(run_id: UUID, span: Span) -> pd.DataFrame:
-    progress = progress_of(run_id)
-    return await _listers[run_id].list_window(
-        span.clock,
-        span.start,
-        span.end,
-        created_before=span.created_before,
-        on_progress=progress.listed if progress else None,
-    )
+    return await read_span(run_id, span)
 
 
 @task(

@@ -2,7 +2,7 @@
 
 import gc
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -109,3 +109,17 @@ def stage(prefect_api: str, process: None, sandbox: RunningSandbox, books: Books
     books.route(organization_id, "asst-acme")
     now = datetime.now(UTC)
     return Stage(engine, books, sandbox, organization_id, day=(now - timedelta(hours=20), now - timedelta(hours=2)))
+
+
+@pytest.fixture
+def changed(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Change settings of the process."""
+
+    def change(**environment: str | None) -> None:
+        for name, setting in environment.items():
+            monkeypatch.setenv(name, setting) if setting is not None else monkeypatch.delenv(name)
+        get_settings.cache_clear()
+        get_engine().dispose()
+        get_engine.cache_clear()
+
+    return change

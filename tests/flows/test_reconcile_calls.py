@@ -9,7 +9,6 @@ import pandas as pd
 import pytest
 
 from billing.errors import PermanentError, ProviderRefused, UnknownOrganization
-from billing.process import get_engine
 from billing.reconcile import SETTLING
 from billing.settings import get_settings
 from calltally.sandbox.faults import text_fault
@@ -38,20 +37,6 @@ def found(stage: Stage, night: Run) -> set[tuple[str, str | None]]:
     """Its findings, as pairs of kind and call."""
     rows = stage.books.rows("SELECT * FROM findings WHERE run_id = :id", id=noted(stage, night)["id"])
     return {(row["kind"], row["call_id"]) for row in rows}
-
-
-@pytest.fixture
-def changed(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Change settings of the process."""
-
-    def change(**environment: str | None) -> None:
-        for name, setting in environment.items():
-            monkeypatch.setenv(name, setting) if setting is not None else monkeypatch.delenv(name)
-        get_settings.cache_clear()
-        get_engine().dispose()
-        get_engine.cache_clear()
-
-    return change
 
 
 def test_lost_webhooks_are_found_and_billed_once(stage: Stage) -> None:
