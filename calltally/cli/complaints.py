@@ -27,9 +27,9 @@ def in_words(error: Exception) -> str | None:
         return _wrong_settings(error)
     if kind == "alembic.util.exc.CommandError":
         return f"{error}: the database is newer than this calltally; run the version that migrated it, or a newer one"
-    if kind == "sqlalchemy.exc.OperationalError":
-        original = getattr(error, "orig", error)
-        return f"the database does not answer: {str(original).strip()}. Check DATABASE_URL, or run calltally doctor"
+    if kind.startswith("sqlalchemy.exc.") and hasattr(error, "orig"):
+        said = str(error.orig).strip().partition("\n")[0]
+        return f"the database refused: {said}. Nothing was changed; check DATABASE_URL, or run calltally doctor"
     return None
 
 

@@ -1,5 +1,6 @@
 """What a verb imports: nobody waits for Prefect or pandas to see a balance."""
 
+import gc
 import os
 import subprocess
 import sys
@@ -7,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import typer
+from typer.testing import CliRunner
 
 from calltally.cli import VERBS, app, load_verb
 from calltally.cli.reference import FILE, reference
@@ -52,6 +54,17 @@ def test_short_verbs_import_nothing_heavy(tmp_path: Path, database_url: str, arg
     assert "Traceback" not in said
     assert HEAVY & set(imported.split()) == set()
     assert "psycopg" in imported or arguments[-1].startswith("--")
+
+
+@pytest.mark.parametrize(("verb", "collects"), [("worker", True), ("sandbox", True), ("org", False)])
+def test_only_brief_verbs_do_without_collecting_garbage(verb: str, collects: bool) -> None:
+    """What runs for long would grow for ever."""
+    gc.disable()
+    try:
+        CliRunner().invoke(app, [verb, "--help"])
+        assert gc.isenabled() is collects
+    finally:
+        gc.enable()
 
 
 def test_list_of_verbs_says_what_each_says_itself() -> None:
