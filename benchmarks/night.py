@@ -135,13 +135,14 @@ def _as_told(call: Call) -> Mapping[str, Any]:
     def moment(milliseconds: int | None) -> str | None:
         return None if milliseconds is None else datetime.fromtimestamp(milliseconds / 1000, UTC).isoformat()
 
+    costs = costs_of(call)
     return {
         "id": call.id,
         "assistant_id": call.route.assistant_id,
         "created_at": moment(call.created_at_ms),
         "started_at": moment(call.started_at_ms),
         "ended_at": moment(call.ended_at_ms),
-        "provider_cost_micros": int(costs_of(call).total * 1_000_000),
+        "provider_cost_micros": int(costs.total * 1_000_000) if costs else None,
     }
 
 
@@ -163,7 +164,7 @@ def _straightforward(server: EmbeddedPostgres, size: int) -> float:
 
 def _page(client: httpx.Client, before: datetime) -> list[dict[str, Any]]:
     """The next older hundred, as most people page through such a list."""
-    bounds = {"createdAtLt": before.isoformat(timespec="milliseconds"), "limit": 100}
+    bounds: dict[str, str | int] = {"createdAtLt": before.isoformat(timespec="milliseconds"), "limit": 100}
     answer = client.get("/call", params=bounds, headers={"Authorization": f"Bearer {DEFAULT_API_KEY}"})
     page: list[dict[str, Any]] = json.loads(answer.raise_for_status().content, parse_float=Decimal)
     return page

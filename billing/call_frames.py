@@ -76,4 +76,5 @@ def concatenated(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
 
 def _with_texts(column: "pd.Series[Any]") -> "pd.Series[Any]":
     """Without a value, a column's categories have no type yet."""
-    return column.cat.rename_categories(column.cat.categories.astype("str"))
+    texts: Any = column.cat.categories.astype("str")
+    return column.cat.rename_categories(texts)

@@ -226,7 +226,8 @@ def findings(comparison: Comparison, recorded: Sequence[Recovered], corrected: S
         )
     ]
     found = []
-    for row in listed.to_dict("records"):
+    rows: Any = listed.to_dict("records")
+    for row in rows:
         call_id = None if pd.isna(row["call_id"]) else row["call_id"]
         match row["kind"]:
             case "missing" | "unattributed":

@@ -15,7 +15,7 @@ from prefect.runtime import flow_run, task_run
 
 from billing import known_calls, repair, runs
 from billing.call_frames import concatenated
-from billing.figures import Totals, Window
+from billing.figures import Recovered, Totals, Window
 from billing.night import Comparison, ListTolerance, Range, prove_complete
 from billing.process import get_engine
 from billing.reconcile import Tolerances, find_differences
@@ -130,7 +130,7 @@ def _recording() -> str:
     retry_delay_seconds=DELAYS_SECONDS,
     retry_condition_fn=is_transient,
 )
-async def record_missing(calls: Sequence[EndedCall], run_id: UUID) -> list[repair.Recovered]:
+async def record_missing(calls: Sequence[EndedCall], run_id: UUID) -> list[Recovered]:
     """Insert and charge what no webhook told us of, batch by batch; a second time changes nothing."""
     recovered = await _in_batches(run_id, calls, lambda batch: repair.record_calls(get_engine(), batch, run_id))
     log.info("calls.recovered count=%d", len(recovered))

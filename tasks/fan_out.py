@@ -27,7 +27,7 @@ def task_runner() -> TaskRunner[Any]:
     if scheduler is None:
         return ThreadPoolTaskRunner(max_workers=1)  # nothing is submitted to it
     try:
-        from prefect_dask import DaskTaskRunner  # noqa: PLC0415 - optional, and slow to import
+        from prefect_dask.task_runners import DaskTaskRunner  # noqa: PLC0415 - optional, and slow to import
     except ImportError as error:
         raise NotConfigured(
             "DASK_SCHEDULER is set, but Dask is not installed: pip install 'calltally[dask]'"

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from uuid import UUID
 
 import pandas as pd
@@ -37,5 +38,5 @@ async def read_span(run_id: UUID, span: Span) -> pd.DataFrame:
         span.start,
         span.end,
         created_before=span.created_before,
-        on_progress=progress.listed if progress else None,
+        on_progress=partial(progress.listed, span) if progress else None,
     )

@@ -33,20 +33,19 @@ class Progress:
     def __init__(self, artifact_id: UUID | None) -> None:
         self._artifact_id = artifact_id
         self._share = 0.0
-        self._listed = timedelta()
         self._to_list = timedelta()
-        self._calls = 0
+        self._listed: dict[Span, tuple[timedelta, int]] = {}
 
     def expect(self, stretches: Sequence[Span]) -> None:
         """So much of the provider's list is to be read."""
         self._to_list = sum((span.end - span.start for span in stretches), start=timedelta())
 
-    def listed(self, covered: timedelta, calls: int) -> None:
-        """So much more of it is read, with so many calls."""
-        self._listed += covered
-        self._calls += calls
-        share = min(1.0, self._listed / self._to_list) if self._to_list else 1.0
-        self._tell("listing", share, f"{self._calls:,} calls listed")
+    def listed(self, span: Span, covered: timedelta, calls: int) -> None:
+        """So much of a stretch is read by now, with so many calls."""
+        self._listed[span] = covered, calls
+        done = sum((covered for covered, _ in self._listed.values()), start=timedelta())
+        share = min(1.0, done / self._to_list) if self._to_list else 1.0
+        self._tell("listing", share, f"{sum(calls for _, calls in self._listed.values()):,} calls listed")
 
     def reached(self, step: str, share: float = 0.0) -> None:
         """The run is at this step."""

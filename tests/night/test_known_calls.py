@@ -64,7 +64,7 @@ def test_books_without_calls_have_a_table_all_the_same(engine: Engine) -> None:
 def test_routes_have_open_ends(books: Books, engine: Engine) -> None:
     """Since ever and for ever are absent times, dated ones are moments."""
     organization_id = acme(books)
-    books.route(organization_id, "later", since=CREATED)
+    books.route(organization_id, "later", since=CREATED.isoformat())
     routes = known_calls.load_routes(engine).set_index("external_id")
 
     assert pd.isna(routes["valid_from"]["asst"])

@@ -14,6 +14,7 @@ from billing.figures import Recovered
 from billing.inbox import accept
 from billing.known_calls import load_reported
 from billing.repair import PlanOutdated
+from billing.vapi import EndedCall
 from tests.books import Books
 
 from .bookkeeping import A_MINUTE_MICROS, acme, begin, ended, everything
@@ -168,7 +169,7 @@ def test_plan_is_carried_out_as_it_was_shown(limited: UUID, books: Books, engine
 def test_plan_is_refused_once_the_world_has_moved(limited: UUID, books: Books, engine: Engine, event: str) -> None:
     """Money, a late webhook or another list: whatever would change a charge, nothing is booked."""
     shown = repair.rehearse(engine, CALLS, [], [], begin(engine, dry_run=True))
-    calls: list[repair.EndedCall] = CALLS
+    calls: list[EndedCall] = CALLS
     match event:
         case "topup":
             books.credit(limited, 50_000_000, "topup:pi_2")
