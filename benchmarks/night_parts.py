@@ -56,13 +56,15 @@ def spend_the_night(window_to: str) -> None:
     from tasks.progress import listeners  # noqa: PLC0415
 
     reached: dict[str, float] = {}
+    peaks: dict[str, float] = {}
 
     async def night() -> tuple[float, float, str]:
         deployment_id = (await install_deployments())["reconcile_calls"]
         cpu, started = time.process_time(), time.perf_counter()
 
         def note(_share: float, words: str) -> None:
-            reached["listing" if words.endswith("listed") else words] = time.perf_counter() - started
+            step = "listing" if words.endswith("listed") else words
+            reached[step], peaks[step] = time.perf_counter() - started, peak_megabytes()
 
         listeners.append(note)
         parameters: dict[str, Any] = {"window_to": window_to}
@@ -76,6 +78,7 @@ def spend_the_night(window_to: str) -> None:
         "megabytes": peak_megabytes(),
         "run_id": run_id,
         "reached": reached,
+        "peaks": peaks,
     }
     sys.stdout.write(f"\n{json.dumps(answer)}\n")
 

@@ -1,7 +1,7 @@
-"""The shapes of the tables that a night compares: exact types, so that no absent value turns an integer into a float.
+"""The shapes of the tables that a night compares: exact types, so that no absent value makes an integer a float.
 
-Money is `Int64` micros and durations are `Int64` milliseconds. What repeats from call to call is a category: a million
-calls fit into memory several times over.
+Money is `Int64` micros and durations are `Int64` milliseconds. What repeats from call to call is a category: a
+million calls fit into memory several times over.
 """
 
 from collections.abc import Mapping, Sequence

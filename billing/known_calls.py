@@ -107,5 +107,7 @@ def as_frame(table: pa.Table, columns: Mapping[str, str]) -> pd.DataFrame:
         pa.bool_(): pd.BooleanDtype(),
         pa.string(): pd.StringDtype("pyarrow"),
     }
-    converted: pd.DataFrame = table.unify_dictionaries().to_pandas(types_mapper=types.get, split_blocks=True, self_destruct=True)
+    converted: pd.DataFrame = table.unify_dictionaries().to_pandas(
+        types_mapper=types.get, split_blocks=True, self_destruct=True
+    )
     return converted.astype({name: kind for name, kind in columns.items() if str(converted[name].dtype) != kind})

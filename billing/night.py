@@ -176,7 +176,10 @@ class Comparison:
         completeness: Sequence[Completeness],
         stops_billing: bool,
     ) -> None:
-        """`as_of`: when the list was read. `reported`: unknown calls whose report lies in the inbox. `names`: of organizations, by id."""
+        """What follows from `differences`, of a list that was read at `as_of`.
+
+        `reported`: unknown calls whose report lies in the inbox. `names`: of organizations, by id.
+        """
         self.differences = differences
         self.completeness = completeness
         self.counts = count_kinds(differences)

@@ -1,7 +1,7 @@
 """Putting the books right: calls that no webhook told us of are recorded, and changed ones corrected.
 
 A night does it batch by batch, so that a run that dies has lost nothing and a repeated one changes nothing. A
-rehearsal does the whole in one transaction and takes it back; a plan is carried out in one transaction, or not at all.
+rehearsal does the whole in one transaction and takes it back; a plan is carried out in one, or not at all.
 """
 
 import hashlib
@@ -63,7 +63,9 @@ class Repair:
     @property
     def digest(self) -> str:
         """Short, and the same only for the same charges, corrections and transfers."""
-        charges = sorted((call.call_id, str(call.organization_id), call.outcome, call.amount_micros) for call in self.recorded)
+        charges = sorted(
+            (call.call_id, str(call.organization_id), call.outcome, call.amount_micros) for call in self.recorded
+        )
         changes = sorted((call.call_id, call.difference_micros) for call in self.corrected)
         content = msgspec.json.encode((charges, changes, self.transfers), order="deterministic")
         return hashlib.sha256(content).hexdigest()[:16]
@@ -146,7 +148,9 @@ def _repair(
         for call in _record(connection, missing[start : start + BATCH], run_id)
     ]
     corrected = [
-        call for start in range(0, len(drifted), BATCH) for call in _correct(connection, drifted[start : start + BATCH])
+        call
+        for start in range(0, len(drifted), BATCH)
+        for call in _correct(connection, drifted[start : start + BATCH])
     ]
     lost = _value(connection, lost_ids)
     # Rows that this transaction wrote bear the time of its beginning; savepoints have other numbers than it has.

@@ -39,20 +39,25 @@ class Order:
     plan_digest: str | None = None
 
 
-LOCK = "hashtextextended('reconciliation run ' || {id}, 0)"
-"""The number of the advisory lock that the process of a run holds as long as it lives."""
+LOCK = "SELECT pg_advisory_lock(hashtextextended('reconciliation run ' || CAST(:run_id AS text), 0))"
+"""Held by the process of a run as long as it lives."""
+UNLOCK = "SELECT pg_advisory_unlock(hashtextextended('reconciliation run ' || CAST(:run_id AS text), 0))"
+FAIL_ABANDONED = (
+    "UPDATE reconciliation_runs SET state = 'failed', finished_at = now(),"
+    " error = 'its process ended; run it again for the same window' WHERE state = 'running'"
+    " AND pg_try_advisory_xact_lock(hashtextextended('reconciliation run ' || id, 0)) RETURNING 1"
+)
 
 
 @contextmanager
 def marked_alive(engine: Engine, run_id: UUID) -> Iterator[None]:
     """Hold a lock that ends with this process, so that the next run can tell a dead one from a slow one."""
-    lock = LOCK.format(id="CAST(:run_id AS text)")
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        value(connection, f"SELECT pg_advisory_lock({lock})", run_id=run_id)
+        value(connection, LOCK, run_id=run_id)
         try:
             yield
         finally:
-            value(connection, f"SELECT pg_advisory_unlock({lock})", run_id=run_id)
+            value(connection, UNLOCK, run_id=run_id)
 
 
 def start_run(engine: Engine, run_id: UUID, order: Order, flow_run_id: UUID | None) -> None:
@@ -64,12 +69,7 @@ def start_run(engine: Engine, run_id: UUID, order: Order, flow_run_id: UUID | No
         UnknownOrganization: there is none of that name or id.
     """
     with transaction(engine) as connection:
-        value(
-            connection,
-            "UPDATE reconciliation_runs SET state = 'failed', finished_at = now(),"
-            " error = 'its process ended; run it again for the same window'"
-            f" WHERE state = 'running' AND pg_try_advisory_xact_lock({LOCK.format(id='id')}) RETURNING 1",
-        )
+        value(connection, FAIL_ABANDONED)
         organization_id = find_organization(connection, order.organization) if order.organization else None
         value(
             connection,
@@ -104,7 +104,7 @@ def read_plan(engine: Engine, plan_id: UUID) -> Order:
         )
     if not found or not found[0]["dry_run"] or found[0]["plan_digest"] is None:
         raise UnknownPlan(
-            f"{plan_id} is no rehearsal that has ended. Make one with: calltally reconcile --dry-run; it prints its id"
+            f"{plan_id} is no rehearsal that has ended. Make one with: calltally reconcile --dry-run; it names it"
         )
     run = found[0]
     if run["done_by"] is not None:
