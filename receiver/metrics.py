@@ -35,7 +35,6 @@ OUTCOMES: Final = {
     200: "stored",
     400: "unreadable",
     401: "signature_refused",
-    405: "wrong_method",
     408: "too_slow",
     413: "too_large",
     503: "unavailable",
