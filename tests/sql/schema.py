@@ -65,7 +65,8 @@ PARTS = [
     SELECT format('GRANT %s ON %s TO %s', string_agg(DISTINCT privilege_type, ', ' ORDER BY privilege_type),
         table_schema || '.' || table_name, grantee)
     FROM information_schema.role_table_grants
-    WHERE table_schema IN ('public', 'checks', 'reporting') AND grantee LIKE 'calltally\\_%' AND grantee <> 'calltally_owner'
+    WHERE table_schema IN ('public', 'checks', 'reporting')
+        AND grantee LIKE 'calltally\\_%' AND grantee <> 'calltally_owner'
     GROUP BY table_schema, table_name, grantee
     ORDER BY table_schema, table_name, grantee
     """,
