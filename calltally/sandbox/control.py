@@ -35,7 +35,9 @@ from calltally.sandbox.world import Delivered, NoTarget, Sandbox
 DEMO_ASSISTANT_ID = "a3d6c1f2-9b44-4e0b-8f52-6c1e7d90ab34"
 
 _DEFAULT_COUNT = 10
-_DEFAULT_WINDOW = timedelta(days=1)
+# Calls of the last day that have ended long enough for a night to see all of them.
+_DEFAULT_START = timedelta(hours=23)
+_DEFAULT_END = timedelta(hours=1)
 
 
 def control_app(sandbox: Sandbox) -> Starlette:
@@ -97,8 +99,8 @@ class _Control:
             Traffic,
             count=_DEFAULT_COUNT,
             routes=[{"assistant_id": DEMO_ASSISTANT_ID}],
-            start=now - _DEFAULT_WINDOW,
-            end=now,
+            start=now - _DEFAULT_START,
+            end=now - _DEFAULT_END,
         )
         calls = await run_in_threadpool(self._sandbox.vapi.place_calls, traffic)
         return _json({"placed": len(calls), "call_ids": [call.id for call in calls]}, 201)
