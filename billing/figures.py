@@ -1,14 +1,37 @@
 """What one night says about itself, as data: how reliable the webhooks were, and what they would have cost."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 from math import sqrt
+from typing import Generic, TypeVar, overload
 from uuid import UUID
 
 NORMAL_QUANTILE = 1.959963984540054
 """Of a two-sided interval of 95 %."""
+
+
+T = TypeVar("T")
+
+
+class Rows(Sequence[T], Generic[T]):
+    """Many of a kind. Neither list nor tuple: Prefect walks through those item by item, which may take seconds."""
+
+    def __init__(self, items: Iterable[T] = ()) -> None:
+        self._items = tuple(items)
+
+    @overload
+    def __getitem__(self, place: int) -> T: ...
+    @overload
+    def __getitem__(self, place: slice) -> tuple[T, ...]: ...
+    def __getitem__(self, place: int | slice) -> T | tuple[T, ...]:
+        """One, or some as a tuple."""
+        return self._items[place]
+
+    def __len__(self) -> int:
+        """How many."""
+        return len(self._items)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,9 +97,9 @@ class NightMoney:
 
     currency: str
     recovered_micros: int = 0
-    """Charged for calls that no webhook told us of."""
+    """Charged for calls that no webhook told us of, and paid."""
     outstanding_micros: int = 0
-    """Of these, refused by a debt limit and owed."""
+    """The same, refused by a debt limit and owed."""
     at_risk_micros: int = 0
     """Estimated price of calls that were found but cannot be charged yet: no organization, no price, or refused."""
     corrected_micros: int = 0

@@ -1,7 +1,7 @@
 """What the books know, as tables for a comparison: a million calls in seconds, through COPY and Arrow."""
 
-from collections.abc import Mapping, Sequence
-from io import BytesIO
+from collections.abc import Iterable, Mapping, Sequence
+from io import RawIOBase
 from typing import Any, Final
 
 import pandas as pd
@@ -26,6 +26,7 @@ COPIED: Final[Mapping[str, pa.DataType]] = {
     "cost_micros": pa.int64(),
     "by_webhook": pa.bool_(),
 }
+BLOCK_BYTES: Final = 4_000_000
 FACTS: Final = (
     "SELECT calls.id, calls.organization_id, assistant_id, (extract(epoch FROM created_at) * 1000000)::bigint,"
     " (extract(epoch FROM started_at) * 1000000)::bigint, (extract(epoch FROM ended_at) * 1000000)::bigint,"
@@ -77,27 +78,56 @@ def load_routes(engine: Engine) -> pd.DataFrame:
 
 
 def _copy(connection: Connection, query: str, parameters: Mapping[str, Any]) -> pd.DataFrame:
-    """The answer of a query that gives `COPIED`, without a Python object per value."""
-    buffer = BytesIO()
+    """The answer of a query that gives `COPIED`: no Python object per value, no more text in memory than a block."""
     driver: Any = connection.connection.driver_connection
     with driver.cursor() as cursor, cursor.copy(f"COPY ({query}) TO STDOUT (FORMAT csv)", parameters) as copy:
-        for block in copy:
-            buffer.write(block)
-    buffer.seek(0)
-    if not buffer.getbuffer().nbytes:
-        return frame([], KNOWN_COLUMNS)
-    table = arrow_csv.read_csv(
-        buffer,
-        read_options=arrow_csv.ReadOptions(column_names=list(COPIED)),
-        parse_options=arrow_csv.ParseOptions(newlines_in_values=True),
-        convert_options=arrow_csv.ConvertOptions(
-            column_types=COPIED, strings_can_be_null=True, null_values=[""], quoted_strings_can_be_null=False
-        ),
-    )
+        blocks = _Blocks(copy)
+        if not blocks.begin():
+            return frame([], KNOWN_COLUMNS)
+        reader = arrow_csv.open_csv(
+            blocks,
+            read_options=arrow_csv.ReadOptions(column_names=list(COPIED), use_threads=False, block_size=BLOCK_BYTES),
+            parse_options=arrow_csv.ParseOptions(newlines_in_values=True),
+            convert_options=arrow_csv.ConvertOptions(
+                column_types=COPIED, strings_can_be_null=True, null_values=[""], quoted_strings_can_be_null=False
+            ),
+        )
+        table = reader.read_all()
     for name in ("created_at", "started_at", "ended_at"):
         place = table.column_names.index(name)
         table = table.set_column(place, name, table.column(name).cast(INSTANT))
     return as_frame(table, KNOWN_COLUMNS)
+
+
+class _Blocks(RawIOBase):
+    """What COPY sends, as a file."""
+
+    def __init__(self, blocks: Iterable[bytes]) -> None:
+        self._blocks = iter(blocks)
+        self._left = b""
+
+    def begin(self) -> bool:
+        """Whether there is anything at all."""
+        self._left = bytes(next(self._blocks, b""))
+        return bool(self._left)
+
+    def readable(self) -> bool:
+        """It is for reading."""
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        """Up to so many bytes."""
+        parts, length = [self._left], len(self._left)
+        while size < 0 or length < size:
+            block = next(self._blocks, None)
+            if block is None:
+                break
+            parts.append(bytes(block))
+            length += len(block)
+        everything = b"".join(parts)
+        wanted = len(everything) if size < 0 else size
+        self._left = everything[wanted:]
+        return everything[:wanted]
 
 
 def as_frame(table: pa.Table, columns: Mapping[str, str]) -> pd.DataFrame:

@@ -16,7 +16,7 @@ from sqlalchemy.exc import DBAPIError
 
 from billing.database import rows, transaction
 from billing.errors import PermanentError, translate_database_error
-from billing.figures import Recovered
+from billing.figures import Recovered, Rows
 from billing.vapi import EndedCall
 
 BATCH = 2000
@@ -67,7 +67,7 @@ class Repair:
             (call.call_id, str(call.organization_id), call.outcome, call.amount_micros) for call in self.recorded
         )
         changes = sorted((call.call_id, call.difference_micros) for call in self.corrected)
-        content = msgspec.json.encode((charges, changes, self.transfers), order="deterministic")
+        content = msgspec.json.encode((charges, changes, list(self.transfers)), order="deterministic")
         return hashlib.sha256(content).hexdigest()[:16]
 
 
@@ -161,7 +161,7 @@ def _repair(
         " FROM transfers JOIN organizations ON organizations.id = organization_id"
         " WHERE booked_at = now() ORDER BY idempotency_key",
     )
-    return Repair(recorded, corrected, lost, transfers)
+    return Repair(Rows(recorded), Rows(corrected), lost, Rows(transfers))
 
 
 def _record(connection: Connection, calls: Sequence[EndedCall], run_id: UUID) -> list[Recovered]:

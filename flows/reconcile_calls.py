@@ -7,6 +7,7 @@ from uuid import UUID, uuid4
 from prefect import flow
 from pydantic import Field
 
+from billing.call_frames import concatenated
 from billing.figures import Night
 from billing.night import Comparison, listed_parts, night_window, spans
 from billing.repair import Repair
@@ -75,10 +76,9 @@ async def reconcile_calls(
             totals = await provider_totals(parts)
             stretches = spans(order.window, totals)
             progress.expect(stretches)
-            listed = await on_all(list_calls, [(run_id, span) for span in stretches])
+            provider = concatenated(await on_all(list_calls, [(run_id, span) for span in stretches]))
         progress.reached("comparing")
-        comparison = (await on_all(compare_calls, [(run_id, order, listed, totals)]))[0]
-        listed.clear()  # a million calls twice would be one million too many
+        comparison = (await on_all(compare_calls, [(run_id, order, provider, totals)]))[0]
         progress.reached("booking")
         if order.dry_run:
             repair = await rehearse_repair(comparison, run_id)

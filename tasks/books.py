@@ -14,8 +14,8 @@ from prefect.cache_policies import NO_CACHE
 from prefect.runtime import flow_run, task_run
 
 from billing import known_calls, repair, runs
-from billing.call_frames import concatenated
-from billing.figures import Recovered, Totals, Window
+from billing.call_frames import concatenated, ids_missing
+from billing.figures import Recovered, Rows, Totals, Window
 from billing.night import Comparison, ListTolerance, Range, prove_complete
 from billing.process import get_engine
 from billing.reconcile import Tolerances, find_differences
@@ -74,26 +74,25 @@ async def watched_over(run_id: UUID) -> AsyncIterator[None]:
 async def compare_calls(
     run_id: UUID,
     order: Order,
-    listed: Sequence[pd.DataFrame],
+    provider: pd.DataFrame,
     totals: Mapping[Range, Totals | None],
 ) -> Comparison:
     """Every difference between what the provider lists and what the books know."""
-    return await asyncio.to_thread(_compare, run_id, order, listed, totals)
+    return await asyncio.to_thread(_compare, run_id, order, provider, totals)
 
 
 def _compare(
     run_id: UUID,
     order: Order,
-    listed: Sequence[pd.DataFrame],
+    provider: pd.DataFrame,
     totals: Mapping[Range, Totals | None],
 ) -> Comparison:
     engine, settings = get_engine(), get_settings()
-    provider = concatenated(listed)
     completeness = prove_complete(
         provider, totals, ListTolerance(settings.completeness_tolerance, settings.completeness_tolerance_calls)
     )
     known = known_calls.load_known_calls(engine, order.window)
-    elsewhere = provider.loc[~provider["call_id"].isin(known["call_id"]), "call_id"].dropna().unique().tolist()
+    elsewhere = ids_missing(provider["call_id"], known["call_id"])
     # A call whose report gave no time of creation was stored under another one.
     known = concatenated([known, known_calls.load_known_by_id(engine, elsewhere)])
     only = runs.organization_of_run(engine, run_id)
@@ -130,7 +129,7 @@ def _recording() -> str:
     retry_delay_seconds=DELAYS_SECONDS,
     retry_condition_fn=is_transient,
 )
-async def record_missing(calls: Sequence[EndedCall], run_id: UUID) -> list[Recovered]:
+async def record_missing(calls: Sequence[EndedCall], run_id: UUID) -> Rows[Recovered]:
     """Insert and charge what no webhook told us of, batch by batch; a second time changes nothing."""
     recovered = await _in_batches(run_id, calls, lambda batch: repair.record_calls(get_engine(), batch, run_id))
     log.info("calls.recovered count=%d", len(recovered))
@@ -148,7 +147,7 @@ def _correcting() -> str:
     retry_delay_seconds=DELAYS_SECONDS,
     retry_condition_fn=is_transient,
 )
-async def correct_drift(calls: Sequence[EndedCall], run_id: UUID) -> list[Corrected]:
+async def correct_drift(calls: Sequence[EndedCall], run_id: UUID) -> Rows[Corrected]:
     """Book the worth of changed durations; a second time changes nothing."""
     return await _in_batches(run_id, calls, lambda batch: repair.correct_calls(get_engine(), batch))
 
@@ -193,11 +192,11 @@ async def apply_plan(comparison: Comparison, run_id: UUID, plan_digest: str) -> 
     )
 
 
-async def _in_batches(run_id: UUID, calls: Sequence[T], book: Callable[[Sequence[T]], list[R]]) -> list[R]:
+async def _in_batches(run_id: UUID, calls: Sequence[T], book: Callable[[Sequence[T]], list[R]]) -> Rows[R]:
     booked: list[R] = []
     progress = progress_of(run_id)
     for start in range(0, len(calls), repair.BATCH):
         booked += await asyncio.to_thread(book, calls[start : start + repair.BATCH])
         if progress is not None:
             progress.reached("booking", len(booked) / len(calls))
-    return booked
+    return Rows(booked)

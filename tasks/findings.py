@@ -10,7 +10,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.runtime import flow_run
 
 from billing import runs
-from billing.figures import Night, NightMoney
+from billing.figures import Night, NightMoney, Rows
 from billing.night import Comparison, findings, money, of_lost_webhooks
 from billing.process import get_engine
 from billing.repair import Repair
@@ -26,7 +26,8 @@ async def store_findings(run_id: UUID, order: Order, comparison: Comparison, rep
 def _store(run_id: UUID, order: Order, comparison: Comparison, repair: Repair, run_url: str | None) -> Night:
     engine = get_engine()
     customers = runs.load_customers(engine)
-    recovered = of_lost_webhooks(comparison, repair.recorded)
+    recovered = Rows(of_lost_webhooks(comparison, repair.recorded))
+    currencies = {number: customer.currency for number, customer in customers.items()}
     night = Night(
         run_id=run_id,
         kind=order.kind,
@@ -43,15 +44,16 @@ def _store(run_id: UUID, order: Order, comparison: Comparison, repair: Repair, r
             recovered,
             repair.corrected,
             repair.lost,
-            {number: customer.currency for number, customer in customers.items()},
+            currencies,
         ),
         recovered=recovered,
         completeness=comparison.completeness,
         organizations={number: customer.name for number, customer in customers.items()},
+        currencies=currencies,
         cause=comparison.cause,
         run_url=run_url,
         plan_digest=repair.digest if order.dry_run else None,
-        findings=findings(comparison, repair.recorded, repair.corrected),
+        findings=Rows(findings(comparison, repair.recorded, repair.corrected)),
     )
     runs.finish_run(engine, run_id, night.findings, _figures(night, comparison, repair))
     return night
@@ -79,7 +81,7 @@ def _figures(night: Night, comparison: Comparison, repair: Repair) -> dict[str, 
         "groups": {"organizations": night.by_organization, "assistants": night.by_assistant},
         "completeness": night.completeness,
         "cause": night.cause,
-        "plan": repair.transfers if night.dry_run else None,
+        "plan": list(repair.transfers) if night.dry_run else None,
         "plan_digest": night.plan_digest,
     }
 
