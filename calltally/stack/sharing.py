@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -39,6 +40,22 @@ def embedded_postgres(home: Path, *, options: Mapping[str, str] = MappingProxyTy
                     server.stop()
 
 
+def revive(server: EmbeddedPostgres) -> None:
+    """Start a server that died while it was used; whoever else uses it may do so at the same time.
+
+    Raises PostgresError if it doesn't start.
+    """
+    with _lock_file(server.data_directory.with_name("postgres.gate"), fcntl.LOCK_EX):
+        server.start()
+
+
+def stop_unused(home: Path) -> None:
+    """Stop the cluster in `home` if nobody uses it any more: what a killed user could not do."""
+    with _lock_file(home / "postgres.lock") as usage, _lock_file(home / "postgres.gate", fcntl.LOCK_EX):
+        if _is_last(usage):
+            EmbeddedPostgres(home / "postgres").stop()
+
+
 @contextmanager
 def _lock_file(path: Path, mode: int | None = None) -> Iterator[int]:
     """Open `path` for locking and wait for the lock `mode`, if any; closing lets go of it."""
@@ -58,3 +75,7 @@ def _is_last(usage: int) -> bool:
     except BlockingIOError:
         return False
     return True
+
+
+if __name__ == "__main__":
+    stop_unused(Path(sys.argv[1]))

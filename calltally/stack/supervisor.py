@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Self
+from uuid import uuid4
 
 import httpx
 from rich.console import Console
@@ -22,6 +23,7 @@ MAX_DEATHS: Final = 5
 DEATH_WINDOW_SECONDS: Final = 60
 GRACE_SECONDS: Final = 10
 READY_POLL_SECONDS: Final = 0.1
+SERVICE_POLL_SECONDS: Final = 1.0
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,16 @@ class Child:
     ready: str | Callable[[], Awaitable[bool]] | None = None
     """A URL that must answer 2xx, or a function that must answer true; None: ready as soon as it runs."""
     ready_timeout_seconds: float = 60
+
+
+@dataclass(frozen=True)
+class Service:
+    """Something to keep alive that is no child, because it outlives this process or is shared with others."""
+
+    name: str
+    is_alive: Callable[[], bool]
+    revive: Callable[[], None]
+    """Starts it again and returns once it is there; may raise. Both are called in threads."""
 
 
 class ChildFailedError(Exception):
@@ -59,29 +71,39 @@ class _Running:
 class Supervisor:
     """Use as an async context manager: leaving it stops every child, the youngest first."""
 
-    def __init__(self, logs: Path, *, console: Console | None = None) -> None:
-        """Output goes to `logs/<name>.log`, and to `console` too if there is one."""
+    def __init__(self, logs: Path, *, console: Console | None = None, farewell: Sequence[str] = ()) -> None:
+        """Output goes to `logs/<name>.log`, and to `console` too if there is one.
+
+        `farewell` is a command that runs, after the children are stopped, should this process be killed.
+        """
         self._logs = logs
+        self._farewell = farewell
+        self._mark = uuid4().hex
         self._console = console
         self._running: list[_Running] = []
         self._logs_opened = 0
         self._failed: asyncio.Future[None] | None = None
         self._guard: asyncio.subprocess.Process | None = None
+        self._duties: list[asyncio.Task[None]] = []
 
     async def __aenter__(self) -> Self:
         """Start the guard, which stops the children should this process be killed."""
         self._failed = asyncio.get_running_loop().create_future()
-        self._guard = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-I", guard.__file__), stdin=asyncio.subprocess.PIPE, start_new_session=True
-        )
+        await self._start_guard()
+        self._duties.append(asyncio.create_task(self._keep_guard(), name="keep the guard"))
         return self
 
     async def __aexit__(self, *_: object) -> None:
         """Stop all children; the guard finishes the work if this is cancelled."""
+        for duty in self._duties:
+            duty.cancel()
         try:
+            if self._duties:
+                await asyncio.wait(self._duties)
             while self._running:
                 await self._stop(self._running[-1])
                 self._running.pop().log.close()
+            self._tell_guard("leave")
         finally:
             if self._guard is not None and self._guard.stdin is not None:
                 self._guard.stdin.close()
@@ -127,6 +149,10 @@ class Supervisor:
         if exit_code != 0:
             raise ChildFailedError(child.name, _ending(exit_code), log)
 
+    def keep(self, service: Service) -> None:
+        """Look at `service` every second from now on, and revive it when it is gone."""
+        self._duties.append(asyncio.create_task(self._keep_service(service), name=f"keep {service.name}"))
+
     async def wait(self) -> None:
         """Wait until a child can't be kept alive any more, and raise its ChildFailedError."""
         if self._failed is None:
@@ -143,7 +169,7 @@ class Supervisor:
         try:
             process = await asyncio.create_subprocess_exec(
                 *child.command,
-                env={**os.environ, "PYTHONUNBUFFERED": "1", **child.env},
+                env={**os.environ, "PYTHONUNBUFFERED": "1", **child.env, guard.MARK: self._mark},
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=sink,
                 stderr=sink,
@@ -154,7 +180,7 @@ class Supervisor:
             raise
         finally:
             os.close(sink)
-        self._tell_guard("watch", process.pid)
+        self._tell_guard(f"watch {process.pid}")
         return process, asyncio.create_task(log.follow(source), name=f"read {child.name}")
 
     async def _keep_alive(self, running: _Running) -> None:
@@ -195,15 +221,58 @@ class Supervisor:
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(running.process.pid, signal.SIGKILL)
         await running.process.wait()
-        self._tell_guard("forget", running.process.pid)
+        self._tell_guard(f"forget {running.process.pid}")
         # A grandchild in a session of its own may hold the pipe open.
         await asyncio.wait([running.reader], timeout=1)
         running.reader.cancel()
         await asyncio.wait([running.reader])
 
-    def _tell_guard(self, verb: str, group: int) -> None:
-        if self._guard is not None and self._guard.stdin is not None:
-            self._guard.stdin.write(f"{verb} {group}\n".encode())
+    async def _start_guard(self) -> None:
+        self._guard = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-I", guard.__file__, self._mark, *self._farewell),
+            stdin=asyncio.subprocess.PIPE,
+            start_new_session=True,
+        )
+        for running in self._running:
+            self._tell_guard(f"watch {running.process.pid}")
+
+    async def _keep_guard(self) -> None:
+        """Without a guard, whoever kills this process would leave its children behind."""
+        while self._guard is not None:
+            await self._guard.wait()
+            await asyncio.sleep(BACK_OFF_SECONDS[0])
+            await self._start_guard()
+
+    async def _keep_service(self, service: Service) -> None:
+        self._logs_opened += 1
+        log = ChildLog(service.name, self._logs / f"{service.name}.log", self._console, self._logs_opened)
+        loop, failures = asyncio.get_running_loop(), 0
+        try:
+            while True:
+                await asyncio.sleep(SERVICE_POLL_SECONDS)
+                if await asyncio.to_thread(service.is_alive):
+                    continue
+                gone_at = loop.time()
+                log.note("is gone; starting it again")
+                try:
+                    await asyncio.to_thread(service.revive)
+                except Exception as error:  # noqa: BLE001 - whatever it is, it is told and tried again
+                    failures += 1
+                    for line in str(error).splitlines():
+                        log.note(line)
+                    if failures > MAX_DEATHS:
+                        self._give_up(ChildFailedError(service.name, f"can't be started again: {error}", log))
+                        return
+                    await asyncio.sleep(BACK_OFF_SECONDS[min(failures, len(BACK_OFF_SECONDS)) - 1])
+                else:
+                    failures = 0
+                    log.note(f"is back after {loop.time() - gone_at:.1f} s")
+        finally:
+            log.close()
+
+    def _tell_guard(self, line: str) -> None:
+        if self._guard is not None and self._guard.returncode is None and self._guard.stdin is not None:
+            self._guard.stdin.write(f"{line}\n".encode())
 
 
 @contextmanager

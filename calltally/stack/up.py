@@ -7,6 +7,7 @@ import sys
 from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final
@@ -17,9 +18,10 @@ from rich.table import Table
 
 from billing.migrate import migrate
 from billing.settings import ENV_FILE_VARIABLE, Settings
+from calltally.stack.postgres import EmbeddedPostgres
 from calltally.stack.prefect_server import client_environment, ensure_prefect_database, server_child
-from calltally.stack.sharing import DATABASE_NAME, embedded_postgres
-from calltally.stack.supervisor import Child, Supervisor, cancelled_by_signals
+from calltally.stack.sharing import DATABASE_NAME, embedded_postgres, revive
+from calltally.stack.supervisor import Child, Service, Supervisor, cancelled_by_signals
 
 DEFAULT_PREFECT_PORT: Final = 4200
 
@@ -60,7 +62,7 @@ async def running_stack(
     _require_port(settings.receiver_host, settings.receiver_port, "the receiver", "RECEIVER_PORT")
     if settings.prefect_api_url is None:
         _require_port("127.0.0.1", prefect_port, "Prefect's server", "PREFECT_SERVER_API_PORT")
-    with _database(settings) as database_url:
+    with _database(settings) as (database_url, postgres):
         shared = {
             **client_environment(api_url, home),
             **env,
@@ -71,7 +73,9 @@ async def running_stack(
             "RECEIVER_PORT": str(settings.receiver_port),
         }
         console = None if quiet else Console()
-        async with Supervisor(home / "logs", console=console) as supervisor:
+        async with Supervisor(home / "logs", console=console, farewell=_farewell(postgres)) as supervisor:
+            if postgres is not None:
+                supervisor.keep(Service("postgres", postgres.is_running, partial(revive, postgres)))
             steps = [asyncio.to_thread(migrate, database_url), supervisor.run(_installer(shared))]
             if settings.prefect_api_url is None:
                 prefect_database_url = await asyncio.to_thread(ensure_prefect_database, database_url)
@@ -132,13 +136,21 @@ def _workers(settings: Settings, env: Mapping[str, str]) -> Iterator[Child]:
 
 
 @contextmanager
-def _database(settings: Settings) -> Iterator[str]:
+def _database(settings: Settings) -> Iterator[tuple[str, EmbeddedPostgres | None]]:
+    """The address of the books, and their server if it is ours."""
     if settings.database_url is not None:
-        yield settings.database_url
+        yield settings.database_url, None
         return
     with embedded_postgres(settings.calltally_home) as server:
         server.ensure_database(DATABASE_NAME)
-        yield server.url(DATABASE_NAME)
+        yield server.url(DATABASE_NAME), server
+
+
+def _farewell(postgres: EmbeddedPostgres | None) -> Sequence[str]:
+    """What stops our PostgreSQL should we be killed."""
+    if postgres is None:
+        return ()
+    return [sys.executable, "-m", "calltally.stack.sharing", str(postgres.data_directory.parent)]
 
 
 def _require_port(host: str, port: int, who: str, variable: str) -> None:
