@@ -12,7 +12,7 @@ import psutil  # type: ignore[import-untyped]
 import pytest
 
 from calltally.stack import supervisor
-from calltally.stack.supervisor import Child, ChildFailedError, Supervisor
+from calltally.stack.supervisor import Child, ChildFailedError, Service, Supervisor
 
 SUPERVISOR_OF_TWO = """
 import asyncio, sys
@@ -20,9 +20,10 @@ from pathlib import Path
 from calltally.stack.supervisor import Child, Supervisor, cancelled_by_signals
 
 async def main(logs):
-    sleeper = "import time, signal, sys; print('up'); time.sleep(60)"
+    # As Prefect's worker does for each flow run: a process with a session of its own.
+    sleeper = "import subprocess, time; subprocess.Popen(['sleep', '60'], start_new_session=True); time.sleep(60)"
     with cancelled_by_signals():
-        async with Supervisor(logs) as stack:
+        async with Supervisor(logs, farewell=["touch", str(logs / "farewell")]) as stack:
             for name in ("first", "second"):
                 await stack.start(Child(name, [sys.executable, "-c", sleeper]))
             print("ready", flush=True)
@@ -33,6 +34,10 @@ try:
 except asyncio.CancelledError:
     sys.exit(130)
 """
+
+
+FAMILY = 5
+"""Two children, a process in its own session of each, and the guard."""
 
 
 @pytest.fixture
@@ -64,7 +69,10 @@ def start_supervisor(logs: Path) -> tuple[subprocess.Popen[str], list[psutil.Pro
     assert process.stdout is not None
     with process.stdout as output:
         assert output.readline() == "ready\n"
-    return process, psutil.Process(process.pid).children(recursive=True)
+    itself = psutil.Process(process.pid)
+    while len(itself.children(recursive=True)) < FAMILY:
+        time.sleep(0.02)
+    return process, itself.children(recursive=True)
 
 
 def test_dead_child_is_started_again(tmp_path: Path, impatient: None) -> None:
@@ -198,16 +206,81 @@ def test_signal_stops_everything(tmp_path: Path, number: signal.Signals) -> None
 
 
 def test_kill_9_of_the_supervisor_leaves_no_child(tmp_path: Path) -> None:
-    """Even a supervisor that can't clean up takes its processes with it."""
+    """Even a supervisor that can't clean up takes its processes with it, and its last wish is done."""
     process, family = start_supervisor(tmp_path)
-    assert len(family) == 3
     process.kill()
     process.wait()
     deadline = time.monotonic() + 15
+    while not (tmp_path / "farewell").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+
+    assert (tmp_path / "farewell").exists()
+    while any(_lives(member.pid) for member in family) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not any(_lives(member.pid) for member in family)
+
+
+def test_killed_guard_is_replaced(tmp_path: Path) -> None:
+    """The next guard knows the children that the first one watched."""
+    process, family = start_supervisor(tmp_path)
+    first = next(member for member in family if "guard.py" in " ".join(member.cmdline()))
+    first.kill()
+
+    def another() -> list[psutil.Process]:
+        children = psutil.Process(process.pid).children()
+        return [child for child in children if "guard.py" in " ".join(child.cmdline()) and child.pid != first.pid]
+
+    deadline = time.monotonic() + 15
+    while not another() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert another()
+    process.kill()
+    process.wait()
     while any(_lives(member.pid) for member in family) and time.monotonic() < deadline:
         time.sleep(0.05)
 
     assert not any(_lives(member.pid) for member in family)
+
+
+def test_service_that_is_gone_is_revived(tmp_path: Path, impatient: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is tried again after a failure, and the log says what happened."""
+    monkeypatch.setattr(supervisor, "SERVICE_POLL_SECONDS", 0.01)
+    alive, attempts = False, 0
+
+    def revive() -> None:
+        nonlocal alive, attempts
+        attempts += 1
+        if attempts == 1:
+            raise OSError("the disk is full")
+        alive = True
+
+    async def scenario() -> None:
+        async with Supervisor(tmp_path) as stack:
+            stack.keep(Service("cellar", lambda: alive, revive))
+            await until(tmp_path / "cellar.log", "is back")
+
+    asyncio.run(scenario())
+
+    text = (tmp_path / "cellar.log").read_text()
+    assert text.startswith("[cellar is gone; starting it again]\n[cellar the disk is full]\n")
+
+
+def test_service_that_cannot_be_revived_brings_the_stack_down(
+    tmp_path: Path, impatient: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After six failures in a row the error says which service, and why."""
+    monkeypatch.setattr(supervisor, "SERVICE_POLL_SECONDS", 0.01)
+
+    def revive() -> None:
+        raise OSError("the disk is full")
+
+    async def scenario() -> None:
+        async with Supervisor(tmp_path) as stack:
+            stack.keep(Service("cellar", lambda: False, revive))
+            await stack.wait()
+
+    with pytest.raises(ChildFailedError, match="cellar can't be started again: the disk is full"):
+        asyncio.run(scenario())
 
 
 def test_output_of_any_kind_is_kept(tmp_path: Path) -> None:
