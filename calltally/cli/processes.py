@@ -53,6 +53,7 @@ def sandbox(
     """Imitate Vapi, Stripe and Slack on this machine."""
     from calltally.sandbox.server import serve  # noqa: PLC0415 - only this verb needs it
 
+    typer.echo(f"Vapi, Stripe, Slack and Twilio answer at http://127.0.0.1:{port}. Ctrl-C stops them.")
     serve(port=port, vapi_target=vapi_target, stripe_target=stripe_target, seed=seed)
 
 
