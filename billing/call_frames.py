@@ -89,6 +89,7 @@ def ids_missing(theirs: "pd.Series[Any]", ours: "pd.Series[Any]") -> list[str]:
 
     In Arrow: pandas' own `isin` makes a Python object of each id, which for a million of them is half a gigabyte.
     """
-    asked, known = (pa.chunked_array([pa.array(ids.array, pa.large_string())]) for ids in (theirs, ours))
+    texts = pa.large_string()
+    asked, known = (pa.chunked_array([pa.array(ids.array).cast(texts)], texts) for ids in (theirs, ours))
     missing: list[str] = asked.filter(pc.invert(pc.is_in(asked, value_set=known))).drop_null().unique().to_pylist()
     return missing

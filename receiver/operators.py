@@ -29,9 +29,10 @@ Handler = Callable[[Request], Awaitable[Response]]
 Instant = Annotated[datetime, msgspec.Meta(tz=True)]
 
 RUN = (
-    "SELECT id, state, window_from, window_to, dry_run, started_at, finished_at, provider_calls, known_calls, counts,"
-    " ended_calls, ended_by_webhook, reliability_ratio::float8, recovered_calls, recovered_micros,"
-    " outstanding_micros, alert, error, flow_run_id FROM reconciliation_runs"
+    "SELECT id, kind, state, window_from, window_to, dry_run, started_at, finished_at, provider_calls, known_calls,"
+    " counts, ended_calls, ended_by_webhook, reliability_ratio::float8, reliability_low::float8,"
+    " reliability_high::float8, recovered_calls, recovered_micros, outstanding_micros, money, groups, completeness,"
+    " cause, alert, error, report_path, plan_digest, applies_run_id, flow_run_id FROM reconciliation_runs"
 )
 
 

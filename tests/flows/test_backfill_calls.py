@@ -5,8 +5,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from calltally.sandbox.calls import Route
+from calltally.sandbox.faults import json_fault
 from calltally.sandbox.traffic import Traffic
-from calltally.sandbox.vapi import vapi_fault
 from flows.backfill_calls import backfill_calls
 from flows.reconcile_recent_calls import reconcile_recent_calls
 
@@ -30,7 +30,7 @@ def test_backfill_bills_each_day_once_and_goes_on_where_it_broke_off(stage: Stag
     calls = {days_ago: place(stage, 3, days_ago) for days_ago in (5, 4, 3)}
     window = {"window_from": TODAY - timedelta(days=5), "window_to": TODAY - timedelta(days=2)}
     first_day = run(backfill_calls, window_from=window["window_from"], window_to=TODAY - timedelta(days=4))
-    stage.sandbox.vapi.faults.add(vapi_fault(400, "limit must be an integer"), times=1)
+    stage.sandbox.vapi.faults.add(json_fault(400, {"message": "limit must be an integer"}, path_prefix="/call"))
     broken = run(backfill_calls, **window)
     after_breaking = stage.charged()
     rest = run(backfill_calls, **window)

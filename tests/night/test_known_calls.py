@@ -3,10 +3,11 @@
 from datetime import timedelta
 
 import pandas as pd
+import pytest
 from sqlalchemy import Engine
 
 from billing import known_calls, repair
-from billing.call_frames import KNOWN_COLUMNS
+from billing.call_frames import KNOWN_COLUMNS, concatenated, frame, ids_missing
 from billing.vapi import EndedCall
 from tests.books import Books
 
@@ -71,3 +72,43 @@ def test_routes_have_open_ends(books: Books, engine: Engine) -> None:
     assert routes["valid_from"]["later"] == pd.Timestamp(CREATED)
     assert routes["valid_to"].isna().all()
     assert set(routes["organization_id"]) == {str(organization_id)}
+
+
+def ids(*texts: str | None) -> "pd.Series[str]":
+    """A column of ids."""
+    return frame([{"call_id": text} for text in texts], KNOWN_COLUMNS)["call_id"]
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours", "missing"),
+    [
+        (ids("a", "b", "a", None), ids("b"), ["a"]),
+        (ids("a"), ids(), ["a"]),
+        (ids(), ids("a"), []),
+        (ids(), ids(), []),
+    ],
+)
+def test_ids_that_we_lack_are_named_once(
+    theirs: "pd.Series[str]", ours: "pd.Series[str]", missing: list[str]
+) -> None:
+    """An absent id is nobody's, and either side may be empty."""
+    assert ids_missing(theirs, ours) == missing
+
+
+def test_tables_are_joined_with_all_their_categories_and_emptied() -> None:
+    """Even if one of them has no value at all; nothing is left in memory twice."""
+    parts = [
+        frame([{"call_id": "a", "assistant_id": "x", "duration_ms": 2**53 + 1}], KNOWN_COLUMNS),
+        frame([], KNOWN_COLUMNS),
+        frame([{"call_id": "b", "assistant_id": "y"}, {"call_id": "c"}], KNOWN_COLUMNS),
+    ]
+    joined = concatenated(parts)
+
+    assert {name: str(kind) for name, kind in joined.dtypes.items()} == dict(KNOWN_COLUMNS)
+    assert joined["assistant_id"].astype(object).where(joined["assistant_id"].notna(), None).tolist() == [
+        "x",
+        "y",
+        None,
+    ]
+    assert joined["duration_ms"].iloc[0] == 2**53 + 1
+    assert [list(part.columns) for part in parts] == [[], [], []]
