@@ -11,8 +11,12 @@ log = logging.getLogger("billing.runs")
 
 
 def scheduled_start() -> datetime:
-    """When this run was meant to begin, so that a late or repeated run covers the same window; else now."""
-    return flow_run.scheduled_start_time or datetime.now(UTC)
+    """When this run was meant to begin, so that a late or repeated run covers the same window; else now.
+
+    A plain datetime: the one that Prefect gives cannot be divided into minutes.
+    """
+    scheduled = flow_run.scheduled_start_time
+    return datetime.fromisoformat(scheduled.isoformat()).astimezone(UTC) if scheduled else datetime.now(UTC)
 
 
 async def name_this_run(name: str) -> None:
