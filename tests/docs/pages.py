@@ -8,7 +8,15 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 TUTORIAL = ROOT / "docs" / "tutorial.md"
-PAGES = sorted([ROOT / "README.md", ROOT / "docs" / "runbook.md", TUTORIAL, *ROOT.glob("docs/how-to/*.md")])
+PAGES = [
+    ROOT / "README.md",
+    TUTORIAL,
+    *sorted(ROOT.glob("docs/how-to/*.md")),
+    ROOT / "docs" / "runbook.md",
+    ROOT / "docs" / "scale.md",
+    ROOT / "sql" / "README.md",
+    ROOT / "calltally" / "sandbox" / "README.md",
+]
 """The pages that tell people what to type."""
 
 FENCE = re.compile(r"^(?P<indent> *)```(?P<language>\w*)\n(?P<text>.*?)^(?P=indent)```$", re.MULTILINE | re.DOTALL)

@@ -8,6 +8,7 @@ from typing import Any
 
 import psycopg
 import pytest
+import yaml  # type: ignore[import-untyped]
 from typer.core import TyperGroup
 
 from calltally.cli import VERBS, load_verb
@@ -168,3 +169,13 @@ def test_links_lead_somewhere(page: Path) -> None:
             broken.append(link)
 
     assert broken == []
+
+
+def test_readme_lists_every_deployment() -> None:
+    """Its table and prefect.yaml name the same flows."""
+    deployed = {row["name"] for row in yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]}
+    table = (
+        (ROOT / "README.md").read_text(encoding="utf-8").partition("## What runs in Prefect")[2].partition("\n## ")[0]
+    )
+
+    assert set(re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)) == deployed
