@@ -255,6 +255,19 @@ def fail(engine: Engine, failure: Failure, *, dead: bool, flow_run_id: UUID | No
     EVENT_FAILURES.labels(type(failure.error).__name__).inc()
 
 
+def unsettled(engine: Engine, ids: Sequence[int], limit: int) -> list[dict[str, Any]]:
+    """Those of the events that are dead, delayed or parked: id, provider, type, state and reason, the dead first."""
+    with transaction(engine) as connection:
+        return rows(
+            connection,
+            "SELECT id, provider, type, state, reason FROM events"
+            " WHERE id = ANY(:ids) AND state IN ('dead', 'delayed', 'parked')"
+            " ORDER BY array_position(ARRAY['dead', 'delayed', 'parked'], state), id LIMIT :limit",
+            ids=list(ids),
+            limit=limit,
+        )
+
+
 def prune(engine: Engine, body_days: int, row_days: int) -> tuple[int, int]:
     """Forget bodies and rows of events that ended long ago, a limited number at once; how many of each."""
     with transaction(engine) as connection:

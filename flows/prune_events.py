@@ -20,8 +20,9 @@ async def prune_events(
     When it fails: the database was away. The next night catches up.
 
     Args:
-        body_days: Bodies of done and skipped events are removed after so many days.
-        row_days: And the events themselves after so many. A repetition that comes later still books nothing twice.
+        body_days: Bodies of done and skipped events are removed after so many days, 1 to 3,650.
+        row_days: And the events themselves after so many, 30 to 3,650. A repetition that comes later still
+            books nothing twice.
     """
     bodies, removed = await prune_inbox(body_days, row_days)
     await name_this_run(f"forget {bodies} bodies and {removed} events")

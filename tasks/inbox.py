@@ -2,10 +2,12 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
+from typing import Any
 
 from prefect import task
+from prefect.artifacts import acreate_table_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.runtime import flow_run, task_run
 
@@ -16,6 +18,17 @@ from billing.process import get_engine, process_name
 from tasks.retries import DELAYS_SECONDS, RETRIES, is_transient
 
 log = logging.getLogger("billing.inbox")
+
+MAX_ROWS = 100
+"""Events in a table of Prefect's UI."""
+
+NEXT_STEP = {
+    "dead": "mend the cause, then: calltally events replay {id}",
+    "delayed": "none: it comes back by itself",
+    "unknown_organization": "calltally route add, or for a payment SELECT link_customer(…): it goes on by itself",
+    "no_price": "SELECT set_price(…), then: calltally events replay {id}",
+}
+"""By reason, or by state: what a person does about an event that was not applied."""
 
 
 @task(task_run_name="claim up to {limit} events", cache_policy=NO_CACHE)
@@ -77,6 +90,24 @@ async def apply_event(event: ClaimedEvent) -> None:
         raise
 
 
+@task(task_run_name="show what was not applied", cache_policy=NO_CACHE)
+async def show_unsettled(events: Sequence[ClaimedEvent], outcome: str) -> None:
+    """Those of the events that are dead, parked or delayed, with their reasons, as a table in Prefect's UI."""
+    found = await asyncio.to_thread(inbox.unsettled, get_engine(), [event.id for event in events], MAX_ROWS)
+    table = [
+        {
+            "state": row["state"],
+            "event": f"{row['provider']} {row['type']}",
+            "reason": row["reason"],
+            "look at it": f"calltally events show {row['id']}",
+            "next step": _next_step(row),
+        }
+        for row in found
+    ]
+    described = f"{outcome}. Those that were not applied, {MAX_ROWS} at most:"
+    await acreate_table_artifact(table, key="events-not-applied", description=described)
+
+
 @task(task_run_name="forget old events", cache_policy=NO_CACHE)
 async def prune_inbox(body_days: int, row_days: int) -> tuple[int, int]:
     """Remove what is old, a little at a time; how many bodies and how many events."""
@@ -103,6 +134,11 @@ async def _lease_renewed(events: Sequence[ClaimedEvent]) -> AsyncIterator[None]:
         yield
     finally:
         renewal.cancel()
+
+
+def _next_step(event: Mapping[str, Any]) -> str:
+    step = NEXT_STEP.get(event["reason"]) or NEXT_STEP.get(event["state"]) or "see the reason, then replay it"
+    return step.format(id=event["id"])
 
 
 async def _note(failure: Failure, *, dead: bool) -> None:

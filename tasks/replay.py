@@ -23,8 +23,8 @@ async def choose_events(selection: Selection) -> list[int]:
 
 
 @task(task_run_name="rehearse", cache_policy=NO_CACHE)
-async def show_rehearsal(ids: Sequence[int]) -> None:
-    """The transfers that the events would make, as an artifact; nothing is changed."""
+async def show_rehearsal(ids: Sequence[int]) -> str:
+    """The transfers that the events would make, as an artifact; how they would end, in words. Nothing is changed."""
     plan = await asyncio.to_thread(replay.rehearse, get_engine(), ids)
     rows = [
         {
@@ -36,7 +36,9 @@ async def show_rehearsal(ids: Sequence[int]) -> None:
     ]
     outcomes = [outcome["state"] for outcome in plan.outcomes]
     described = ", ".join(f"{outcomes.count(state)} {state}" for state in dict.fromkeys(outcomes))
-    await acreate_table_artifact(rows, key="replay-rehearsal", description=f"Events would end as: {described}.")
+    description = f"Events would end as: {described}. Their transfers:"
+    await acreate_table_artifact(rows, key="replay-rehearsal", description=description)
+    return f"rehearsed: events would end as: {described}"
 
 
 @task(task_run_name="put events back in line", cache_policy=NO_CACHE)

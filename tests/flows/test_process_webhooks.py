@@ -1,6 +1,8 @@
 """What lies in the inbox becomes bookings, whatever lies beside it."""
 
+import json
 from itertools import pairwise
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -14,7 +16,7 @@ from flows.process_webhooks import process_webhooks
 from tasks.inbox import apply_event, apply_events
 from tasks.retries import DELAYS_SECONDS, RETRIES
 
-from .stage import Stage, as_owner, in_loop, run, task_runs
+from .stage import Run, Stage, artifacts, as_owner, in_loop, run, task_runs
 
 QUICK = [0.01] * RETRIES
 
@@ -43,8 +45,15 @@ def retried(event: ClaimedEvent) -> BaseException | None:
     return in_loop(scenario())
 
 
+def shown(ended: Run) -> Any:
+    """The table of the events that a run did not apply."""
+    data = artifacts(ended.id)["events-not-applied"].data
+    assert isinstance(data, str)
+    return json.loads(data)
+
+
 def test_events_of_both_providers_become_bookings(stage: Stage) -> None:
-    """One run takes them all with three tasks, its name says what it did, and a second one finds nothing."""
+    """One run takes them all with two tasks, says what it did, shows no table; a second one finds nothing."""
     calls = stage.place_calls(12)
     stage.pay(5_000)
     stage.report(calls)
@@ -57,7 +66,8 @@ def test_events_of_both_providers_become_bookings(stage: Stage) -> None:
         "12 vapi end-of-call-report, 1 stripe checkout.session.completed, 1 stripe payment_intent.succeeded"
     )
     assert sorted(known.name for known in recorded) == [f"apply {first.name}", "claim up to 1000 events"]
-    assert (second.result, second.name) == ({}, "nothing waiting")
+    assert (first.state.message, artifacts(first.id)) == ("14 done", {})
+    assert (second.result, second.name, second.state.message) == ({}, "nothing waiting", "nothing to do")
     assert stage.charged() == {call.id for call in calls}
     assert len(stage.books.rows("SELECT FROM transfers WHERE kind = 'topup'")) == 2
     assert stage.books.broken() == []
@@ -85,12 +95,13 @@ def test_report_of_nobody_is_parked_until_a_route_names_its_organization(stage: 
     """The call is kept, the event parked with its reason; a route charges the call and ends the event."""
     calls = stage.place_calls(1, assistant="asst-new")
     stage.report(calls)
-    run(process_webhooks)
+    ended = run(process_webhooks)
     parked = stage.event(calls[0])
     added = stage.books.route(stage.organization_id, "asst-new")
     woken = run(process_webhooks)
 
     assert (parked["state"], parked["reason"]) == ("parked", "unknown_organization")
+    assert ended.name == f"vapi end-of-call-report (event {parked['id']}): 1 parked"
     assert added == {"charged_calls": 1, "woken_events": 1}
     assert woken.result["done"] == 1
     assert stage.charged() == {calls[0].id}
@@ -110,6 +121,16 @@ def test_unreadable_event_is_dead_at_once_with_its_reason(stage: Stage) -> None:
     assert [row["body"] for row in dead] == [broken]
     assert dead[0]["reason"].startswith("UnreadablePayload: ")
     assert dead[0]["attempts"] == 1
+    assert (ended.name, ended.state.message) == ("2 vapi end-of-call-report: 1 dead, 1 done", "1 dead, 1 done")
+    assert shown(ended) == [
+        {
+            "state": "dead",
+            "event": "vapi end-of-call-report",
+            "reason": dead[0]["reason"],
+            "look at it": f"calltally events show {dead[0]['id']}",
+            "next step": f"mend the cause, then: calltally events replay {dead[0]['id']}",
+        }
+    ]
 
 
 def test_event_that_the_database_refuses_for_ever_is_dead_at_once(stage: Stage) -> None:

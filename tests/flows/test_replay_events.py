@@ -34,7 +34,8 @@ def test_rehearsal_shows_its_transfers_and_changes_nothing(stage: Stage) -> None
     assert isinstance(content, list)
     assert [row["organization"] for row in content] == ["Acme"]
     assert content[0]["transfer"].startswith("call:")
-    assert shown.description == "Events would end as: 1 done."
+    assert shown.description == "Events would end as: 1 done. Their transfers:"
+    assert rehearsed.state.message == "rehearsed: events would end as: 1 done"
     assert before == (
         stage.books.rows("SELECT * FROM events ORDER BY id"),
         stage.books.transfers(stage.organization_id),
@@ -49,6 +50,7 @@ def test_replay_puts_dead_events_back_and_the_next_run_applies_them(stage: Stage
     applied = run(process_webhooks)
 
     assert (replayed.result, replayed.name) == (1, "replay 1 dead events")
+    assert (replayed.state.message or "").startswith("1 put back in line")
     assert between == {"done": 2, "waiting": 1}
     assert applied.result["done"] == 1
     assert len(stage.charged()) == 3
