@@ -49,6 +49,7 @@ def test_trouble_is_told_once_shown_since_when_and_told_when_it_is_over(stage: S
 def test_watch_looks_back_from_when_it_was_scheduled(stage: Stage) -> None:
     """It can reckon with the time that Prefect names, and with providers that were heard from."""
     stage.pay(5_000)
+    as_owner(stage.engine, "UPDATE events SET received_at = received_at - interval '5 minutes'")
     looked = run(monitor_billing, scheduled=datetime.now(UTC) - timedelta(minutes=1))
 
     assert looked.state.is_completed(), looked.state.message
