@@ -10,7 +10,7 @@ RELOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gene
 	--no-annotate --no-header --constraint requirements.lock
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up notebook test test-all check format schema bench lock clean
+.PHONY: help setup demo up notebook test test-all check format schema bench soak lock clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -58,6 +58,10 @@ schema: $(READY) ## write sql/schema.sql anew
 
 bench: $(READY) ## figures, each beside a limit measured in the same run
 	$(BIN)/python -m benchmarks
+
+soak: $(READY) ## everything at once for HOURS=24 or MINUTES=10 at RATE=200 a second; samples go to soak.csv
+	$(BIN)/python -m tests.soak $(if $(HOURS),--hours $(HOURS)) $(if $(MINUTES),--minutes $(MINUTES)) \
+		$(if $(RATE),--rate $(RATE)) $(if $(CSV),--csv $(CSV))
 
 lock: $(READY) ## resolve requirements.lock anew
 	$(BIN)/uv pip compile pyproject.toml --group dev --all-extras --universal --python-version 3.11 --generate-hashes \

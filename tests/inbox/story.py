@@ -17,7 +17,8 @@ from tests.books import Books, Row
 EMPTY = """
 SET LOCAL session_replication_role = replica; -- history lets nobody else empty it
 DELETE FROM transfers; DELETE FROM charges; DELETE FROM calls; DELETE FROM event_attempts; DELETE FROM events;
-DELETE FROM alerts; DELETE FROM incidents; DELETE FROM routes; DELETE FROM prices; DELETE FROM wallets; DELETE FROM accounts;
+DELETE FROM alerts; DELETE FROM incidents; DELETE FROM routes; DELETE FROM prices;
+DELETE FROM wallets; DELETE FROM accounts;
 DELETE FROM organizations;
 INSERT INTO prices (currency, per_minute_micros, valid) VALUES ('USD', 700000, '(,)');
 """

@@ -236,7 +236,7 @@ def test_health_survives_a_restart_of_the_database(serve: Serve, prefect: str, w
 def test_health_that_cannot_count_in_time_still_says_what_it_knows(
     own_tables: str, serve: Serve, prefect: str, worker: None, change: Change
 ) -> None:
-    """Millions of waiting events take longer to count than anybody may wait; the line is late, not the database gone."""
+    """Millions of waiting events take longer to count than anybody may wait: late is not the same as gone."""
     served = serve(prefect_api_url=prefect)
     with served.client() as client:
         send_stripe(client, stripe_event("evt_1"))

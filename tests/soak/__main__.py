@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import shutil
 import sys
 import tempfile
 from collections.abc import Callable
@@ -39,7 +40,10 @@ def soak(plan: Plan, say: Callable[[str], None] = print) -> Result:
         environment = {**sandbox.environment(), "OPERATOR_TOKEN": "soak"}
         with installed(home, environment) as installation:
             result = asyncio.run(Soak(plan, installation, sandbox, say).run())
-    say(f"logs: {home}")
+    if result.problems:
+        say(f"the logs, to see why: {home}")
+    else:
+        shutil.rmtree(home)
     return result
 
 
@@ -53,7 +57,7 @@ def table(result: Result) -> str:
         lines.append(f"{life.name:<12}{life.starts:>7}{sizes}{slope:>10}{grown:>9}")
     median, high, longest = result.latency_seconds
     lines += [
-        "(MB, proportional share; slope and growth of the second half)",
+        "(MB, proportional share; slope and growth of its own memory in the second half)",
         f"{result.sent:,} deliveries answered; planted: {result.planted}",
         f"stored to ended: p50 {median:.2f} s, p99 {high:.2f} s, longest {longest:.1f} s",
         f"troubles: {result.troubles}; repeated deliveries: {result.repeated}",

@@ -45,7 +45,7 @@ def _event_differences(installation: Installation, planted: Planted) -> list[str
 def _figures(installation: Installation) -> dict[str, Any]:
     charges = installation.ask(
         "SELECT count(*) AS charges, count(DISTINCT idempotency_key) AS keys FROM charges"
-        " WHERE idempotency_key LIKE 'call:%'"
+        " WHERE idempotency_key LIKE 'call:%' AND state <> 'free'"
     )[0]
     payments = installation.ask(
         "SELECT count(*) AS payments FROM transfers WHERE kind = 'topup' AND NOT starts_with(idempotency_key, :own)",

@@ -143,7 +143,8 @@ class Soak:
             if self._seconds() > self.plan.seconds - QUIET_SECONDS:
                 return
             deadly = self._seconds() < self.plan.seconds * 0.4
-            self.say(f"{self._clock()}  trouble: {await self._troubles.make(number, deadly=deadly)}")
+            name = await self._troubles.make(number, deadly=deadly)
+            self.say(f"{self._clock()}  trouble: {name}")
             number += 1
 
     async def _watch(self) -> None:
@@ -167,7 +168,9 @@ class Soak:
                 now = self._seconds()
                 looked = await asyncio.to_thread(lambda at: look(self.installation.processes(), at), now)
                 self.samples += looked
-                writer.writerows([round(now, 1), s.name, s.pid, round(s.megabytes, 1), "MB"] for s in looked)
+                for seen in looked:
+                    writer.writerow([round(now, 1), seen.name, seen.pid, round(seen.megabytes, 1), "MB"])
+                    writer.writerow([round(now, 1), seen.name, seen.pid, round(seen.own_mb, 1), "MB of its own"])
                 try:
                     queue = await asyncio.to_thread(self._ask, QUEUE)
                     latency = await asyncio.to_thread(self._ask, LATENCY, after=last)
