@@ -5,6 +5,8 @@ PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+# Where it is set, each of the many processes here would compile all that it imports, every time.
+unexport PYTHONDONTWRITEBYTECODE
 # What the image installs: a part of requirements.lock, at the same versions.
 RELOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	--no-annotate --no-header --constraint requirements.lock
