@@ -10,8 +10,10 @@ from billing.errors import PermanentError
 from billing.events import CreditPayment, RecordCall, RecordMessage, interpret
 
 
-def event_life(engine: Engine, event_id: int, prefect_url: str | None) -> dict[str, Any]:
+def event_life(engine: Engine, event_id: int, pages_url: str | None) -> dict[str, Any]:
     """The event without its body (that holds personal data), its failed attempts, and the transfers that it led to.
+
+    `pages_url` is where Prefect's pages are; None: nobody knows.
 
     Raises:
         PermanentError: there is no such event.
@@ -28,7 +30,7 @@ def event_life(engine: Engine, event_id: int, prefect_url: str | None) -> dict[s
             raise PermanentError(f"there is no event {event_id}; list them with: calltally events list")
         event = found[0]
         body = event.pop("body")
-        event["flow_run_url"] = _run_url(prefect_url, event["flow_run_id"])
+        event["flow_run_url"] = _run_url(pages_url, event["flow_run_id"])
         attempts = rows(
             connection,
             "SELECT attempt, failed_at, error_class, message, flow_run_id FROM event_attempts"
@@ -66,7 +68,7 @@ def _transfers(connection: Connection, keys: list[str]) -> list[dict[str, Any]]:
     )
 
 
-def _run_url(prefect_url: str | None, flow_run_id: UUID | None) -> str | None:
-    if prefect_url is None or flow_run_id is None:
+def _run_url(pages_url: str | None, flow_run_id: UUID | None) -> str | None:
+    if pages_url is None or flow_run_id is None:
         return None
-    return f"{prefect_url.removesuffix('/api')}/runs/flow-run/{flow_run_id}"
+    return f"{pages_url}/runs/flow-run/{flow_run_id}"

@@ -21,8 +21,12 @@ class StartedRun:
     """In Prefect's UI."""
 
 
-async def start_deployment(api_url: str, name: str, parameters: Mapping[str, Any]) -> StartedRun:
+async def start_deployment(
+    api_url: str, name: str, parameters: Mapping[str, Any], ui_url: str | None = None
+) -> StartedRun:
     """Ask for a flow run now; `name` is that of flow and deployment alike, `parameters` are JSON.
+
+    `ui_url` is where people open Prefect's pages; None: where the API is.
 
     Raises:
         ProviderUnavailable: Prefect does not answer, or has no such deployment.
@@ -38,4 +42,5 @@ async def start_deployment(api_url: str, name: str, parameters: Mapping[str, Any
         raise ProviderUnavailable(
             f"Prefect at {api_url} did not start {name} ({type(error).__name__}): is it up, with its deployments?"
         ) from error
-    return StartedRun(run_id, f"{api_url.removesuffix('/api')}/runs/flow-run/{run_id}")
+    pages = (ui_url or api_url.removesuffix("/api")).rstrip("/")
+    return StartedRun(run_id, f"{pages}/runs/flow-run/{run_id}")

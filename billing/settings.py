@@ -31,6 +31,8 @@ class Settings(BaseSettings):
     """`postgresql://…` of a PostgreSQL 15 to 18; absent: the embedded one in `calltally_home`."""
     prefect_api_url: str | None = None
     """`http://…/api` of a Prefect server; absent: `calltally up` starts one."""
+    prefect_ui_url: str | None = None
+    """Where people open Prefect's pages, for links in alerts; absent: `prefect_api_url` without `/api`."""
 
     stripe_api_key: SecretStr | None = None
     stripe_api_base: str = "https://api.stripe.com"
@@ -169,6 +171,12 @@ class Settings(BaseSettings):
         if self.quiet_hours is None:
             return None
         return QuietHours.read(self.quiet_hours, self.quiet_hours_timezone).until(now)
+
+    @property
+    def prefect_pages_url(self) -> str | None:
+        """Where people open Prefect's pages, without a slash at the end."""
+        pages = self.prefect_ui_url or (self.prefect_api_url or "").removesuffix("/api")
+        return pages.rstrip("/") or None
 
     @property
     def vapi_retention(self) -> timedelta:

@@ -87,7 +87,9 @@ class OperatorsApi:
         given = {"window_from": wish.start, "window_to": wish.end, "dry_run": wish.dry_run}
         parameters = msgspec.to_builtins({name: content for name, content in given.items() if content is not None})
         try:
-            run = await start_deployment(self._settings.prefect_api_url, "reconcile_calls", parameters)
+            run = await start_deployment(
+                self._settings.prefect_api_url, "reconcile_calls", parameters, self._settings.prefect_ui_url
+            )
         except ProviderUnavailable as error:
             return _refusal(503, str(error))
         log.info("reconciliation.triggered flow_run=%s", run.id)

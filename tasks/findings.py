@@ -8,6 +8,7 @@ from uuid import UUID
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.runtime import flow_run
+from prefect.utilities.urls import url_for
 
 from billing import runs
 from billing.figures import Night, NightMoney, Rows
@@ -20,7 +21,8 @@ from billing.runs import Order
 @task(task_run_name="store the findings", cache_policy=NO_CACHE)
 async def store_findings(run_id: UUID, order: Order, comparison: Comparison, repair: Repair) -> Night:
     """Finish the run in the books, with its figures and findings."""
-    return await asyncio.to_thread(_store, run_id, order, comparison, repair, flow_run.ui_url)
+    page = url_for("flow-run", obj_id=flow_run.id) if flow_run.id else None
+    return await asyncio.to_thread(_store, run_id, order, comparison, repair, page)
 
 
 def _store(run_id: UUID, order: Order, comparison: Comparison, repair: Repair, run_url: str | None) -> Night:

@@ -79,7 +79,7 @@ def show(event_id: Annotated[int, typer.Argument(metavar="ID")], as_json: Json =
     from billing.settings import get_settings  # noqa: PLC0415
 
     with open_books() as engine:
-        life = event_life(engine, event_id, get_settings().prefect_api_url)
+        life = event_life(engine, event_id, get_settings().prefect_pages_url)
     if as_json:
         print_json(life)
         return

@@ -82,6 +82,8 @@ def _run(deployment: str, given: dict[str, Any], *, as_json: bool) -> None:
 
     os.environ.setdefault("PREFECT_LOGGING_LEVEL", "WARNING")
     os.environ.setdefault("PREFECT_API_URL", get_settings().prefect_api_url or "http://127.0.0.1:4200/api")
+    if ui_url := get_settings().prefect_ui_url:
+        os.environ.setdefault("PREFECT_UI_URL", ui_url)
     with open_books() as engine:
         os.environ["DATABASE_URL"] = engine.url.set(drivername="postgresql").render_as_string(hide_password=False)
         get_settings.cache_clear()

@@ -117,7 +117,8 @@ def _prepare_prefect(settings: Settings) -> None:
     """What Prefect reads from the environment, unless somebody has set it; before Prefect is imported."""
     from calltally.stack.prefect_server import client_environment  # noqa: PLC0415 - only where Prefect runs
 
-    _set_defaults(client_environment(settings.prefect_api_url or PREFECT_API_URL, settings.calltally_home))
+    api_url = settings.prefect_api_url or PREFECT_API_URL
+    _set_defaults(client_environment(api_url, settings.calltally_home, settings.prefect_ui_url))
     _set_defaults({ENV_FILE_VARIABLE: str(Path(".env").absolute())})
 
 

@@ -40,10 +40,14 @@ class PrefectDatabaseError(Exception):
     """The Prefect server has no database; the message says how to give it one."""
 
 
-def client_environment(api_url: str, home: Path) -> dict[str, str]:
-    """What every process needs that talks to the server: its address, and no traces in the user's home."""
+def client_environment(api_url: str, home: Path, ui_url: str | None = None) -> dict[str, str]:
+    """What every process needs that talks to the server: its address, and no traces in the user's home.
+
+    `ui_url` is where people open its pages; None: where the API is.
+    """
     return {
         "PREFECT_API_URL": api_url,
+        **({"PREFECT_UI_URL": ui_url} if ui_url else {}),
         "PREFECT_HOME": str(home.absolute() / "prefect"),
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "DO_NOT_TRACK": "1",

@@ -64,7 +64,7 @@ async def running_stack(
         _require_port("127.0.0.1", prefect_port, "Prefect's server", "PREFECT_SERVER_API_PORT")
     with _database(settings) as (database_url, postgres):
         shared = {
-            **client_environment(api_url, home),
+            **client_environment(api_url, home, settings.prefect_ui_url),
             **env,
             ENV_FILE_VARIABLE: _env_file(),
             "DATABASE_URL": database_url,
@@ -86,7 +86,7 @@ async def running_stack(
             yield Stack(
                 receiver_url=_http(settings.receiver_host, settings.receiver_port),
                 prefect_api_url=api_url,
-                prefect_ui_url=api_url.removesuffix("/api"),
+                prefect_ui_url=settings.prefect_ui_url or api_url.removesuffix("/api"),
                 database_url=database_url,
                 supervisor=supervisor,
             )

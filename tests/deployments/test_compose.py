@@ -119,3 +119,11 @@ def test_secrets_of_the_installation_stay_out_of_the_repository_and_of_the_image
 
     assert {".env", "deployments/calltally.env"} <= set(ignored)
     assert "!deployments" not in (ROOT / ".dockerignore").read_text().splitlines()
+
+
+def test_links_to_runs_lead_to_prefects_public_pages(services: dict[str, Any]) -> None:
+    """Every service that writes one knows the name under which Caddy shows them, and so does Prefect's server."""
+    pages = f"https://{FILLED['PREFECT_DOMAIN']}"
+
+    assert {services[name]["environment"]["PREFECT_UI_URL"] for name in OURS} == {pages}
+    assert services["prefect"]["environment"]["PREFECT_SERVER_UI_API_URL"] == f"{pages}/api"

@@ -97,6 +97,17 @@ def test_settings_and_secrets_are_ones_that_are_read_and_exist() -> None:
     assert "secret.example.yaml" not in (FOLDER / "kustomization.yaml").read_text().split("resources:")[1]
 
 
+def test_links_to_runs_lead_where_prefects_pages_are_shown() -> None:
+    """All pods link to one address, and Prefect's pages ask the API at that same address."""
+    (prefect,) = (pod for pod in PODS if pod["metadata"]["name"] == "prefect")
+    env = {entry["name"]: entry for entry in prefect["spec"]["template"]["spec"]["containers"][0]["env"]}
+
+    assert of_kind("ConfigMap")[0]["data"]["PREFECT_UI_URL"].startswith("http")
+    assert env["PREFECT_UI_URL"]["valueFrom"]["configMapKeyRef"] == {"name": "calltally", "key": "PREFECT_UI_URL"}
+    assert env["PREFECT_SERVER_UI_API_URL"]["value"] == "$(PREFECT_UI_URL)/api"
+    assert list(env).index("PREFECT_UI_URL") < list(env).index("PREFECT_SERVER_UI_API_URL")
+
+
 def test_only_the_migration_owns_the_schema() -> None:
     """No long-running pod has the owner's secret."""
     owners = [label(pod) for pod in PODS if "calltally-owner" in str(pod)]

@@ -82,6 +82,18 @@ def test_services_get_what_calltally_up_gives_its_processes() -> None:
     assert shared.items() <= read_env_file(FOLDER / "environment.example").items()
 
 
+def test_links_to_runs_lead_to_the_site_of_prefects_pages() -> None:
+    """The site of nginx is where alerts and reports lead, it asks for a password, and the pages ask the API there."""
+    environment = read_env_file(FOLDER / "environment.example")
+    sites = (FOLDER / "nginx.conf").read_text().split("\nserver {")
+    (pages,) = (site for site in sites if "server_name prefect.example.com;" in site)
+
+    assert environment["PREFECT_UI_URL"] == "https://prefect.example.com"
+    assert environment["PREFECT_SERVER_UI_API_URL"] == f"{environment['PREFECT_UI_URL']}/api"
+    assert "proxy_pass http://127.0.0.1:4200;" in pages
+    assert "auth_basic_user_file" in pages
+
+
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not on the path")
 def test_systemd_accepts_the_units(tmp_path: Path) -> None:
     """Its own check, with a program that exists in place of the installed one."""

@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from prefect.settings import PREFECT_UI_URL, temporary_settings
 
 from billing.errors import PermanentError, ProviderRefused, UnknownOrganization
 from billing.reconcile import SETTLING
@@ -72,9 +73,14 @@ def test_lost_webhooks_are_found_and_billed_once(stage: Stage) -> None:
 
 
 def test_night_shows_artifacts_and_writes_a_report(stage: Stage) -> None:
-    """Prefect's UI shows the summary and the recovered calls; a file keeps every compared call."""
+    """Prefect's UI shows the summary and the recovered calls; a file keeps every compared call.
+
+    Slack and the report lead to the run below PREFECT_UI_URL, not below the address of the API.
+    """
     lost, reported = told(stage, 6, lost=2)
-    night = run(reconcile_calls)
+    with temporary_settings({PREFECT_UI_URL: "https://prefect.example.com"}):
+        night = run(reconcile_calls)
+    page = f"https://prefect.example.com/runs/flow-run/{night.id}"
     shown = artifacts(night.id)
     folder = Path(noted(stage, night)["report_path"].removeprefix("file://"))
     report = pd.read_parquet(folder / "calls.parquet")
@@ -94,6 +100,8 @@ def test_night_shows_artifacts_and_writes_a_report(stage: Stage) -> None:
         **dict.fromkeys(lost, "missing"),
         **dict.fromkeys(reported, "matched"),
     }
+    assert page in str(stage.sandbox.slack.messages[-1])
+    assert f'href="{page}"' in (folder / "report.html").read_text()
 
 
 def test_good_day_alerts_nobody(stage: Stage) -> None:

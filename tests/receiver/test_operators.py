@@ -135,6 +135,23 @@ STRANGE_BODIES = [
 ]
 
 
+def test_trigger_answers_with_the_page_that_people_can_open(engine: Engine, prefect: Prefect) -> None:
+    """PREFECT_UI_URL goes before the address of the API, which is often an internal one."""
+    with (
+        running_app(prefect.app()) as port,
+        receiver(
+            engine,
+            prefect_api_url=f"http://{LOOPBACK}:{port}/api",
+            prefect_ui_url="https://prefect.example.com/",
+            operator_token="operator-token",
+        ) as served,
+        httpx.Client(base_url=served.url, trust_env=False) as client,
+    ):
+        answer = client.post(f"{NIGHTS}/trigger", headers=TOKEN)
+
+    assert answer.json()["url"] == f"https://prefect.example.com/runs/flow-run/{FLOW_RUN}"
+
+
 def test_trigger_with_a_strange_body_says_what_to_send(client: httpx.Client, prefect: Prefect) -> None:
     """Nothing is started."""
     answers = [client.post(f"{NIGHTS}/trigger", headers=TOKEN, content=body) for body in STRANGE_BODIES]
