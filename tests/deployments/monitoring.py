@@ -1,8 +1,6 @@
 """Which metrics the program has, and which a PromQL expression speaks of."""
 
 import re
-import shutil
-import subprocess
 from collections import Counter
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -16,7 +14,6 @@ from billing.settings import Settings
 from receiver.metrics import ReceiverMetrics
 
 DEPLOYMENTS = Path(__file__).parents[2] / "deployments"
-PROMTOOL = shutil.which("promtool")
 
 ADDED_BY_PROMETHEUS = {"job", "instance"}
 
@@ -77,12 +74,6 @@ def problems(expression: str, known: dict[str, set[str]]) -> list[str]:
     if not _is_balanced(expression):
         found.append("brackets do not match")
     return found
-
-
-def promtool(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    """Prometheus' own tool."""
-    assert PROMTOOL is not None
-    return subprocess.run([PROMTOOL, *arguments], cwd=folder, capture_output=True, text=True, check=False, timeout=60)
 
 
 def _is_balanced(expression: str) -> bool:

@@ -9,12 +9,12 @@ import pytest
 import yaml  # type: ignore[import-untyped]
 
 from receiver.metrics import OUTCOMES
-from tests.deployments.monitoring import DEPLOYMENTS, PROMTOOL, known_metrics, problems, promtool
+
+from .monitoring import DEPLOYMENTS, known_metrics, problems
+from .peers import needs, verdict
 
 FOLDER = DEPLOYMENTS / "prometheus"
 RUNBOOK = DEPLOYMENTS.parent / "docs" / "runbook.md"
-
-needs_promtool = pytest.mark.skipif(PROMTOOL is None, reason="promtool comes with Prometheus")
 
 
 def loaded(name: str) -> Any:
@@ -89,23 +89,23 @@ def test_check_of_expressions_finds_what_is_wrong(known: dict[str, set[str]]) ->
     assert problems("max(calltally_workers_alive", known) == ["brackets do not match"]
 
 
-@needs_promtool
+@needs("promtool")
 @pytest.mark.parametrize(
     "arguments", [("check", "rules", "alerts.yaml"), ("test", "rules", "alerts_test.yaml")], ids=" ".join
 )
 def test_prometheus_accepts_the_rules_and_they_fire_when_they_should(arguments: tuple[str, ...]) -> None:
     """Its own tool says so."""
-    answer = promtool(*arguments, folder=FOLDER)
+    code, said = verdict("promtool", *arguments, folder=FOLDER)
 
-    assert answer.returncode == 0, answer.stdout + answer.stderr
+    assert code == 0, said
 
 
-@needs_promtool
+@needs("promtool")
 def test_prometheus_accepts_the_configuration(tmp_path: Path) -> None:
     """With the token beside it, as an operator puts it there."""
     for name in ("prometheus.yaml", "alerts.yaml"):
         (tmp_path / name).write_text((FOLDER / name).read_text())
     (tmp_path / "metrics_token").write_text("token")
-    answer = promtool("check", "config", "prometheus.yaml", folder=tmp_path)
+    code, said = verdict("promtool", "check", "config", "prometheus.yaml", folder=tmp_path)
 
-    assert answer.returncode == 0, answer.stdout + answer.stderr
+    assert code == 0, said

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 import yaml  # type: ignore[import-untyped]
 
-from tests.deployments.monitoring import DEPLOYMENTS, PROMTOOL, known_metrics, problems, promtool, selectors
+from .monitoring import DEPLOYMENTS, known_metrics, problems, selectors
+from .peers import needs, verdict
 
 FILES = sorted((DEPLOYMENTS / "grafana").glob("*.json"))
 SOURCE = {"type": "prometheus", "uid": "${datasource}"}
@@ -98,12 +99,12 @@ def test_provisioning_names_a_folder_of_dashboards() -> None:
     assert [(each["type"], "path" in each["options"]) for each in provider["providers"]] == [("file", True)]
 
 
-@pytest.mark.skipif(PROMTOOL is None, reason="promtool comes with Prometheus")
+@needs("promtool")
 def test_prometheus_reads_every_expression(tmp_path: Path) -> None:
     """Its own parser does."""
     asked = [expression.replace("$__rate_interval", "5m") for file in FILES for expression in expressions(file)]
     rules = [{"record": f"panel:{number}", "expr": expression} for number, expression in enumerate(asked)]
     (tmp_path / "rules.yaml").write_text(yaml.safe_dump({"groups": [{"name": "panels", "rules": rules}]}))
-    answer = promtool("check", "rules", "rules.yaml", folder=tmp_path)
+    code, said = verdict("promtool", "check", "rules", "rules.yaml", folder=tmp_path)
 
-    assert answer.returncode == 0, answer.stdout + answer.stderr
+    assert code == 0, said

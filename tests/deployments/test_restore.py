@@ -1,7 +1,6 @@
 """Postgres is lost with all that came after the backup; the providers know the rest (docs/how-to/restore.md)."""
 
 import asyncio
-import json
 import os
 import shutil
 import subprocess
@@ -22,6 +21,7 @@ from calltally.sandbox.stripe_objects import Payment
 from calltally.sandbox.traffic import Traffic
 from calltally.sandbox.world import Sandbox
 from calltally.stack.postgres import _binary
+from tests.docs.pages import ROOT, blocks
 from tests.scenarios.house import STUBBORN, House, Mortal, open_house
 from tests.scenarios.places import DAY_END, DAY_START
 
@@ -29,6 +29,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 BACKUP = DAY_START + (DAY_END - DAY_START) / 2
 """When the backup is made, in the providers' time."""
+RESTORE = ROOT / "docs" / "how-to" / "restore.md"
 ASSISTANTS = ("asst-acme", "asst-bolt")
 
 
@@ -77,33 +78,34 @@ def books(house: House) -> dict[str, list[dict[str, Any]]]:
     }
 
 
-def calltally(house: House, *words: str) -> Any:
-    """What a command answers with `--json`."""
-    done = subprocess.run(
-        [sys.executable, "-m", "calltally", *words, "--json"],
-        env={**os.environ, **house.environment},
-        capture_output=True,
-        text=True,
-        timeout=200,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+class Page:
+    """What docs/how-to/restore.md tells people to type, typed."""
 
+    def __init__(self, house: House, folder: Path, since: datetime) -> None:
+        self.house = house
+        self.folder = folder
+        self.since = f"{since:%Y-%m-%dT%H:%M}"
 
-def run(*command: str) -> None:
-    """A program of PostgreSQL's, which must succeed."""
-    done = subprocess.run(
-        [_binary(command[0]), *command[1:]], capture_output=True, text=True, timeout=120, check=False
-    )
-    assert done.returncode == 0, done.stderr
+    def environment(self) -> dict[str, str]:
+        """PostgreSQL's programs, ours, and the two addresses."""
+        programs = [str(Path(_binary("psql")).parent), str(Path(sys.executable).parent), os.environ["PATH"]]
+        addresses = {"OWNER_URL": self.house.postgres.url(), "SERVER_URL": self.house.postgres.url("postgres")}
+        return {**os.environ, **self.house.environment, **addresses, "PATH": ":".join(programs)}
 
-
-def back_up(house: House, folder: Path) -> None:
-    """The two commands of the runbook."""
-    server = house.postgres.url("postgres")
-    run("pg_dumpall", "--roles-only", "--dbname", server, "--file", str(folder / "roles.sql"))
-    run("pg_dump", "--format", "custom", "--file", str(folder / "books.dump"), house.postgres.url())
+    def type(self, word: str) -> None:
+        """Its only block in which this word stands; on this day's dump, and from the time of this one on."""
+        (text,) = [block.text for block in blocks(RESTORE, "sh") if word in block.text and "docker" not in block.text]
+        text = text.replace("2026-11-22T02:00", self.since).replace("books-2026-11-22.dump", "books-*.dump")
+        done = subprocess.run(
+            ["bash", "-euc", text],
+            cwd=self.folder,
+            env=self.environment(),
+            capture_output=True,
+            text=True,
+            timeout=200,
+            check=False,
+        )
+        assert done.returncode == 0, text + done.stdout + done.stderr
 
 
 def lose_everything(house: House) -> None:
@@ -111,16 +113,6 @@ def lose_everything(house: House) -> None:
     house.engine.dispose()
     house.postgres.stop("immediate")
     shutil.rmtree(house.postgres.data_directory)
-
-
-def restore(house: House, folder: Path) -> None:
-    """The commands of the runbook, on a new and empty PostgreSQL."""
-    house.postgres.start()
-    server = house.postgres.url("postgres")
-    run("psql", "--no-psqlrc", "--quiet", "--dbname", server, "--file", str(folder / "roles.sql"))
-    run("createdb", "--maintenance-db", server, "calltally")
-    run("pg_restore", "--exit-on-error", "--dbname", house.postgres.url(), str(folder / "books.dump"))
-    migrate(house.postgres.url())
 
 
 async def live(house: House, start: datetime, end: datetime, amount_minor: int) -> None:
@@ -135,6 +127,7 @@ async def live(house: House, start: datetime, end: datetime, amount_minor: int) 
 async def story(home: Path, sandbox: RunningSandbox) -> None:
     """Morning, backup, afternoon, disaster, restore, catch-up."""
     async with open_house(home, sandbox) as house:
+        page = Page(house, home, since=BACKUP - timedelta(hours=1))
         migrate(house.postgres.url())
         for name in ASSISTANTS:
             organization = house.books.organization(f"Owner of {name}")
@@ -144,7 +137,7 @@ async def story(home: Path, sandbox: RunningSandbox) -> None:
             for mortal in mortals:
                 mortal.start()
             await live(house, DAY_START, BACKUP, 900_000)
-            await asyncio.to_thread(back_up, house, home)
+            await asyncio.to_thread(page.type, "pg_dumpall")
             at_backup = books(house)
             await live(house, BACKUP, DAY_END, 50_000)
             before = books(house)
@@ -153,23 +146,20 @@ async def story(home: Path, sandbox: RunningSandbox) -> None:
                 mortal.kill()
             await house.stop_prefect()
             await asyncio.to_thread(lose_everything, house)
-            await asyncio.to_thread(restore, house, home)
+            house.postgres.start()
+            await asyncio.to_thread(page.type, "pg_restore")
             assert books(house) == at_backup
             assert books(house) != before
             await house.start_prefect()
             for mortal in mortals:
                 mortal.start()
 
-            since = f"{BACKUP - timedelta(hours=1):%Y-%m-%dT%H:%M:%S}"
-            payments = await asyncio.to_thread(calltally, house, "payments", "backfill", "--from", since)
+            await asyncio.to_thread(page.type, "calltally payments backfill")
             await house.until_applied()
-            nights = await asyncio.to_thread(calltally, house, "backfill", "--from", since, "--again")
+            await asyncio.to_thread(page.type, "calltally backfill")
         finally:
             for mortal in mortals:
                 mortal.kill()
-        assert payments["missed"] == 8
-        assert sum(night["recovered_calls"] for night in nights) == 60
-        assert {night["state"] for night in nights} == {"completed"}
         assert books(house) == before
         assert house.ask("SELECT count(*) AS calls FROM calls WHERE reconciled") == [{"calls": 60}]
         assert house.ask("SELECT * FROM check_books()") == []
