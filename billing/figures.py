@@ -166,7 +166,7 @@ class Night:
     as_of: datetime
     dry_run: bool
     organization: str | None
-    """The only one that was compared; None: all."""
+    """Name of the only one that was compared; None: all."""
     counts: Mapping[str, int]
     """Calls by kind of difference, those that agree included."""
     reliability: Reliability
@@ -188,6 +188,8 @@ class Night:
     findings: Sequence[Finding] = field(default_factory=list)
     currencies: Mapping[UUID, str] = field(default_factory=dict)
     """Of the organizations' wallets; absent: that of `money`, if there is just one."""
+    organization_id: UUID | None = None
+    """Of the only one that was compared."""
 
     @property
     def lost(self) -> int:

@@ -63,20 +63,25 @@ def night_window(
     window_to: datetime | None,
     scheduled: datetime,
     *,
+    now: datetime,
     length: timedelta = LENGTH,
     look_back: timedelta = LOOK_BACK,
 ) -> Window:
     """The window that a person asked for, or `length` up to the scheduled time, however late the run begins.
 
-    It ends early enough for its calls to be settled, so that each of them is billed and counted in one night.
+    It ends early enough for its calls to be settled, so that each of them is billed and counted in one night: never
+    later than that before `now`, whatever was asked for, since nobody can look at what has not happened.
 
     Raises:
         PermanentError: it ends before it begins.
     """
-    end = floor_to_millisecond(window_to or scheduled - SETTLING)
+    end = min(floor_to_millisecond(window_to or scheduled - SETTLING), floor_to_millisecond(now - SETTLING))
     start = floor_to_millisecond(window_from) if window_from else end - length
     if start >= end:
-        raise PermanentError(f"the window is empty: {start:%Y-%m-%d %H:%M} is not before {end:%Y-%m-%d %H:%M} UTC")
+        raise PermanentError(
+            f"the window is empty: {start:%Y-%m-%d %H:%M} is not before {end:%Y-%m-%d %H:%M} UTC. Calls are compared "
+            "once their numbers are settled, 15 minutes after they ended: choose a window that begins earlier"
+        )
     return Window(start=start, end=end, listed_from=start - look_back)
 
 

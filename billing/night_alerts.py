@@ -9,6 +9,7 @@ from billing.alerts import Noted, note_condition
 from billing.database import transaction, value
 from billing.figures import Night
 from billing.night_messages import night_facts
+from billing.reconcile import SETTLING
 
 REMIND_AFTER = timedelta(hours=20)
 """Less than a day, so that each bad night in a row is told, however much earlier than the last one it ends."""
@@ -18,10 +19,12 @@ def note_night(engine: Engine, night: Night, *, threshold: Decimal, min_calls: i
     """Raise, keep or clear the incident of unreliable webhooks; None if the night says nothing about now.
 
     That is a rehearsal, a light pass or a backfill, fewer than `min_calls` ended calls, or a window that ended before
-    another one which was compared already. Each single organization has an incident of its own.
+    another one of enough calls which was compared already. Each single organization has an incident of its own.
     """
-    ended = night.reliability.ended
-    if night.dry_run or night.kind != "night" or ended < min_calls or not ended or _is_overtaken(engine, night):
+    enough = max(1, min_calls)
+    if night.dry_run or night.kind != "night" or night.reliability.ended < enough:
+        return None
+    if _is_overtaken(engine, night, enough):
         return None
     return note_condition(
         engine,
@@ -33,20 +36,23 @@ def note_night(engine: Engine, night: Night, *, threshold: Decimal, min_calls: i
 
 
 def incident_key(night: Night) -> str:
-    """`webhook_reliability`, with the name of the organization if the night was about one alone."""
-    return f"webhook_reliability:{night.organization}" if night.organization else "webhook_reliability"
+    """`webhook_reliability`, with the id of the organization if the night was about one alone."""
+    return f"webhook_reliability:{night.organization_id}" if night.organization_id else "webhook_reliability"
 
 
-def _is_overtaken(engine: Engine, night: Night) -> bool:
+def _is_overtaken(engine: Engine, night: Night, enough: int) -> bool:
+    """Whether a later window was looked at, as far as its calls were settled then, and said something."""
     with transaction(engine) as connection:
         return bool(
             value(
                 connection,
                 "SELECT EXISTS (SELECT FROM reconciliation_runs AS later WHERE state = 'completed' AND NOT dry_run"
-                " AND kind = :kind AND window_to > :end AND organization_id IS NOT DISTINCT FROM"
-                " (SELECT organization_id FROM reconciliation_runs WHERE id = :run_id))",
+                " AND kind = :kind AND ended_calls >= :enough AND least(window_to, as_of - :settling) > :end"
+                " AND organization_id IS NOT DISTINCT FROM CAST(:organization_id AS uuid))",
                 kind=night.kind,
-                end=night.window.end,
-                run_id=night.run_id,
+                enough=enough,
+                settling=SETTLING,
+                end=min(night.window.end, night.as_of - SETTLING),
+                organization_id=night.organization_id,
             )
         )

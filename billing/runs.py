@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -32,7 +32,9 @@ class Order:
     kind: str = "night"
     """`night`, `recent` or `backfill`."""
     organization: str | None = None
-    """Name or id; None: all."""
+    """Name or id; its name once the run has begun; None: all."""
+    organization_id: UUID | None = None
+    """Known once the run has begun."""
     dry_run: bool = False
     applies_run_id: UUID | None = None
     """The rehearsal that is carried out."""
@@ -60,17 +62,21 @@ def marked_alive(engine: Engine, run_id: UUID) -> Iterator[None]:
             value(connection, UNLOCK, run_id=run_id)
 
 
-def start_run(engine: Engine, run_id: UUID, order: Order, flow_run_id: UUID | None) -> None:
+def start_run(engine: Engine, run_id: UUID, order: Order, flow_run_id: UUID | None) -> Order:
     """Note that a run has begun, while it is marked alive; earlier ones whose process is gone have failed.
 
-    What those booked stands, and the next run for their window completes it.
+    What those booked stands, and the next run for their window completes it. Answers with the order, in which an
+    organization has its id and its name, however it was typed.
 
     Raises:
         UnknownOrganization: there is none of that name or id.
     """
     with transaction(engine) as connection:
         value(connection, FAIL_ABANDONED)
-        organization_id = find_organization(connection, order.organization) if order.organization else None
+        if order.organization:
+            organization_id = find_organization(connection, order.organization)
+            name = value(connection, "SELECT name FROM organizations WHERE id = :id", id=organization_id)
+            order = replace(order, organization=name, organization_id=organization_id)
         value(
             connection,
             "INSERT INTO reconciliation_runs (id, kind, window_from, window_to, listed_from, as_of, organization_id,"
@@ -82,11 +88,12 @@ def start_run(engine: Engine, run_id: UUID, order: Order, flow_run_id: UUID | No
             end=order.window.end,
             listed_from=order.window.listed_from,
             as_of=order.as_of,
-            organization_id=organization_id,
+            organization_id=order.organization_id,
             dry_run=order.dry_run,
             applies_run_id=order.applies_run_id,
             flow_run_id=flow_run_id,
         )
+    return order
 
 
 def read_plan(engine: Engine, plan_id: UUID) -> Order:
@@ -203,15 +210,6 @@ def load_customers(engine: Engine) -> dict[UUID, Customer]:
             row["id"]: Customer(row["name"], row["currency"])
             for row in rows(connection, "SELECT id, name, currency FROM organizations")
         }
-
-
-def organization_of_run(engine: Engine, run_id: UUID) -> UUID | None:
-    """The only organization that the run is about, if it is about one."""
-    with transaction(engine) as connection:
-        found: UUID | None = value(
-            connection, "SELECT organization_id FROM reconciliation_runs WHERE id = :id", id=run_id
-        )
-    return found
 
 
 def _store_findings(connection: Connection, run_id: UUID, found: Sequence[Finding]) -> None:

@@ -27,9 +27,9 @@ async def backfill_calls(
         window_to: Until then. Left empty: 15 minutes before the run was scheduled.
         again: Also the days that were compared already, for instance after a restore.
     """
-    retention = get_settings().vapi_retention
-    earliest = datetime.now(UTC) - retention
-    window = night_window(window_from or earliest, window_to, scheduled_start())
+    now = datetime.now(UTC)
+    earliest = now - get_settings().vapi_retention
+    window = night_window(window_from or earliest, window_to, scheduled_start(), now=now)
     await name_this_run(f"backfill {window.in_words}")
     done = []
     for start, end in days(window.start, window.end):

@@ -55,7 +55,8 @@ async def reconcile_calls(
 
     Args:
         window_from: Calls that ended since then. Left empty: 24 hours before the end of the window.
-        window_to: Calls that ended before then. Left empty: 15 minutes before the run was scheduled.
+        window_to: Calls that ended before then. Left empty: 15 minutes before the run was scheduled; never later than
+            15 minutes ago.
         dry_run: Rehearse only: show what would be billed, keep it as a plan, and book nothing.
         organization: Name or id; only the calls of this organization. Left empty: all.
         plan: Id of a rehearsal: book exactly what it showed, or nothing if the world has moved since. It decides
@@ -66,19 +67,20 @@ async def reconcile_calls(
     if plan:
         order = await read_plan(plan)
     else:
-        window = night_window(window_from, window_to, scheduled_start(), look_back=timedelta(hours=look_back_hours))
-        order = Order(window, as_of=datetime.now(UTC), kind=kind, organization=organization, dry_run=dry_run)
+        now, look_back = datetime.now(UTC), timedelta(hours=look_back_hours)
+        window = night_window(window_from, window_to, scheduled_start(), now=now, look_back=look_back)
+        order = Order(window, as_of=now, kind=kind, organization=organization, dry_run=dry_run)
     await name_this_run(_title(order))
     run_id, parts = uuid4(), listed_parts(order.window, order.as_of, get_settings().vapi_retention)
     async with watched_over(run_id), progress_shown(run_id) as progress:
-        await begin_run(run_id, order)
+        order = await begin_run(run_id, order)
         async with list_opened(run_id):
             totals = await provider_totals(parts)
             stretches = spans(order.window, totals)
             progress.expect(stretches)
             provider = concatenated(await on_all(list_calls, [(run_id, span) for span in stretches]))
         progress.reached("comparing")
-        comparison = (await on_all(compare_calls, [(run_id, order, provider, totals)]))[0]
+        comparison = (await on_all(compare_calls, [(order, provider, totals)]))[0]
         progress.reached("booking")
         if order.dry_run:
             repair = await rehearse_repair(comparison, run_id)

@@ -1,6 +1,6 @@
 """The light pass: finds within the hour what the night would find."""
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
 from prefect import flow
@@ -23,6 +23,6 @@ async def reconcile_recent_calls(hours: Annotated[int, Field(ge=1, le=48)] = 3) 
     Args:
         hours: Calls that ended in the last so many hours, up to 15 minutes ago.
     """
-    window = night_window(None, None, scheduled_start(), length=timedelta(hours=hours))
+    window = night_window(None, None, scheduled_start(), now=datetime.now(UTC), length=timedelta(hours=hours))
     await name_this_run(f"reconcile the last {hours} hours to {window.end:%Y-%m-%d %H:%M} UTC")
     return await reconcile_calls(window_from=window.start, window_to=window.end, look_back_hours=12, kind="recent")

@@ -33,9 +33,9 @@ R = TypeVar("R")
 
 
 @task(task_run_name="begin the run", cache_policy=NO_CACHE)
-async def begin_run(run_id: UUID, order: Order) -> None:
-    """Note that the run has begun."""
-    await asyncio.to_thread(runs.start_run, get_engine(), run_id, order, flow_run.id)
+async def begin_run(run_id: UUID, order: Order) -> Order:
+    """Note that the run has begun; the order again, with the organization that it means."""
+    return await asyncio.to_thread(runs.start_run, get_engine(), run_id, order, flow_run.id)
 
 
 @task(task_run_name="read plan {plan_id}", cache_policy=NO_CACHE)
@@ -72,17 +72,15 @@ async def watched_over(run_id: UUID) -> AsyncIterator[None]:
     retry_condition_fn=is_transient,
 )
 async def compare_calls(
-    run_id: UUID,
     order: Order,
     provider: pd.DataFrame,
     totals: Mapping[Range, Totals | None],
 ) -> Comparison:
     """Every difference between what the provider lists and what the books know."""
-    return await asyncio.to_thread(_compare, run_id, order, provider, totals)
+    return await asyncio.to_thread(_compare, order, provider, totals)
 
 
 def _compare(
-    run_id: UUID,
     order: Order,
     provider: pd.DataFrame,
     totals: Mapping[Range, Totals | None],
@@ -95,7 +93,6 @@ def _compare(
     elsewhere = ids_missing(provider["call_id"], known["call_id"])
     # A call whose report gave no time of creation was stored under another one.
     known = concatenated([known, known_calls.load_known_by_id(engine, elsewhere)])
-    only = runs.organization_of_run(engine, run_id)
     differences = find_differences(
         provider,
         known,
@@ -103,7 +100,7 @@ def _compare(
         order.as_of,
         retention=settings.vapi_retention,
         tolerances=Tolerances(settings.drift_tolerance_ms, settings.drift_tolerance_micros),
-        organization_id=str(only) if only else None,
+        organization_id=str(order.organization_id) if order.organization_id else None,
     )
     comparison = Comparison(
         differences,

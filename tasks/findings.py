@@ -37,6 +37,7 @@ def _store(run_id: UUID, order: Order, comparison: Comparison, repair: Repair, r
         as_of=order.as_of,
         dry_run=order.dry_run,
         organization=order.organization,
+        organization_id=order.organization_id,
         counts=comparison.counts,
         reliability=comparison.reliability,
         by_organization=comparison.by_organization,

@@ -1,6 +1,7 @@
 """Which nights raise the alarm, which end it, and which say nothing."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -31,16 +32,19 @@ def of_day(day: int, by_webhook: int, ended: int = 100, **more: Any) -> Night:
     """The night of a day."""
     start = START + timedelta(days=day)
     window = Window(start, start + timedelta(days=1), start)
-    return night(reliability=Reliability(by_webhook, ended), window=window, run_id=uuid4(), **more)
+    facts = {"as_of": window.end + timedelta(hours=1), "run_id": uuid4(), **more}
+    return night(reliability=Reliability(by_webhook, ended), window=window, **facts)
 
 
 def completed(books: Books, night: Night) -> Night:
     """Let the run of that night be on record."""
     books.value(
-        "INSERT INTO reconciliation_runs (id, state, kind, window_from, window_to, dry_run)"
-        " VALUES (:id, 'completed', :kind, :start, :end, :dry_run) RETURNING 1",
+        "INSERT INTO reconciliation_runs (id, state, kind, window_from, window_to, as_of, ended_calls, dry_run)"
+        " VALUES (:id, 'completed', :kind, :start, :end, :as_of, :ended_calls, :dry_run) RETURNING 1",
         id=night.run_id,
         kind=night.kind,
+        as_of=night.as_of,
+        ended_calls=night.reliability.ended,
         start=night.window.start,
         end=night.window.end,
         dry_run=night.dry_run,
@@ -80,14 +84,35 @@ def test_night_of_the_past_says_nothing_about_now(engine: Engine, books: Books) 
     assert told(engine, completed(books, of_day(3, 100))) == "cleared"
 
 
+def test_window_that_lay_in_the_future_overtakes_only_what_it_could_see(engine: Engine, books: Books) -> None:
+    """A run that was asked for months ahead saw no more than there was; the nights after it speak."""
+    seen = of_day(2, 100)
+    ahead = Window(seen.window.start, seen.window.end + timedelta(days=300), seen.window.listed_from)
+    completed(books, replace(seen, window=ahead))
+
+    assert told(engine, completed(books, of_day(1, 50))) is None
+    assert told(engine, completed(books, of_day(3, 50))) == "raised"
+
+
+def test_later_window_of_too_few_calls_overtakes_nothing(engine: Engine, books: Books) -> None:
+    """It says nothing itself, so a night that does is not silenced by it."""
+    completed(books, of_day(3, 0, 9))
+    completed(books, of_day(4, 0, 0))
+
+    assert told(engine, completed(books, of_day(1, 50))) == "raised"
+
+
 def test_single_organization_has_an_incident_of_its_own(engine: Engine, books: Books) -> None:
-    """A good night of one says nothing about the others."""
+    """A good night of one says nothing about the others; its id tells it apart, however it was typed or is named."""
+    acme: dict[str, Any] = {"organization": "Acme", "organization_id": uuid4()}
+
     assert told(engine, of_day(0, 50)) == "raised"
-    assert told(engine, of_day(0, 100, organization="Acme")) is None
-    assert told(engine, of_day(0, 50, organization="Acme")) == "raised"
+    assert told(engine, of_day(0, 100, **acme)) is None
+    assert told(engine, of_day(0, 50, **acme)) == "raised"
+    assert told(engine, of_day(1, 50, **{**acme, "organization": "Acme Dental"})) is None
     assert {row["key"] for row in books.rows("SELECT key FROM incidents")} == {
         "webhook_reliability",
-        "webhook_reliability:Acme",
+        f"webhook_reliability:{acme['organization_id']}",
     }
 
 

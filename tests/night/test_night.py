@@ -25,14 +25,16 @@ from billing.night import (
 )
 from billing.reconcile import SETTLING
 from billing.repair import Corrected, LostValue
-from billing.vapi import UnreadableRow
+from billing.vapi import MICROSECOND, UnreadableRow
 
 from .listed import ACME, AS_OF, CREATED, GLOBEX, differences, known, listed, provider_frame, route
 
 SCHEDULED = datetime(2026, 11, 4, 3, tzinfo=UTC)
 DAY = timedelta(days=1)
 FORTNIGHT = timedelta(days=14)
-WINDOW = night_window(AS_OF - DAY, AS_OF, AS_OF)
+LATER = SCHEDULED + FORTNIGHT
+"""So late that every window here is over."""
+WINDOW = night_window(AS_OF - DAY, AS_OF, AS_OF, now=LATER)
 
 
 def comparison(
@@ -52,8 +54,8 @@ def comparison(
 
 def test_window_is_the_day_before_the_scheduled_time() -> None:
     """However late the run begins; it leaves out what may still move, and the next night begins there."""
-    window = night_window(None, None, SCHEDULED)
-    next_window = night_window(None, None, SCHEDULED + DAY)
+    window = night_window(None, None, SCHEDULED, now=LATER)
+    next_window = night_window(None, None, SCHEDULED + DAY, now=LATER)
 
     assert (window.start, window.end) == (SCHEDULED - SETTLING - DAY, SCHEDULED - SETTLING)
     assert window.listed_from == window.start - timedelta(hours=72)
@@ -63,7 +65,7 @@ def test_window_is_the_day_before_the_scheduled_time() -> None:
 def test_window_of_a_person_is_taken_in_any_zone() -> None:
     """Times with an offset mean the same moments in UTC, on whole milliseconds."""
     tokyo = timezone(timedelta(hours=9))
-    window = night_window(datetime(2026, 11, 3, 9, tzinfo=tokyo), SCHEDULED + timedelta(microseconds=999), SCHEDULED)
+    window = night_window(datetime(2026, 11, 3, 9, tzinfo=tokyo), SCHEDULED + 999 * MICROSECOND, SCHEDULED, now=LATER)
 
     assert (window.start, window.end) == (datetime(2026, 11, 3, tzinfo=UTC), SCHEDULED)
     assert window.start.tzinfo is UTC
@@ -73,14 +75,28 @@ def test_window_of_a_person_is_taken_in_any_zone() -> None:
 def test_empty_window_is_refused(length: timedelta) -> None:
     """The message shows both ends."""
     with pytest.raises(PermanentError, match="the window is empty: 2026-11-04 03:00"):
-        night_window(SCHEDULED, SCHEDULED + length, SCHEDULED)
+        night_window(SCHEDULED, SCHEDULED + length, SCHEDULED, now=LATER)
+
+
+@pytest.mark.parametrize("window_to", [SCHEDULED + 300 * DAY, SCHEDULED, None])
+def test_window_ends_where_calls_are_settled_whatever_was_asked_for(window_to: datetime | None) -> None:
+    """Nobody can look at the future; what is left of the window is compared, and nothing is refused."""
+    window = night_window(SCHEDULED - DAY, window_to, SCHEDULED + DAY, now=SCHEDULED)
+
+    assert (window.start, window.end) == (SCHEDULED - DAY, SCHEDULED - SETTLING)
+
+
+def test_window_of_the_future_is_refused() -> None:
+    """Nothing is left of it; the message says which windows there are."""
+    with pytest.raises(PermanentError, match="choose a window that begins earlier"):
+        night_window(SCHEDULED + DAY, SCHEDULED + 2 * DAY, SCHEDULED, now=SCHEDULED)
 
 
 @pytest.mark.parametrize("length", [timedelta(hours=24), timedelta(hours=1), timedelta(days=3, hours=5)])
 @pytest.mark.parametrize("calls", [None, 0, 49_999, 50_000, 1_000_000, 10**9])
 def test_spans_cover_window_and_look_back_without_gap(length: timedelta, calls: int | None) -> None:
     """By creation, each beginning where the last one ended; by change, only what was created before them."""
-    window = night_window(SCHEDULED - length, SCHEDULED, SCHEDULED)
+    window = night_window(SCHEDULED - length, SCHEDULED, SCHEDULED, now=LATER)
     parts = listed_parts(window, SCHEDULED, FORTNIGHT)
     totals = dict.fromkeys(parts, None if calls is None else Totals(calls, 0))
     *by_creation, by_change = spans(window, totals)
@@ -96,7 +112,7 @@ def test_spans_cover_window_and_look_back_without_gap(length: timedelta, calls: 
 
 def test_busy_days_are_listed_in_finer_spans() -> None:
     """About 50,000 calls in each task; a quiet day is one."""
-    window = night_window(SCHEDULED - DAY, SCHEDULED, SCHEDULED, look_back=DAY)
+    window = night_window(SCHEDULED - DAY, SCHEDULED, SCHEDULED, now=LATER, look_back=DAY)
     quiet, busy = listed_parts(window, SCHEDULED, FORTNIGHT)
     cut = spans(window, {quiet: Totals(300, 0), busy: Totals(210_000, 0)})
 
@@ -106,7 +122,7 @@ def test_busy_days_are_listed_in_finer_spans() -> None:
 
 def test_list_begins_where_the_provider_s_memory_does() -> None:
     """Older calls are not asked for; what would be listed of them proves nothing."""
-    window = night_window(SCHEDULED - FORTNIGHT, SCHEDULED, SCHEDULED)
+    window = night_window(SCHEDULED - FORTNIGHT, SCHEDULED, SCHEDULED, now=LATER)
     parts = listed_parts(window, SCHEDULED, FORTNIGHT)
 
     assert (parts[0][0], parts[-1][1]) == (SCHEDULED - FORTNIGHT, SCHEDULED)
@@ -114,7 +130,7 @@ def test_list_begins_where_the_provider_s_memory_does() -> None:
 
 def test_window_beyond_the_provider_s_memory_is_refused() -> None:
     """There is nothing to compare with, and the message names the setting."""
-    window = night_window(SCHEDULED - 20 * DAY, SCHEDULED - 15 * DAY, SCHEDULED)
+    window = night_window(SCHEDULED - 20 * DAY, SCHEDULED - 15 * DAY, SCHEDULED, now=LATER)
 
     with pytest.raises(PermanentError, match=r"keeps calls for 14 days.*VAPI_RETENTION_DAYS"):
         listed_parts(window, SCHEDULED, FORTNIGHT)

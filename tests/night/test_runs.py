@@ -135,6 +135,18 @@ def test_run_of_an_unknown_organization_lists_the_known_ones(books: Books, engin
     assert books.value("SELECT count(*) FROM reconciliation_runs") == 0
 
 
+@pytest.mark.parametrize("typed", ["name", "id"])
+def test_organization_of_a_run_has_its_name_and_id_however_it_was_typed(
+    books: Books, engine: Engine, typed: str
+) -> None:
+    """Messages name it, and whatever must not depend on a name goes by its id."""
+    organization_id = books.organization("Acme")
+    asked = order(organization={"name": "Acme", "id": str(organization_id)}[typed])
+    begun = runs.start_run(engine, uuid4(), asked, None)
+
+    assert (begun.organization, begun.organization_id) == ("Acme", organization_id)
+
+
 def test_plan_knows_what_it_is_about(books: Books, engine: Engine) -> None:
     """The same window and organization, as of the same moment."""
     organization_id = books.organization("Acme")
