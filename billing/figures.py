@@ -127,6 +127,8 @@ class Completeness:
     """None: the provider did not say."""
     verdict: str
     """`complete`, `incomplete`, or `unproven` if the provider gave no totals."""
+    held: bool = False
+    """Whether its calls wait for a night in which both agree."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
@@ -186,7 +186,9 @@ class Comparison:
         `reported`: unknown calls whose report lies in the inbox. `names`: of organizations, by id.
         """
         self.differences = differences
-        self.completeness = completeness
+        self.completeness = [
+            replace(part, held=stops_billing and part.verdict == "incomplete") for part in completeness
+        ]
         self.counts = count_kinds(differences)
         # A call that ended a moment ago may yet tell us, in a window that somebody chose to end so late.
         bounds = (differences, reported, window.start, min(window.end, as_of - SETTLING))
@@ -201,7 +203,7 @@ class Comparison:
         )
         changed = differences["kind"].eq("drift") & differences["drift_fields"].str.contains("duration|cost")
         changed &= differences["started_at"].notna()  # a list that lost the times of a call makes it no cheaper
-        held = self._held() if stops_billing else pd.Series(data=False, index=differences.index)
+        held = self._held()
         self.missing: list[EndedCall] = ended_calls(differences[unknown & ~held])
         self.drifted: list[EndedCall] = ended_calls(differences[changed & ~held])
         self.held_ids: set[str] = set(differences.loc[(unknown | changed) & held, "call_id"])
@@ -211,11 +213,11 @@ class Comparison:
         return groups[:MAX_GROUPS]
 
     def _held(self) -> "pd.Series[bool]":
-        """Whether a call was created in a part of the list that is not complete."""
+        """Whether a call was created in a part of the list whose calls wait."""
         created = self.differences["created_at"]
         held = pd.Series(data=False, index=self.differences.index)
         for part in self.completeness:
-            if part.verdict == "incomplete":
+            if part.held:
                 held |= created.ge(part.start) & created.lt(part.end)
         return held
 

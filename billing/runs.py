@@ -14,6 +14,7 @@ from billing.database import rows, transaction, value
 from billing.errors import PermanentError
 from billing.figures import Finding, Window
 from billing.organizations import find_organization
+from billing.reconcile import SETTLING
 
 FINDINGS_AT_ONCE = 10_000
 
@@ -127,14 +128,22 @@ def read_plan(engine: Engine, plan_id: UUID) -> Order:
 
 
 def is_compared(engine: Engine, window: Window) -> bool:
-    """Whether a run for all organizations has compared exactly this window and ended well."""
+    """Whether a run for all organizations has compared exactly this window, and left nothing of it for another.
+
+    So it ended well, after the last calls of the window were settled, and held none of the list's parts or calls back.
+    """
     with transaction(engine) as connection:
         found = value(
             connection,
-            "SELECT 1 FROM reconciliation_runs WHERE state = 'completed' AND NOT dry_run AND organization_id IS NULL"
-            " AND window_from = :start AND window_to = :end LIMIT 1",
+            "SELECT 1 FROM reconciliation_runs AS run WHERE state = 'completed' AND NOT dry_run"
+            " AND organization_id IS NULL AND window_from = :start AND window_to = :end"
+            " AND as_of >= window_to + :settling"
+            " AND NOT EXISTS (SELECT FROM jsonb_array_elements(completeness) AS part"
+            " WHERE coalesce((part ->> 'held')::boolean, part ->> 'verdict' = 'incomplete'))"
+            " AND NOT EXISTS (SELECT FROM findings WHERE run_id = run.id AND outcome = 'held') LIMIT 1",
             start=window.start,
             end=window.end,
+            settling=SETTLING,
         )
     return found is not None
 

@@ -18,7 +18,8 @@ async def backfill_calls(
     """Reconcile the past, one day after the other, the oldest first, since the provider forgets that first.
 
     For a new installation, or after a backup was restored. Each day is a run of its own; a day that was compared
-    already is skipped, so a backfill that broke off goes on where it was. Slack hears nothing of the past.
+    already is skipped, so a backfill that broke off goes on where it was. A day that was not over then, or of which
+    calls are held back, is compared again. Slack hears nothing of the past.
 
     When it fails: as a night does; the days before are done. Run it again with the same window.
 

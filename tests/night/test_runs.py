@@ -13,7 +13,7 @@ from sqlalchemy import Engine
 
 from billing import runs
 from billing.errors import UnknownOrganization
-from billing.figures import Finding, NightMoney
+from billing.figures import Completeness, Finding, NightMoney, Totals
 from billing.runs import UnknownPlan
 from tests.books import Books
 
@@ -184,6 +184,40 @@ def test_window_counts_as_compared_once_a_real_run_for_all_has_ended_well(books:
     runs.finish_run(engine, begin(engine), [], FIGURES)
     assert runs.is_compared(engine, WINDOW)
     assert not runs.is_compared(engine, replace(WINDOW, end=WINDOW.end + timedelta(milliseconds=1)))
+
+
+@pytest.mark.parametrize(("minutes", "compared"), [(-1, False), (14, False), (15, True)])
+def test_window_that_was_not_over_when_it_was_compared_is_compared_again(
+    engine: Engine, minutes: int, compared: bool
+) -> None:
+    """Calls that ended in its last minutes were not settled yet."""
+    run_id, as_of = uuid4(), WINDOW.end + timedelta(minutes=minutes)
+    runs.start_run(engine, run_id, replace(order(), as_of=as_of), None)
+    runs.finish_run(engine, run_id, [], FIGURES)
+
+    assert runs.is_compared(engine, WINDOW) is compared
+
+
+PART = Completeness(WINDOW.start, WINDOW.end, Totals(9, 0), Totals(500, 0), "incomplete")
+
+
+@pytest.mark.parametrize(
+    ("parts", "found", "compared"),
+    [
+        ([replace(PART, held=True)], [], False),
+        ([PART], [], True),
+        ([], [Finding("missing", "a", outcome="held")], False),
+        ([replace(PART, verdict="complete")], [Finding("missing", "a", outcome="settled")], True),
+    ],
+    ids=["a short list holds billing", "billing did not stop", "a call is held", "complete"],
+)
+def test_window_whose_billing_is_held_is_compared_again(
+    engine: Engine, parts: list[Completeness], found: list[Finding], compared: bool
+) -> None:
+    """Whatever a list did not show, or showed in vain, is still to be billed."""
+    runs.finish_run(engine, begin(engine), found, {**FIGURES, "completeness": parts})
+
+    assert runs.is_compared(engine, WINDOW) is compared
 
 
 def test_window_reads_in_words() -> None:
