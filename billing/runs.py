@@ -130,7 +130,7 @@ def read_plan(engine: Engine, plan_id: UUID) -> Order:
 def is_compared(engine: Engine, window: Window) -> bool:
     """Whether a run for all organizations has compared exactly this window, and left nothing of it for another.
 
-    So it ended well, after the last calls of the window were settled, and held none of the list's parts or calls back.
+    So it ended well, after the last calls of the window were settled, and held no part of the list and no call back.
     """
     with transaction(engine) as connection:
         found = value(
