@@ -11,6 +11,7 @@ import yaml  # type: ignore[import-untyped]
 from .places import DEPLOYMENTS, unknown_settings, verbs
 
 FOLDER = DEPLOYMENTS / "kubernetes"
+COMPONENT = ("app.kubernetes.io/component", "service")
 VERSIONS = ("1.30", "1.37")
 
 
@@ -106,6 +107,14 @@ def test_links_to_runs_lead_where_prefects_pages_are_shown() -> None:
     assert env["PREFECT_UI_URL"]["valueFrom"]["configMapKeyRef"] == {"name": "calltally", "key": "PREFECT_UI_URL"}
     assert env["PREFECT_SERVER_UI_API_URL"]["value"] == "$(PREFECT_UI_URL)/api"
     assert list(env).index("PREFECT_UI_URL") < list(env).index("PREFECT_SERVER_UI_API_URL")
+
+
+def test_services_alone_wait_for_the_migration() -> None:
+    """What docs/how-to/deploy.md applies first is everything that the job needs, and nothing that meets the schema."""
+    waiting = {label(each) for each in MANIFESTS if COMPONENT in each["metadata"].get("labels", {}).items()}
+
+    assert waiting == {label(each) for each in MANIFESTS if each["kind"] == "Deployment"}
+    assert f"--selector {'!='.join(COMPONENT)}" in (DEPLOYMENTS.parent / "docs" / "how-to" / "deploy.md").read_text()
 
 
 def test_only_the_migration_owns_the_schema() -> None:

@@ -30,20 +30,23 @@ SEPARATORS = {"&&", "||", "|", ";", "(", ")"}
 
 @dataclass(frozen=True)
 class Block:
-    """A fenced block: what it is in, and what it says."""
+    """A fenced block: what it is in, what it says, and under which heading."""
 
     language: str
     text: str
+    heading: str
 
 
 def blocks(page: Path, *languages: str) -> list[Block]:
     """The fenced blocks of these languages, in order."""
+    whole = page.read_text(encoding="utf-8")
     found = [
         Block(
             match["language"],
             "".join(line.removeprefix(match["indent"]) for line in match["text"].splitlines(keepends=True)),
+            HEADING.findall(FENCE.sub("", whole[: match.start()]))[-1],
         )
-        for match in FENCE.finditer(page.read_text(encoding="utf-8"))
+        for match in FENCE.finditer(whole)
     ]
     return [block for block in found if block.language in languages]
 

@@ -40,7 +40,7 @@ def problem_with(words: list[str], *, whole: bool) -> str | None:
     command: Any = load_verb(name)
     while isinstance(command, TyperGroup):
         if not rest or PLACEHOLDER.search(rest[0]):
-            return None if not whole else "a verb is missing"
+            return "a verb is missing"
         if rest[0] not in command.commands:
             return f"no verb {name} {rest[0]}"
         command, rest = command.commands[rest[0]], rest[1:]

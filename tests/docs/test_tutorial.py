@@ -7,7 +7,8 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -157,8 +158,15 @@ def server_of(block: Block) -> str | None:
     return next((command for command in READY if re.search(rf"^{command}\b", block.text, re.MULTILINE)), None)
 
 
-def test_tutorial_works_as_written() -> None:
-    """Every block runs without an error, and what the page shows is printed."""
+def table(seconds: Mapping[str, float]) -> str:
+    """How long each section took, without a person's reading and typing."""
+    rows = [f"{spent:8.1f} s  {heading}" for heading, spent in seconds.items()]
+    return "\n".join(["", *rows, f"{sum(seconds.values()):8.1f} s  in all"])
+
+
+def test_tutorial_works_as_written(capsys: pytest.CaptureFixture[str]) -> None:
+    """Every block runs without an error, and what the page shows is printed; the time of each section is told."""
+    seconds: dict[str, float] = defaultdict(float)
     with tempfile.TemporaryDirectory(prefix="ct-") as directory, ExitStack() as servers:
         laptop = Laptop(Path(directory))
         shell = servers.enter_context(laptop.shell())
@@ -166,7 +174,7 @@ def test_tutorial_works_as_written() -> None:
         shell.stdin.write(PROLOGUE)
         printed, steps, wrong = "", blocks(TUTORIAL, "sh", "text"), []
         for block in steps:
-            text = laptop.here(block.text)
+            text, began = laptop.here(block.text), time.monotonic()
             command = server_of(block)
             if block.language == "text":
                 wrong += unseen(text, printed)
@@ -182,6 +190,9 @@ def test_tutorial_works_as_written() -> None:
                 printed = read_until(shell, DONE)
                 if "/control/" in text:
                     laptop.wait_for_inbox()
+            seconds[block.heading] += time.monotonic() - began
 
+        with capsys.disabled():
+            print(table(seconds))
         assert wrong == []
         assert len(steps) > 20

@@ -17,6 +17,8 @@ from .soak import Plan, Result, Soak
 
 MINUTES = 10.0
 RATE = 200.0
+BYTES_PER_DELIVERY = 6_000
+"""What one leaves on disk: its body of 4 KB on average, rows and indexes. Nothing is forgotten during a soak."""
 
 
 def main() -> int:
@@ -28,9 +30,23 @@ def main() -> int:
     parser.add_argument("--csv", type=Path, default=Path("soak.csv"), help="where the samples go")
     options = parser.parse_args()
     minutes = options.hours * 60 + options.minutes or MINUTES
-    result = soak(Plan(minutes * 60, options.rate, options.csv), say=partial(print, flush=True))
+    plan = Plan(minutes * 60, options.rate, options.csv)
+    if lacking := lacking_space(plan, shutil.disk_usage(tempfile.gettempdir()).free):
+        parser.error(lacking)
+    result = soak(plan, say=partial(print, flush=True))
     sys.stdout.write(table(result))
     return 1 if result.problems else 0
+
+
+def lacking_space(plan: Plan, free_bytes: int) -> str | None:
+    """Why a soak of this length would fill the disk, and what to do; nothing if it fits."""
+    needed_bytes = plan.seconds * plan.rate * BYTES_PER_DELIVERY
+    if needed_bytes < free_bytes:
+        return None
+    return (
+        f"it would leave {needed_bytes / 1e9:.0f} GB in {tempfile.gettempdir()}, where {free_bytes / 1e9:.0f} GB are"
+        " free: name a larger disk with TMPDIR=, or take a lower RATE or fewer HOURS"
+    )
 
 
 def soak(plan: Plan, say: Callable[[str], None] = print) -> Result:
