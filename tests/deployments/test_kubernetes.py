@@ -110,7 +110,7 @@ def test_links_to_runs_lead_where_prefects_pages_are_shown() -> None:
 
 
 def test_services_alone_wait_for_the_migration() -> None:
-    """What docs/how-to/deploy.md applies first is everything that the job needs, and nothing that meets the schema."""
+    """What docs/how-to/deploy.md applies first is all that the job needs, and nothing that meets the schema."""
     waiting = {label(each) for each in MANIFESTS if COMPONENT in each["metadata"].get("labels", {}).items()}
 
     assert waiting == {label(each) for each in MANIFESTS if each["kind"] == "Deployment"}
