@@ -1,5 +1,6 @@
 """What one night says about itself, as data: how reliable the webhooks were, and what they would have cost."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -11,6 +12,12 @@ from uuid import UUID
 NORMAL_QUANTILE = 1.959963984540054
 """Of a two-sided interval of 95 %."""
 
+
+CHARGED = ("settled", "outstanding", "free")
+"""Outcomes of a call that the books have charged: paid, owed, or costing nothing."""
+UNBILLED = ("unattributed", "unpriced", "refused", "held")
+"""Outcomes of a call that was found and is not charged yet: no route says who pays, no price was in force, the books
+refused it, or its part of the list is not proved complete."""
 
 T = TypeVar("T")
 
@@ -176,7 +183,7 @@ class Night:
     by_assistant: Sequence[GroupReliability]
     money: Sequence[NightMoney]
     recovered: Sequence[Recovered]
-    """The calls whose webhook got lost and that the night recorded."""
+    """The calls whose webhook got lost and that the night charged."""
     completeness: Sequence[Completeness]
     organizations: Mapping[UUID, str]
     """Names, of all."""
@@ -197,3 +204,9 @@ class Night:
     def lost(self) -> int:
         """Calls whose webhook never came."""
         return self.reliability.lost
+
+    @property
+    def unbilled(self) -> dict[str, int]:
+        """How many calls were found and are not charged yet, for each of UNBILLED."""
+        outcomes = Counter(finding.outcome for finding in self.findings)
+        return {outcome: outcomes[outcome] for outcome in UNBILLED}

@@ -14,6 +14,7 @@ import pandas as pd
 from billing.cause import likely_cause
 from billing.errors import PermanentError
 from billing.figures import (
+    CHARGED,
     Completeness,
     Finding,
     GroupReliability,
@@ -23,7 +24,7 @@ from billing.figures import (
     Totals,
     Window,
 )
-from billing.reconcile import SETTLING, count_kinds
+from billing.reconcile import SETTLING, count_kinds, is_over
 from billing.reliability import by_group, lost_calls, measure
 from billing.repair import Corrected, LostValue
 from billing.vapi import MICROSECOND, EndedCall
@@ -38,6 +39,8 @@ PART: Final = timedelta(hours=24)
 CALLS_PER_SPAN: Final = 50_000
 """About so many are listed in one task: what a retry repeats."""
 MAX_SPANS_PER_PART: Final = 24
+LONGEST_CALL: Final = timedelta(hours=12)
+"""Vapi ends a call by itself then (facts: `maxDurationSeconds` is at most 43,200)."""
 MONTH: Final = timedelta(days=30)
 MAX_GROUPS: Final = 50
 """Organizations and assistants that a run keeps, the worst first."""
@@ -186,6 +189,8 @@ class Comparison:
         `reported`: unknown calls whose report lies in the inbox. `names`: of organizations, by id.
         """
         self.differences = differences
+        self.as_of = as_of
+        self.reported = reported
         self.completeness = [
             replace(part, held=stops_billing and part.verdict == "incomplete") for part in completeness
         ]
@@ -202,7 +207,8 @@ class Comparison:
             ["missing", "unconnected", "unattributed"]
         )
         changed = differences["kind"].eq("drift") & differences["drift_fields"].str.contains("duration|cost")
-        changed &= differences["started_at"].notna()  # a list that lost the times of a call makes it no cheaper
+        # A call that is shown as running again, or whose times the list has lost, is no cheaper for it.
+        changed &= is_over(differences) & differences["started_at"].notna()
         held = self._held()
         self.missing: list[EndedCall] = ended_calls(differences[unknown & ~held])
         self.drifted: list[EndedCall] = ended_calls(differences[changed & ~held])
@@ -225,8 +231,8 @@ class Comparison:
 def findings(comparison: Comparison, recorded: Sequence[Recovered], corrected: Sequence[Corrected]) -> list[Finding]:
     """Every difference that somebody may want to look at, with what was done about it.
 
-    Calls that agree, that are still open, that never connected or that are older than the provider's memory are
-    counted, not listed.
+    Calls that agree, that never connected or that are older than the provider's memory are counted, not listed; so
+    are open ones, unless they should be over by now.
     """
     outcomes = {call.call_id: call for call in recorded}
     changes = {call.call_id: call for call in corrected}
@@ -234,6 +240,7 @@ def findings(comparison: Comparison, recorded: Sequence[Recovered], corrected: S
         comparison.differences["kind"].isin(
             ["missing", "unattributed", "drift", "phantom", "duplicate", "unreadable"]
         )
+        | _are_stuck(comparison)
     ]
     found = []
     rows: Any = listed.to_dict("records")
@@ -244,11 +251,21 @@ def findings(comparison: Comparison, recorded: Sequence[Recovered], corrected: S
                 found.append(_found_missing(row, outcomes.get(row["call_id"]), held=call_id in comparison.held_ids))
             case "drift":
                 found.append(_found_drift(row, changes.get(row["call_id"]), held=call_id in comparison.held_ids))
+            case "open":
+                facts = {"status": _text(row["status"]), "ended_at": _moment(row["ended_at"])}
+                found.append(Finding("open", call_id, _uuid(row["organization_id"]), outcome="noted", detail=facts))
             case "unreadable":
                 found.append(Finding("unreadable", call_id, outcome="noted", detail={"problem": row["problem"]}))
             case kind:
                 found.append(Finding(kind, call_id, _uuid(row["organization_id"]), outcome="noted"))
     return [*(_incomplete(part) for part in comparison.completeness if part.verdict == "incomplete"), *found]
+
+
+def _are_stuck(comparison: Comparison) -> "pd.Series[bool]":
+    """Which open calls ended, or began, so long ago that no night will find them settled by itself."""
+    calls = comparison.differences
+    since = calls["ended_at"].fillna(calls["started_at"])
+    return calls["kind"].eq("open") & since.lt(comparison.as_of - LONGEST_CALL)
 
 
 def _found_missing(row: Mapping[str, Any], recorded: Recovered | None, *, held: bool) -> Finding:
@@ -302,11 +319,14 @@ def _incomplete(part: Completeness) -> Finding:
     )
 
 
-def of_lost_webhooks(comparison: Comparison, recorded: Sequence[Recovered]) -> list[Recovered]:
-    """Those of the recorded calls whose webhook got lost; the others never connected, so none was due."""
+def recovered_calls(comparison: Comparison, recorded: Sequence[Recovered]) -> list[Recovered]:
+    """Those of the recorded calls that this run charged and whose webhook got lost.
+
+    Others never connected, so no webhook was due; or theirs waits in the inbox, or came before the repair did.
+    """
     kinds = comparison.differences.loc[comparison.differences["kind"].isin(["missing", "unattributed"]), "call_id"]
-    lost = set(kinds)
-    return [call for call in recorded if call.call_id in lost]
+    lost = set(kinds) - comparison.reported
+    return [call for call in recorded if call.call_id in lost and call.outcome in CHARGED and not call.known]
 
 
 def money(

@@ -126,7 +126,7 @@ def find_differences(
         ("phantom", pairing.theirs == ABSENT),
         ("drift", is_drift),
         ("matched", is_both & ~is_settled),
-        ("open", pairing.unknown & ~(is_settled & _flags(calls["status"].eq("ended")))),
+        ("open", pairing.unknown & ~(is_settled & is_over(calls))),
         ("unconnected", pairing.unknown & _flags(calls["started_at"].isna())),
         ("unattributed", _flags(calls["organization_id"].isna())),
         ("missing", pairing.unknown),
@@ -141,6 +141,11 @@ def count_kinds(differences: pd.DataFrame) -> dict[str, int]:
     """How many rows of each kind; they add up to all rows of both lists, pairs counted once."""
     counts = differences["kind"].value_counts()
     return {kind: int(counts.get(kind, 0)) for kind in KINDS}
+
+
+def is_over(calls: pd.DataFrame) -> Flags:
+    """Whether the provider says that a call has ended; only such a call has a duration; 0: it never connected."""
+    return _flags(calls["duration_ms"].notna())
 
 
 def _pair(provider: pd.DataFrame, known: pd.DataFrame) -> _Pairing:
@@ -181,7 +186,7 @@ def _further(theirs: pd.DataFrame, provider: pd.DataFrame) -> Flags:
     rows = provider.loc[repeated["their_row"]].assign(
         call=repeated["call"].to_numpy(),
         readable=lambda rows: rows["problem"].isna(),
-        ended=lambda rows: rows["status"].eq("ended"),
+        ended=is_over,
     )
     rows = rows.astype({name: "string" for name, kind in PROVIDER_COLUMNS.items() if kind == "category"})
     order = ["call", "readable", "updated_at", "ended", *(name for name in PROVIDER_COLUMNS if name != "updated_at")]
@@ -220,7 +225,7 @@ def _differing(calls: pd.DataFrame, as_of: datetime, tolerances: Tolerances) -> 
     Our books hold calls that are over; one that ended after the list was read could not be shown so there.
     """
     ended_before = ~_flags(calls["ended_at_known"].gt(as_of - SETTLING))
-    ended_state = _flags(calls["status"].ne("ended")) & ended_before
+    ended_state = ~is_over(calls) & ended_before
     duration = _lie_apart(calls["duration_ms"], calls["duration_ms_known"], tolerances.duration_ms)
     cost = _lie_apart(calls["cost_micros"], calls["cost_micros_known"], tolerances.cost_micros)
     payer, booked = calls["organization_id"].cat.codes, calls["organization_id_known"].cat.codes

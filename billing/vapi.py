@@ -18,6 +18,9 @@ Instant = Annotated[datetime, msgspec.Meta(tz=True)]
 
 
 MICROSECOND = timedelta(microseconds=1)
+GONE = ("deletion-failed", "not-found")
+"""States that come after the end of a call, since October 2025. `endedAt` is absent while a call runs (facts: Vapi's
+call object), so one that has it is over, and cost what it cost."""
 
 
 class EndedCall(msgspec.Struct, frozen=True):
@@ -58,6 +61,11 @@ class ListedCall(msgspec.Struct, frozen=True, rename="camel"):
     started_at: Instant | None = None
     ended_at: Instant | None = None
     cost: Decimal | None = None
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it has ended; a call that Vapi was asked to forget has, if it tells when (`GONE`)."""
+        return self.status == "ended" or (self.status in GONE and self.ended_at is not None)
 
     def ended_call(self) -> EndedCall:
         """What the books take of it."""
@@ -195,7 +203,7 @@ def _read_row(row: msgspec.Raw) -> ListedCall | UnreadableRow:
         call = decode(_listed_call, row)
     except UNREADABLE as error:
         return UnreadableRow(_id_of(row), str(error))
-    problem = _problem_of_times(call.started_at, call.ended_at) if call.status == "ended" else None
+    problem = _problem_of_times(call.started_at, call.ended_at) if call.is_over else None
     problem = problem or _problem_of_cost(call.cost) or _problem_of_storing(call)
     return UnreadableRow(call.id, f"it {problem}") if problem else call
 

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from billing.call_frames import INSTANT, PROVIDER_COLUMNS
 from billing.money import micros_from_decimal
 from billing.provider_json import UNREADABLE, decode
-from billing.vapi import MICROSECOND, EndedCall, ListedCall, UnreadableRow, read_page
+from billing.vapi import GONE, MICROSECOND, EndedCall, ListedCall, UnreadableRow, read_page
 
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 FIRST_INSTANT_US: Final = (datetime.min.replace(tzinfo=UTC) - EPOCH) // MICROSECOND
@@ -113,7 +113,8 @@ def _require_storable(column: pa.Array) -> None:
 
 def _durations(columns: dict[str, pa.Array]) -> pa.Array:
     """Milliseconds, halves up, of calls that are over; 0 if they never connected."""
-    ended = pc.fill_null(pc.equal(columns["status"], "ended"), fill_value=False)
+    gone = pc.and_(pc.is_in(columns["status"], pa.array(GONE)), columns["ended_at"].is_valid())
+    ended = pc.or_(pc.fill_null(pc.equal(columns["status"], "ended"), fill_value=False), gone)
     lengths = pc.subtract(columns["ended_at"].cast(pa.int64()), columns["started_at"].cast(pa.int64()))
     endless = pc.and_(columns["started_at"].is_valid(), columns["ended_at"].is_null())
     backwards = pc.fill_null(pc.less(lengths, 0), fill_value=False)

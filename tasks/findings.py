@@ -12,7 +12,7 @@ from prefect.utilities.urls import url_for
 
 from billing import runs
 from billing.figures import Night, NightMoney, Rows
-from billing.night import Comparison, findings, money, of_lost_webhooks
+from billing.night import Comparison, findings, money, recovered_calls
 from billing.process import get_engine
 from billing.repair import Repair
 from billing.runs import Order
@@ -28,7 +28,7 @@ async def store_findings(run_id: UUID, order: Order, comparison: Comparison, rep
 def _store(run_id: UUID, order: Order, comparison: Comparison, repair: Repair, run_url: str | None) -> Night:
     engine = get_engine()
     customers = runs.load_customers(engine)
-    recovered = Rows(of_lost_webhooks(comparison, repair.recorded))
+    recovered = Rows(recovered_calls(comparison, repair.recorded))
     currencies = {number: customer.currency for number, customer in customers.items()}
     night = Night(
         run_id=run_id,

@@ -1,10 +1,12 @@
--- correct_call: the provider corrected a call's times after it was charged; books the difference, once.
+-- correct_call: the provider corrected a call's times after it was recorded; books the difference, once.
 --
 -- The new amount is reckoned at the price that the call was charged at. A settled charge gets a correction of the
 -- signed difference, which names what it corrects; an outstanding one is cancelled and replaced by a correction of the
 -- whole new amount. Idempotent by state: a call that already has this duration and cost is left alone.
--- Locks the call, then the wallet. Answers with the difference in micros, 0 if nothing changed; null if the call is
--- unknown, not charged yet, charged by amount alone, or has no price to be reckoned at.
+-- A call that is not charged yet takes the new facts, and is charged by them once a route or a price says how.
+-- Waits for changes of prices; locks the call, then the wallet. Answers with the difference in micros, 0 if nothing
+-- changed; null if the call is unknown, not charged yet, charged by amount alone, has no price to be reckoned at, or is
+-- not over by these times: what runs again keeps what it cost until it has ended again.
 -- Errors: TY004 negative duration.
 CREATE OR REPLACE FUNCTION correct_call(
     p_call_id text,
@@ -26,22 +28,28 @@ BEGIN
             'Look the call up at the provider; nothing was moved.'
         );
     END IF;
-    SELECT * INTO call FROM calls WHERE id = p_call_id FOR UPDATE;
-    IF call.organization_id IS NULL THEN
+    IF p_ended_at IS NULL THEN
         RETURN NULL;
     END IF;
-    PERFORM lock_wallet(call.organization_id);
-    basis := charge_in_force(p_call_id);
+    LOCK TABLE prices IN ROW EXCLUSIVE MODE; -- set_price would charge what we are about to change
+    SELECT * INTO call FROM calls WHERE id = p_call_id FOR UPDATE;
+    IF call.organization_id IS NOT NULL THEN
+        PERFORM lock_wallet(call.organization_id);
+        basis := charge_in_force(p_call_id);
+    END IF;
     IF basis.per_minute_micros IS NULL AND basis.amount_micros = 0 THEN -- it never connected: no price was looked up
         basis := with_price_in_force(basis, coalesce(p_started_at, call.created_at));
     END IF;
-    IF basis.per_minute_micros IS NULL THEN
+    IF basis.idempotency_key IS NOT NULL AND basis.per_minute_micros IS NULL THEN
         RETURN NULL;
     END IF;
     UPDATE calls SET
         started_at = p_started_at, ended_at = p_ended_at, duration_ms = new_duration_ms,
         provider_cost_micros = coalesce(p_provider_cost_micros, provider_cost_micros)
     WHERE id = p_call_id;
+    IF basis.idempotency_key IS NULL THEN
+        RETURN NULL;
+    END IF;
     RETURN book_correction(basis, 'call:' || p_call_id, new_duration_ms, p_event_at);
 END;
 $$;

@@ -1,24 +1,26 @@
 """Runs, organizations and ended calls for tests of what a night writes."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from uuid import UUID, uuid4
 
 from sqlalchemy import Engine
 
-from billing import runs
+from billing import known_calls, runs
 from billing.figures import Window
+from billing.night import Comparison
+from billing.reconcile import Tolerances, find_differences
 from billing.runs import Order
-from billing.vapi import EndedCall
+from billing.vapi import EndedCall, ListedCall
 from tests.books import Books
 
-from .listed import listed
+from .listed import AS_OF, RETENTION, listed, provider_frame
 
 WINDOW = Window(
     start=datetime(2026, 11, 3, tzinfo=UTC),
     end=datetime(2026, 11, 4, tzinfo=UTC),
     listed_from=datetime(2026, 10, 31, tzinfo=UTC),
 )
-AS_OF = datetime(2026, 11, 4, 3, tzinfo=UTC)
 A_MINUTE_MICROS = 700_000
 
 
@@ -37,6 +39,27 @@ def begin(engine: Engine, *, organization: str | None = None, dry_run: bool = Fa
 def ended(call_id: str, seconds: float | None = 60, assistant: str | None = "asst") -> EndedCall:
     """A call that is over."""
     return listed(call_id, seconds, assistant_id=assistant).ended_call()
+
+
+def compare(engine: Engine, theirs: Sequence[ListedCall]) -> Comparison:
+    """What follows from the provider's list and the books as they are now."""
+    ids = [call.id for call in theirs]
+    return Comparison(
+        find_differences(
+            provider_frame(theirs),
+            known_calls.load_known_by_id(engine, ids),
+            known_calls.load_routes(engine),
+            AS_OF,
+            retention=RETENTION,
+            tolerances=Tolerances(),
+        ),
+        window=WINDOW,
+        as_of=AS_OF,
+        reported=known_calls.load_reported(engine, ids),
+        names={},
+        completeness=[],
+        stops_billing=True,
+    )
 
 
 def acme(books: Books, topup_micros: int = 5_000_000) -> UUID:

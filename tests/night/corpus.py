@@ -101,6 +101,7 @@ class Call:
         """It is not over."""
         status = self.random.choice(["in-progress", "ringing", "queued", "forwarding"])
         self.theirs |= {"status": status, "ended_at": None, "duration_ms": None, "updated_at": updated_at}
+        self.theirs["cost_micros"] = 0  # as it may be while a call runs
 
     def just_now(self) -> datetime:
         """A time at which numbers may still move."""
@@ -173,9 +174,23 @@ def unconnected_known(call: Call) -> Planted:
 
 
 def not_ended(call: Call) -> Planted:
-    """We billed it as over; the provider still shows it running, since long."""
+    """We billed it as over; the provider still shows it running, since long, and knows what it costs so far."""
+    cost_micros = call.theirs["cost_micros"]
     call.running(call.theirs["updated_at"])
+    call.theirs["cost_micros"] = cost_micros
     return both(call, "drift", "ended_state")
+
+
+def runs_again(call: Call) -> Planted:
+    """We billed it as over; the provider shows it running again, without cost, after a drop or a transfer."""
+    call.running(call.theirs["updated_at"])
+    return both(call, "drift", "ended_state,cost")
+
+
+def forgotten(call: Call) -> Planted:
+    """Its webhook got lost, and the provider could not, or need not, delete it; it tells when it ended."""
+    call.theirs["status"] = call.random.choice(["deletion-failed", "not-found"])
+    return Planted([call.theirs], None, [("missing", None)], lost=True)
 
 
 def duration_changed(call: Call) -> Planted:
@@ -305,6 +320,8 @@ CLASSES: tuple[Callable[[Call], Planted], ...] = (
     unconnected,
     unconnected_known,
     not_ended,
+    runs_again,
+    forgotten,
     duration_changed,
     cost_changed,
     organization_changed,

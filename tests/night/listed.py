@@ -25,9 +25,10 @@ def listed(
     status: str = "ended",
     created_at: datetime = CREATED,
     updated_at: datetime | None = None,
+    forgotten: bool = False,
     **fields: Any,
 ) -> ListedCall:
-    """A row of Vapi's list; without seconds the call never connected."""
+    """A row of Vapi's list; without seconds the call never connected. `forgotten`: it ended, whatever its status."""
     started_at = None if seconds is None else created_at + timedelta(seconds=5)
     ended_at = None if started_at is None or seconds is None else started_at + timedelta(seconds=seconds)
     return ListedCall(
@@ -36,7 +37,7 @@ def listed(
         updated_at=updated_at or (ended_at or created_at) + timedelta(seconds=6),
         status=status,
         started_at=started_at,
-        ended_at=ended_at if status == "ended" else None,
+        ended_at=ended_at if status == "ended" or forgotten else None,
         cost=None if cost is None else Decimal(cost),
         **fields,
     )
@@ -87,12 +88,11 @@ def provider_row(row: ListedCall | UnreadableRow) -> dict[str, Any]:
     if isinstance(row, UnreadableRow):
         return {"call_id": row.call_id, "problem": row.problem}
     facts = row.ended_call()
-    is_running = row.status != "ended"
     return {
         **{name: getattr(row, name) for name in PROVIDER_COLUMNS if hasattr(row, name)},
         "call_id": row.id,
         "call_type": row.type,
-        "duration_ms": None if is_running else facts.duration_ms,
+        "duration_ms": facts.duration_ms if row.is_over else None,
         "cost_micros": facts.provider_cost_micros,
     }
 

@@ -18,9 +18,9 @@ from billing.night import (
     listed_parts,
     money,
     night_window,
-    of_lost_webhooks,
     pieces,
     prove_complete,
+    recovered_calls,
     spans,
 )
 from billing.reconcile import SETTLING
@@ -165,7 +165,7 @@ def test_comparison_says_what_is_to_be_done() -> None:
             listed("longer", 90, assistant_id="asst"),
             listed("dearer", cost="0.30", assistant_id="asst"),
             listed("moved", assistant_id="other"),
-            listed("running", status="in-progress"),
+            listed("running", status="in-progress", created_at=AS_OF - timedelta(hours=1)),
             UnreadableRow("broken", "no time"),
         ],
         [known("same"), known("longer"), known("dearer"), known("moved"), known("phantom")],
@@ -206,7 +206,22 @@ def test_comparison_says_what_is_to_be_done() -> None:
         ("phantom", "phantom", None, "noted"),
         ("unreadable", "broken", None, "noted"),
     }
-    assert [call.call_id for call in of_lost_webhooks(compared, recorded)] == ["lost", "stray"]
+    assert [call.call_id for call in recovered_calls(compared, recorded)] == ["lost"]
+
+
+def test_recovered_is_what_the_run_charged_of_lost_webhooks() -> None:
+    """Neither what cannot be charged yet, nor what a webhook brought meanwhile, nor a call whose report waits."""
+    outcomes = {"paid": "settled", "owed": "outstanding", "short": "free"}
+    others = {"bad": "refused", "stray": "unattributed", "dear": "unpriced", "brought": "settled", "told": "settled"}
+    ids = [*outcomes, *others]
+    compared = comparison(differences([listed(call_id, assistant_id="asst") for call_id in ids], []))
+    compared.reported = {"told"}
+    recorded = [
+        Recovered(call_id, UUID(ACME), outcome, 0, known=call_id == "brought")
+        for call_id, outcome in {**outcomes, **others}.items()
+    ]
+
+    assert [call.call_id for call in recovered_calls(compared, recorded)] == list(outcomes)
 
 
 def test_drift_shows_both_sides_ours_first() -> None:

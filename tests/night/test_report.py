@@ -367,3 +367,11 @@ def test_history_sums_organizations_by_day(books: Books, engine: Engine) -> None
         (0, Reliability(2, 4)),
     ]
     assert set(load_currencies(engine).values()) == {"USD"}
+
+
+def test_calls_that_are_not_charged_yet_are_counted_by_their_reason() -> None:
+    """A missing route, a missing price, a refusal and an unproved list ask for different things to be done."""
+    outcomes = ["settled", "unattributed", "unattributed", "unpriced", "refused", "held", "noted", None]
+    shown = night(*(Finding("missing", str(place), None, None, how) for place, how in enumerate(outcomes)))
+
+    assert shown.unbilled == {"unattributed": 2, "unpriced": 1, "refused": 1, "held": 1}

@@ -17,8 +17,8 @@ from billing.figures import Completeness, Finding, NightMoney, Totals
 from billing.runs import UnknownPlan
 from tests.books import Books
 
-from .bookkeeping import AS_OF, WINDOW, acme, begin, order
-from .listed import CREATED
+from .bookkeeping import WINDOW, acme, begin, order
+from .listed import AS_OF, CREATED
 
 FIGURES: dict[str, Any] = {
     "provider_calls": 3,

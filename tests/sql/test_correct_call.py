@@ -178,3 +178,28 @@ def test_reprice_undone_while_outstanding_returns_to_first_price(shared: Books, 
 def test_reprice_unknown_call_answers_null(shared: Books, tag: str) -> None:
     """There is nothing to reprice."""
     assert reprice(shared, tag) is None
+
+
+def test_correct_call_that_is_not_over_answers_null(shared: Books, tag: str) -> None:
+    """Without an end there is no length: what the call cost stays."""
+    organization_id = charged(shared, tag, 60)
+
+    answer = shared.value("SELECT correct_call(:id, '2026-07-01T00:00:05Z', NULL, 0)", id=tag)
+
+    assert answer is None
+    assert shared.balance(organization_id) == -MINUTE
+    assert shared.value("SELECT duration_ms FROM calls WHERE id = :id", id=tag) == 60_000
+
+
+def test_correct_call_without_a_price_takes_the_new_length(shared: Books, tag: str) -> None:
+    """The price that comes later charges what the call turned out to be."""
+    organization_id = shared.value(
+        "SELECT create_organization(:name, 'a@example.com', 'NOK')", name=f"Unpriced {tag}"
+    )
+    shared.route(organization_id, f"a-{tag}")
+    shared.record(told_call(tag, f"a-{tag}", 60))
+
+    assert shared.correct(tag, 120) is None
+    shared.price(organization_id, MINUTE, since="2026-06-01Z")
+
+    assert shared.balance(organization_id) == -2 * MINUTE

@@ -132,6 +132,16 @@ def test_row_of_a_call_that_goes_on_needs_no_end(status: str | None) -> None:
     assert isinstance(call, ListedCall)
 
 
+@pytest.mark.parametrize("status", ["deletion-failed", "not-found"])
+def test_row_of_a_call_that_vapi_forgets_is_over_if_it_tells_when(status: str) -> None:
+    """Only a call that is over has an end; without one nobody knows."""
+    forgotten, unknown = rows_of({**ROW, "status": status}, {**without("endedAt"), "status": status})
+
+    assert isinstance(forgotten, ListedCall)
+    assert isinstance(unknown, ListedCall)
+    assert (forgotten.is_over, unknown.is_over) == (True, False)
+
+
 def test_row_of_a_call_that_never_connected_needs_no_times() -> None:
     """Ended, without start and end."""
     (call,) = rows_of({**without("startedAt", "endedAt", "costs", "costBreakdown"), "status": "ended", "cost": 0})
@@ -209,7 +219,7 @@ CALLS: st.SearchStrategy[dict[str, Any]] = st.builds(
     id=TEXTS.filter(bool),
     createdAt=MOMENTS,
     updatedAt=MOMENTS,
-    status=st.sampled_from(["ended", "in-progress", None]),
+    status=st.sampled_from(["ended", "in-progress", "deletion-failed", "not-found", None]),
     type=TEXTS,
     endedReason=TEXTS,
     assistantId=TEXTS,
@@ -235,7 +245,7 @@ def test_table_holds_what_the_rows_say(calls: list[dict[str, Any]]) -> None:
     assert ended_calls(good) == [row.ended_call() for row in readable]
     assert table_as_rows(good[["updated_at"]]) == [{"updated_at": row.updated_at} for row in readable]
     assert [row["duration_ms"] for row in table_as_rows(good)] == [
-        row.ended_call().duration_ms if row.status == "ended" else None for row in readable
+        row.ended_call().duration_ms if row.is_over else None for row in readable
     ]
     assert sorted(table_as_rows(frame[frame["problem"].notna()]), key=str) == sorted(
         [
