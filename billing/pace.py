@@ -8,7 +8,7 @@ import asyncio
 import math
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from functools import cache
@@ -36,8 +36,9 @@ class Patience:
     first_delay_seconds: float = 1.0
     """Before the second try; doubled each time, unless the provider says how long to wait."""
     longest_delay_seconds: float = 60.0
-    total_delay_seconds: float = 180.0
-    """Waited within one request, all its tries together."""
+    total_delay_seconds: float = 3600.0
+    """Waited within one request, all its tries together. Limits are counted by the minute or by the hour, so no pause
+    that is worth waiting for is longer; and a run that waited so long still ends before the next working day."""
     answer_seconds: float = 300.0
     """For one complete answer, however steadily it trickles in."""
 
@@ -49,8 +50,16 @@ class Patience:
 class Pace:
     """A token bucket, safe for threads and for several event loops: tasks run in either."""
 
-    def __init__(self, per_second: float) -> None:
-        """`per_second` requests on average; 0 for no limit."""
+    def __init__(
+        self,
+        per_second: float,
+        *,
+        now: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        """`per_second` requests on average; 0 for no limit. `now` and `sleep` count in the same seconds."""
+        self._now = now
+        self.sleep = sleep
         self._usual = 1 / per_second if per_second else 0.0
         self._interval = self._usual
         self._next = 0.0
@@ -71,7 +80,7 @@ class Pace:
         """
         while True:
             with self._lock:
-                now = time.monotonic()
+                now = self._now()
                 pause = self._paused_until - now
                 if pause > longest_pause_seconds:
                     raise RateLimited(
@@ -82,16 +91,19 @@ class Pace:
                 at = max(now, self._next - BURST_SECONDS, self._paused_until)
                 self._next = max(self._next, at) + self._interval
             if at > now:
-                await asyncio.sleep(at - now)
-            if self._paused_until <= time.monotonic():  # else a pause began while we slept
+                await self.sleep(at - now)
+            if self._paused_until <= self._now():  # else a pause began while we slept
                 return refusals
 
-    def slow_down(self, turn: int, seconds: float) -> None:
-        """Pause everybody, and halve the rate: once for all requests that were on their way when it was refused."""
+    def pause(self, seconds: float) -> None:
+        """Let nobody ask before so many seconds are over."""
         with self._lock:
-            now = time.monotonic()
-            self._paused_until = max(self._paused_until, now + seconds)
+            self._paused_until = max(self._paused_until, self._now() + seconds)
             self._next = max(self._next, self._paused_until + BURST_SECONDS)
+
+    def slow_down(self, turn: int) -> None:
+        """Halve the rate: once for all requests that were on their way when the provider refused."""
+        with self._lock:
             if turn == self._refusals:
                 self._refusals += 1
                 self._interval = min(SLOWEST_SECONDS, 2 * self._interval or UNLIMITED_AFTER_REFUSAL)
@@ -114,7 +126,7 @@ def shared_pace(provider: str, per_second: float) -> Pace:
 
 
 def seconds_to_wait(headers: Mapping[str, str], now: float) -> float | None:
-    """What a 429 says about when to come back; None if nothing that can be read. `now` in Unix seconds.
+    """What an answer says about when to come back; None if nothing that can be read. `now` in Unix seconds.
 
     The names are those that Vapi's own SDK reads: `retry-after-ms`, `retry-after` (seconds or an HTTP date), and
     `x-ratelimit-reset` (Unix seconds).

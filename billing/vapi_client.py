@@ -1,11 +1,11 @@
 """One request to Vapi's API, at the shared pace and with patience; what its failures mean."""
 
 import asyncio
-import itertools
 import logging
 import random
 import ssl
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -15,7 +15,7 @@ from typing import TypeVar
 
 import httpx
 
-from billing.errors import ProviderRefused, ProviderUnavailable, RateLimited
+from billing.errors import BillingError, ProviderRefused, ProviderUnavailable, RateLimited
 from billing.pace import Pace, Patience, seconds_to_wait, shared_pace
 from billing.process import NotConfigured
 from billing.provider_json import UNREADABLE
@@ -25,7 +25,6 @@ T = TypeVar("T")
 
 CONNECTIONS = 8
 TIMEOUT = httpx.Timeout(60, connect=10, pool=None)
-"""Waiting for one of our own connections is no failure of Vapi's."""
 logger = logging.getLogger(__name__)
 
 
@@ -36,6 +35,8 @@ class VapiClient:
     http: httpx.AsyncClient
     pace: Pace = field(default_factory=lambda: Pace(0))
     patience: Patience = field(default_factory=Patience)
+    connections: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(CONNECTIONS))
+    """Those that are free."""
 
     async def ask(
         self,
@@ -50,31 +51,40 @@ class VapiClient:
             RateLimited: 429 for longer than our patience.
             ProviderUnavailable: no usable answer in several tries.
         """
-        refusals, failures, waited = itertools.count(1), itertools.count(1), 0.0
+        counts: Counter[type[BillingError]] = Counter()
+        waited = 0.0
         while True:
-            turn = await self.pace.turn(self.patience.total_delay_seconds)
-            try:
-                result = await self._answer(build(), read)
-            except RateLimited as error:
-                tries = next(refusals)
-                delay = _delay(error, self.patience, tries)
-                self.pace.slow_down(turn, delay)
-                waited += delay
-                if tries >= self.patience.refused_tries or waited > self.patience.total_delay_seconds:
-                    raise
-                logger.warning("vapi.rate_limited pause_seconds=%.1f per_second=%.1f", delay, self.pace.per_second)
-            except ProviderUnavailable as error:
-                tries = next(failures)
-                delay = self.patience.delay_seconds(tries)
-                waited += delay
-                if tries >= self.patience.tries or waited > self.patience.total_delay_seconds:
-                    raise
+            async with self.connections:  # queueing for our own connections is none of Vapi's time
+                turn = await self.pace.turn(self.patience.total_delay_seconds)
+                try:
+                    result = await self._answer(build(), read)
+                except (RateLimited, ProviderUnavailable) as caught:
+                    error: RateLimited | ProviderUnavailable = caught
+                else:
+                    self.pace.speed_up()
+                    return result
+            counts[type(error)] += 1
+            tries, refused = counts[type(error)], isinstance(error, RateLimited)
+            waited += self._give_way(error, turn, tries)
+            most = self.patience.refused_tries if refused else self.patience.tries
+            if tries >= most or waited > self.patience.total_delay_seconds:
+                raise error
+            logger.warning("vapi.failed tries=%d waited_seconds=%.1f error=%s", tries, waited, error)
+            if not refused:
                 failed()
-                logger.warning("vapi.failed tries=%d error=%s", tries, error)
-                await asyncio.sleep(delay * random.uniform(0.5, 1))  # noqa: S311 - spreads those who failed together
-            else:
-                self.pace.speed_up()
-                return result
+                spread = random.uniform(0.5, 1)  # noqa: S311 - of those who failed together
+                await self.pace.sleep(self.patience.delay_seconds(tries) * spread)
+
+    def _give_way(self, error: RateLimited | ProviderUnavailable, turn: int, tries: int) -> float:
+        """How long to wait, in seconds; what Vapi said about that, or a refusal, holds for everybody."""
+        own = self.patience.delay_seconds(tries)
+        said: float = error.facts.get("retry_after_seconds") or 0.0
+        if isinstance(error, RateLimited):
+            self.pace.slow_down(turn)
+            self.pace.pause(max(own, said))
+        elif said:
+            self.pace.pause(said)
+        return max(own, said)
 
     async def _answer(self, request: httpx.Request, read: Callable[[httpx.Response], T]) -> T:
         try:
@@ -118,11 +128,6 @@ def stamp(moment: datetime) -> str:
     return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def _delay(error: RateLimited, patience: Patience, tries: int) -> float:
-    said: float | None = error.facts["retry_after_seconds"]
-    return patience.delay_seconds(tries) if said is None else said
-
-
 def _require_success(answer: httpx.Response) -> None:
     """Bodies of errors may be HTML, and are not for logs."""
     status = answer.status_code
@@ -132,10 +137,11 @@ def _require_success(answer: httpx.Response) -> None:
             "Vapi dashboard, Organization Settings, API Keys",
             status=status,
         )
+    wait_seconds = seconds_to_wait(answer.headers, time.time())
     if status == httpx.codes.TOO_MANY_REQUESTS:
-        wait_seconds = seconds_to_wait(answer.headers, time.time())
-        raise RateLimited("Vapi asks us to slow down (429)", retry_after_seconds=wait_seconds)
+        when = "later" if wait_seconds is None else f"in {wait_seconds:.0f} s"
+        raise RateLimited(f"Vapi asks us to slow down (429): run it again {when}", retry_after_seconds=wait_seconds)
     if answer.is_server_error or status in {httpx.codes.REQUEST_TIMEOUT, httpx.codes.CONFLICT}:
-        raise ProviderUnavailable(f"Vapi answered {status}", status=status)
+        raise ProviderUnavailable(f"Vapi answered {status}", status=status, retry_after_seconds=wait_seconds)
     if not answer.is_success:
         raise ProviderRefused(f"Vapi refuses the request for its calls ({status})", status=status)

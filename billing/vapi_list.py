@@ -169,7 +169,7 @@ class _Listing:
 
     async def _fetch(self, piece: Piece, at_least: int = 0) -> _Page:
         """One answer, of a smaller page each time that the provider fails."""
-        limit, started = 0, 0.0
+        limit, started, seconds = 0, 0.0, 0.0
 
         def build() -> httpx.Request:
             nonlocal limit, started
@@ -180,10 +180,12 @@ class _Listing:
             return self._client.http.build_request("GET", "/call", params={**bounds, "limit": str(limit)})
 
         def read(answer: httpx.Response) -> _Page:
+            nonlocal seconds
+            seconds = time.monotonic() - started
             return _Page(read_columns(answer.content), len(answer.content), limit)
 
         page = await self._client.ask(build, read, lambda: self._page_size.failed(limit))
-        self._page_size.answered(page.rows.num_rows, page.size_bytes, time.monotonic() - started)
+        self._page_size.answered(page.rows.num_rows, page.size_bytes, seconds)
         return page
 
 

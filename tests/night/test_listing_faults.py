@@ -1,20 +1,22 @@
 """Whatever happens while the list is read, it is complete in the end, or an error says that it is not."""
 
+import asyncio
 from datetime import timedelta
 
 import httpx
 import pytest
 from starlette.types import Receive, Scope, Send
 
-from billing.errors import ProviderRefused, ProviderUnavailable, RateLimited
+from billing.errors import ProviderRefused, ProviderUnavailable, RateLimited, TransientError
 from billing.pace import Pace, Patience
 from billing.settings import Settings
+from billing.vapi_client import CONNECTIONS, VapiClient
 from calltally.sandbox.calls import Call
 from calltally.sandbox.faults import Fault, broken_connection, html_fault, slow_answer, text_fault
 from calltally.sandbox.server import RunningSandbox
 from calltally.sandbox.vapi import vapi_fault
 
-from .listing import NEXT_DAY, each_once, ids, limits, place, place_at, read, requests
+from .listing import NEXT_DAY, FastClock, ask, each_once, ids, limits, place, place_at, read, requests
 from .served import Switchboard
 
 
@@ -60,18 +62,63 @@ def test_storm_of_refusals_slows_everybody_down(sandbox: RunningSandbox, setting
     assert min(rates) < 1_000
 
 
-def test_refusals_beyond_all_patience_are_left_to_the_night(sandbox: RunningSandbox, settings: Settings) -> None:
+@pytest.mark.parametrize("status", [429, 503, 500, 408, 409])
+def test_announced_pause_is_waited_out(sandbox: RunningSandbox, settings: Settings, status: int) -> None:
+    """Minutes of it, within the request: whatever the trouble is, nobody asks before Vapi said, and nothing fails."""
+    calls = place(sandbox, 3)
+    sandbox.vapi.faults.add(vapi_fault(status, "Not now", retry_after_seconds=900), times=2)
+    clock = FastClock()
+
+    assert ids(read(settings, pace=clock.pace(), patience=Patience())) == each_once(calls)
+    assert clock.seconds >= 1_800
+    assert len(requests(sandbox)) == 3
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_pause_beyond_all_patience_is_left_to_the_night(
+    sandbox: RunningSandbox, settings: Settings, status: int
+) -> None:
     """What the provider said about waiting is among the facts, and nobody asks again before it is over."""
-    sandbox.vapi.faults.add(vapi_fault(429, "Rate limit exceeded", retry_after_seconds=3_600), times=50)
-    pace = Pace(20)
+    sandbox.vapi.faults.add(vapi_fault(status, "Not today", retry_after_seconds=7_200), times=50)
+    pace = FastClock().pace()
 
-    with pytest.raises(RateLimited) as caught:
-        read(settings, pace=pace)
-    with pytest.raises(RateLimited, match=r"3[56]\d\d s"):
-        read(settings, pace=pace)
+    with pytest.raises(TransientError) as caught:
+        read(settings, pace=pace, patience=Patience())
+    with pytest.raises(RateLimited, match="7200 s"):
+        read(settings, pace=pace, patience=Patience())
 
-    assert caught.value.facts == {"retry_after_seconds": 3_600}
+    assert caught.value.facts["retry_after_seconds"] == 7_200
     assert len(requests(sandbox)) == 1
+
+
+def test_short_pauses_that_go_on_are_waited_for_longer_each_time(sandbox: RunningSandbox, settings: Settings) -> None:
+    """A storm that announces a second each time has two minutes to pass, not eight seconds."""
+    calls = place(sandbox, 3)
+    sandbox.vapi.faults.add(vapi_fault(429, "Rate limit exceeded", retry_after_seconds=1), times=7)
+    clock = FastClock()
+
+    assert ids(read(settings, pace=clock.pace(), patience=Patience())) == each_once(calls)
+    assert clock.seconds > 120
+
+
+def test_time_of_a_request_begins_when_a_connection_is_free(sandbox: RunningSandbox, settings: Settings) -> None:
+    """Standing in our own queue is no slowness of the provider's: a request is built once it can be sent."""
+    built: list[None] = []
+    built_at_first_answer: list[int] = []
+
+    async def note(_answer: httpx.Response) -> None:
+        built_at_first_answer.append(len(built))
+
+    async def crowd(client: VapiClient) -> list[int]:
+        def build() -> httpx.Request:
+            built.append(None)
+            return client.http.build_request("GET", "/call", params={"limit": "10"})
+
+        asking = [client.ask(build, lambda answer: len(answer.content)) for _ in range(3 * CONNECTIONS)]
+        return await asyncio.gather(*asking)
+
+    assert len(ask(settings, crowd, hook=note)) == 3 * CONNECTIONS
+    assert built_at_first_answer[0] == CONNECTIONS
 
 
 def test_outage_beyond_all_patience_is_left_to_the_night(sandbox: RunningSandbox, settings: Settings) -> None:

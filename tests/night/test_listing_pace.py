@@ -65,10 +65,11 @@ def test_pause_holds_everybody_even_those_who_wait_already() -> None:
 
     async def wait_through() -> float:
         pace, started = Pace(20), time.monotonic()
-        first = [await pace.turn() for _ in range(6)]  # as many as may go at once
+        for _ in range(6):  # as many as may go at once
+            await pace.turn()
         queued = [asyncio.create_task(pace.turn()) for _ in range(3)]
         await asyncio.sleep(0)
-        pace.slow_down(first[0], 0.3)
+        pace.pause(0.3)
         await asyncio.wait(queued, return_when=asyncio.FIRST_COMPLETED)
         waited = time.monotonic() - started
         for task in queued:
@@ -85,9 +86,9 @@ def test_rate_is_halved_once_for_all_requests_that_were_on_their_way() -> None:
         pace = Pace(20)
         crowd = [await pace.turn() for _ in range(3)]
         for turn in crowd:
-            pace.slow_down(turn, 0)
+            pace.slow_down(turn)
         once = pace.per_second
-        pace.slow_down(await pace.turn(), 0)
+        pace.slow_down(await pace.turn())
         return [once, pace.per_second]
 
     assert asyncio.run(refuse()) == [10, 5]
@@ -98,7 +99,7 @@ def test_rate_recovers_with_each_answer(usual: float) -> None:
     """Back to what it was, and never beyond."""
     pace = Pace(usual)
     before = pace.per_second
-    pace.slow_down(0, 0)
+    pace.slow_down(0)
     slowed = pace.per_second
     for _ in range(200):
         pace.speed_up()
@@ -111,7 +112,7 @@ def test_rate_never_stops_altogether() -> None:
     """However often the provider refuses, a request now and then is sent."""
     pace = Pace(20)
     for refusals in range(100):
-        pace.slow_down(refusals, 0)
+        pace.slow_down(refusals)
 
     assert pace.per_second == pytest.approx(0.2)
 
