@@ -100,8 +100,10 @@ class VapiClient:
 
 
 @asynccontextmanager
-async def connect_vapi(settings: Settings, patience: Patience | None = None) -> AsyncIterator[VapiClient]:
-    """A client with our key, at the pace of this process.
+async def connect_vapi(
+    settings: Settings, patience: Patience | None = None, *, budget: str = "list"
+) -> AsyncIterator[VapiClient]:
+    """A client with our key, at the pace that everybody of this process shares who asks from the same budget.
 
     Raises:
         NotConfigured: there is no key.
@@ -113,7 +115,7 @@ async def connect_vapi(settings: Settings, patience: Patience | None = None) -> 
     async with httpx.AsyncClient(
         base_url=settings.vapi_base_url, headers=headers, timeout=TIMEOUT, limits=limits, verify=_tls()
     ) as http:
-        pace = shared_pace(settings.vapi_base_url, settings.vapi_requests_per_second)
+        pace = shared_pace(f"{budget} of {settings.vapi_base_url}", settings.vapi_requests_per_second)
         yield VapiClient(http, pace, patience or Patience())
 
 

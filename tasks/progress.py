@@ -2,12 +2,11 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from uuid import UUID
 
-from httpx import HTTPError
 from prefect.artifacts import acreate_progress_artifact, aupdate_progress_artifact
 
 from billing.night import Span
@@ -58,15 +57,12 @@ class Progress:
             listener(self._share, words)
 
     async def show(self) -> None:
-        """Keep Prefect's UI up to date until cancelled; a UI that is away is no reason to stop."""
+        """Keep Prefect's UI up to date until cancelled."""
         shown = -1.0
         while True:
             if self._artifact_id is not None and self._share != shown:
                 shown = self._share
-                try:
-                    await aupdate_progress_artifact(self._artifact_id, progress=round(shown * 100, 1))
-                except (HTTPError, ValueError) as error:
-                    log.warning("progress.not_shown error=%s", type(error).__name__)
+                await _if_possible(aupdate_progress_artifact(self._artifact_id, progress=round(shown * 100, 1)))
             await asyncio.sleep(UPDATE_SECONDS)
 
     async def end(self) -> None:
@@ -74,24 +70,37 @@ class Progress:
         for listener in listeners:
             listener(1.0, "done")
         if self._artifact_id is not None:
-            await aupdate_progress_artifact(self._artifact_id, progress=100.0)
+            await _if_possible(aupdate_progress_artifact(self._artifact_id, progress=100.0))
 
 
 @asynccontextmanager
 async def progress_shown(run_id: UUID) -> AsyncIterator[Progress]:
     """Show the progress of a run while the block lasts."""
-    artifact_id = await acreate_progress_artifact(
-        0.0, key="reconciliation-progress", description="How far the reconciliation is."
+    progress = Progress(
+        await _if_possible(
+            acreate_progress_artifact(
+                0.0, key="reconciliation-progress", description="How far the reconciliation is."
+            )
+        )
     )
-    progress = Progress(artifact_id if isinstance(artifact_id, UUID) else None)
     _running[run_id] = progress
     showing = asyncio.create_task(progress.show())
     try:
         yield progress
-        await progress.end()
     finally:
         showing.cancel()
+        await asyncio.gather(showing, return_exceptions=True)
         del _running[run_id]
+    await progress.end()
+
+
+async def _if_possible(shown: Awaitable[UUID]) -> UUID | None:
+    """The id of the artifact; None if Prefect would not have it: a bar that cannot be shown fails no night."""
+    try:
+        return await shown
+    except Exception as error:  # noqa: BLE001 - away, busy, or the artifact was deleted
+        log.warning("progress.not_shown error=%s", type(error).__name__)
+        return None
 
 
 def progress_of(run_id: UUID) -> Progress | None:

@@ -5,8 +5,13 @@ from typing import Any
 
 import pytest
 
+from billing.pace import Patience
 from calltally.sandbox.faults import json_fault
+from calltally.sandbox.vapi import vapi_fault
+from flows import reconcile_calls as flow
 from flows.reconcile_calls import reconcile_calls
+from tasks import providers
+from tasks.retries import RETRIES
 
 from .stage import Stage, run
 
@@ -71,3 +76,18 @@ def test_provider_without_totals_proves_nothing_and_stops_nothing(stage: Stage) 
     assert stage.charged() == {call.id for call in calls}
     assert proofs(stage) == ["unproven"] * PARTS
     assert "incomplete" not in kinds(stage)
+
+
+@pytest.mark.slow
+def test_outage_of_the_totals_alone_stops_nothing(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Analytics that fails for ever leaves the list unproven, after the task's own retries; the night bills."""
+    monkeypatch.setattr(providers, "TOTALS_PATIENCE", Patience(tries=1))
+    monkeypatch.setattr(flow, "provider_totals", providers.provider_totals.with_options(retry_delay_seconds=0))
+    stage.sandbox.vapi.faults.add(vapi_fault(500, "Internal server error", path_prefix="/analytics"), times=1_000)
+    calls = stage.place_calls(3)
+    night = run(reconcile_calls)
+
+    assert night.state.is_completed()
+    assert stage.charged() == {call.id for call in calls}
+    assert proofs(stage) == ["unproven"] * PARTS
+    assert len(stage.sandbox.vapi.faults) == 1_000 - PARTS * (1 + RETRIES)
