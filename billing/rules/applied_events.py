@@ -12,10 +12,11 @@ from billing.figures import Reliability
 from billing.incident_messages import Words
 from billing.messages import listing, percent, with_interval
 from billing.rules.rule import EXAMPLES, Condition, Rule
-from billing.rules.shares import surely_below
+from billing.rules.shares import in_words, stretch, surely_below
 from billing.settings import Settings
 
 NAME = "applied_events"
+PROVIDERS = ("stripe", "twilio", "vapi")
 THRESHOLD = Decimal("0.99")
 """Nearly everything applies at the first attempt; a single dead event has an alarm of its own."""
 WINDOW = timedelta(hours=6)
@@ -23,49 +24,53 @@ WINDOW = timedelta(hours=6)
 GRACE = timedelta(minutes=5)
 """What is younger may still be on its way: retries take 14 seconds, a busy worker some minutes."""
 
-# Arms that fit the partial indexes, so that the cost follows the window and not the table.
+# Arms that fit the partial indexes, so that the cost follows the stretch and not the table.
 SELECT = """
 WITH accepted AS (
-    SELECT id, provider, state IN ('done', 'skipped') AS applied
-    FROM events WHERE finished_at >= :since AND finished_at < :now
+    SELECT id, state IN ('done', 'skipped') AS applied, false AS in_line
+    FROM events WHERE provider = :provider AND finished_at >= :since AND finished_at < :now
     UNION ALL
-    SELECT id, provider, false FROM events
-    WHERE state = 'waiting' AND received_at >= :since AND received_at < :settled
+    SELECT id, false, true FROM events
+    WHERE provider = :provider AND state = 'waiting' AND received_at >= :since AND received_at < :settled
     UNION ALL
-    SELECT id, provider, false FROM events
-    WHERE state IN ('active', 'delayed') AND received_at >= :since AND received_at < :settled
+    SELECT id, false, true FROM events
+    WHERE provider = :provider AND state IN ('active', 'delayed') AND received_at >= :since AND received_at < :settled
     UNION ALL
-    SELECT id, provider, false FROM events
-    WHERE state = 'parked' AND received_at >= :since AND received_at < :settled
+    SELECT id, false, true FROM events
+    WHERE provider = :provider AND state = 'parked' AND received_at >= :since AND received_at < :settled
 )
 SELECT
-    known.provider,
-    count(id) AS accepted,
-    count(id) FILTER (WHERE applied) AS applied,
+    count(*) AS accepted,
+    count(*) FILTER (WHERE applied) AS applied,
+    count(*) FILTER (WHERE in_line) AS in_line,
     coalesce(
         (array_agg(id ORDER BY id) FILTER (WHERE NOT applied))[1 : CAST(:examples AS integer)], '{}'
     ) AS first_ids
-FROM (VALUES ('stripe'), ('vapi'), ('twilio')) AS known (provider)
-LEFT JOIN accepted USING (provider)
-GROUP BY known.provider
-ORDER BY known.provider
+FROM accepted
 """
 
 
 def look(connection: Connection, settings: Settings, now: datetime) -> list[Condition]:
-    """One condition per provider."""
-    found = rows(
-        connection, SELECT, since=now - WINDOW, settled=now - GRACE, now=now, examples=EXAMPLES
+    """One condition per provider.
+
+    Its incident goes on for as long as one of the events that it was opened about is parked or in line; the dead have
+    a rule of their own. Without any event there is nothing to judge by.
+    """
+    return [_of_provider(connection, provider, now) for provider in PROVIDERS]
+
+
+def _of_provider(connection: Connection, provider: str, now: datetime) -> Condition:
+    key = f"{NAME}:{provider}"
+    is_open, since = stretch(connection, key, now - WINDOW)
+    [found] = rows(
+        connection, SELECT, provider=provider, since=since, settled=now - GRACE, now=now, examples=EXAMPLES
     )  # fmt: skip
-    return [
-        Condition(
-            f"{NAME}:{facts['provider']}",
-            surely_below(Reliability(facts["applied"], facts["accepted"]), THRESHOLD),
-            facts,
-            f"{facts['applied']} of {facts['accepted']} events",
-        )
-        for facts in found
-    ]
+    share = Reliability(found["applied"], found["accepted"])
+    facts = {"provider": provider, "since": since.isoformat(), **found}
+    if not share.ended:
+        return Condition(key, None, facts, "no events")
+    failing = surely_below(share, THRESHOLD) or (is_open and found["in_line"] > 0)
+    return Condition(key, failing, facts, f"{share.by_webhook} of {share.ended} events: {with_interval(share)}")
 
 
 def words(facts: Mapping[str, Any]) -> Words:
@@ -73,8 +78,10 @@ def words(facts: Mapping[str, Any]) -> Words:
     share = Reliability(facts["applied"], facts["accepted"])
     provider = facts["provider"]
     return Words(
-        headline=f"{share.lost} of {share.ended} {provider} events of the last 6 hours are not applied",
-        all_clear=f"Events of {provider} are applied again: {percent(share.ratio)} of {share.ended}",
+        headline=f"{share.lost} of {share.ended} {provider} events since {in_words(facts)} are not applied",
+        all_clear=(
+            f"Events of {provider} are applied again: {percent(share.ratio)} of {share.ended} since {in_words(facts)}"
+        ),
         next_step=(
             "Look at the first one with `calltally events show ID`. Parked ones wait for a route, waiting ones for a "
             "worker, dead ones for a replay once their cause is mended. Nothing is lost."

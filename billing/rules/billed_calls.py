@@ -12,14 +12,14 @@ from billing.figures import Reliability
 from billing.incident_messages import Words
 from billing.messages import listing, percent, with_interval
 from billing.rules.rule import EXAMPLES, Condition, Rule
-from billing.rules.shares import surely_below
+from billing.rules.shares import in_words, stretch, surely_below
 from billing.settings import Settings
 
 NAME = "billed_calls"
 THRESHOLD = Decimal("0.99")
 """A call with a route is charged in the transaction that stores it, so anything less is a forgotten route."""
 WINDOW = timedelta(hours=6)
-"""Long enough for some calls on a quiet day, short enough that what was mended is over the same day."""
+"""Long enough for some calls on a quiet day; what is found in it is watched until the last of it is billed."""
 LONGEST_CALL = timedelta(hours=12)
 """Vapi ends calls after at most so long (maxDurationSeconds is 43,200 at most)."""
 
@@ -40,20 +40,26 @@ FROM ended
 
 
 def look(connection: Connection, settings: Settings, now: datetime) -> list[Condition]:
-    """One condition over all organizations."""
-    [facts] = rows(
-        connection, SELECT, since=now - WINDOW, now=now, longest=LONGEST_CALL, examples=EXAMPLES
-    )  # fmt: skip
-    share = Reliability(facts["billed"], facts["ended"])
-    return [Condition(NAME, surely_below(share, THRESHOLD), facts, f"{facts['billed']} of {facts['ended']} calls")]
+    """One condition over all organizations.
+
+    Its incident goes on for as long as one of the calls that it was opened about is not billed, however old they
+    become meanwhile. Without any call there is nothing to judge by.
+    """
+    is_open, since = stretch(connection, NAME, now - WINDOW)
+    [found] = rows(connection, SELECT, since=since, now=now, longest=LONGEST_CALL, examples=EXAMPLES)
+    share, facts = Reliability(found["billed"], found["ended"]), {"since": since.isoformat(), **found}
+    if not share.ended:
+        return [Condition(NAME, None, facts, "no calls")]
+    failing = surely_below(share, THRESHOLD) or (is_open and share.lost > 0)
+    return [Condition(NAME, failing, facts, f"{share.by_webhook} of {share.ended} calls: {with_interval(share)}")]
 
 
 def words(facts: Mapping[str, Any]) -> Words:
     """Of the facts above."""
     share = Reliability(facts["billed"], facts["ended"])
     return Words(
-        headline=f"{share.lost} of {share.ended} calls of the last 6 hours are not billed",
-        all_clear=f"Calls are billed again: {percent(share.ratio)} of {share.ended}",
+        headline=f"{share.lost} of {share.ended} calls since {in_words(facts)} are not billed",
+        all_clear=f"Calls are billed again: {percent(share.ratio)} of {share.ended} since {in_words(facts)}",
         next_step=(
             "Nobody is known to pay for them: add the missing route (`calltally route add`), and they are billed at "
             "once, at the price of their time."
