@@ -48,8 +48,11 @@ PORT = 3987
 
 PLAIN_INSERT = """
 \\set n random(1, 1000000000)
-INSERT INTO events (provider, delivery_key, type, body) VALUES ('vapi', 'k' || :n || random(), 'x',
-decode(repeat('7b', 9000), 'hex'));
+WITH stored AS (
+    INSERT INTO events (provider, delivery_key, type) VALUES ('vapi', 'k' || :n || random(), 'x')
+    RETURNING received_at, id
+)
+INSERT INTO event_bodies SELECT received_at, id, decode(repeat('7b', 9000), 'hex') FROM stored;
 """
 
 

@@ -21,9 +21,11 @@ def event_life(engine: Engine, event_id: int, pages_url: str | None) -> dict[str
     with transaction(engine) as connection:
         found = rows(
             connection,
-            "SELECT id, provider, type, delivery_key, state, reason, deliveries, received_at, last_received_at,"
-            " attempts, claimed_by, lease_until, finished_at, flow_run_id, length(body) AS body_bytes, body"
-            " FROM events WHERE id = :id",
+            "SELECT id, provider, type, delivery_key, state, reason, deliveries, events.received_at,"
+            " last_received_at, attempts, claimed_by, lease_until, finished_at, flow_run_id,"
+            " length(body) AS body_bytes, body"
+            " FROM events LEFT JOIN event_bodies ON event_id = id AND event_bodies.received_at = events.received_at"
+            " WHERE id = :id",
             id=event_id,
         )
         if not found:

@@ -45,7 +45,8 @@ class Event:
 class ClaimedEvent(Event):
     """An event that is ours until its lease ends; whoever ends it must show the token."""
 
-    body: bytes
+    body: bytes | None
+    """None if it was forgotten meanwhile; then there is nothing to apply."""
     attempts: int
     claim_token: UUID
     received_at: datetime | None = None
@@ -86,6 +87,7 @@ class _Outcome:
 
 
 _DONE = _Outcome("done")
+_FORGOTTEN = _Outcome("dead", "PermanentError: its body is forgotten; reconcile or backfill its time instead")
 
 CALL_OUTCOMES = {
     "unattributed": _Outcome("parked", "unknown_organization"),
@@ -211,6 +213,9 @@ def _apply(connection: Connection, events: Sequence[ClaimedEvent]) -> dict[int, 
     payments: dict[int, CreditPayment] = {}
     messages: dict[int, RecordMessage] = {}
     for event in events:
+        if event.body is None:
+            outcomes[event.id] = _FORGOTTEN
+            continue
         try:
             effect = interpret(event.provider, event.type, event.body, livemode=livemode)
         except PermanentError as error:
@@ -268,16 +273,35 @@ def unsettled(engine: Engine, ids: Sequence[int], limit: int) -> list[dict[str, 
         )
 
 
-def prune(engine: Engine, body_days: int, row_days: int) -> tuple[int, int]:
-    """Forget bodies and rows of events that ended long ago, a limited number at once; how many of each."""
+@dataclass(frozen=True, slots=True)
+class Pruned:
+    """What was forgotten: whole months of bodies, bodies that lay in no month, and events."""
+
+    months: int = 0
+    bodies: int = 0
+    events: int = 0
+
+    def __add__(self, other: "Pruned") -> "Pruned":
+        return Pruned(self.months + other.months, self.bodies + other.bodies, self.events + other.events)
+
+
+def ensure_partitions(engine: Engine) -> int:
+    """Make the months for the bodies to come; how many were missing."""
+    with transaction(engine) as connection:
+        return int(value(connection, "SELECT ensure_partitions()"))
+
+
+def prune(engine: Engine, body_days: int, row_days: int) -> Pruned:
+    """Forget old bodies, and rows of events that ended long ago, a limited number at once."""
     with transaction(engine) as connection:
         pruned = rows(
             connection,
-            "SELECT * FROM prune_events(make_interval(days => :body_days), make_interval(days => :row_days))",
+            "SELECT months, bodies, events_removed AS events"
+            " FROM prune_events(make_interval(days => :body_days), make_interval(days => :row_days))",
             body_days=body_days,
             row_days=row_days,
         )[0]
-    return pruned["bodies"], pruned["events_removed"]
+    return Pruned(**pruned)
 
 
 def _record_calls(connection: Connection, calls: dict[int, RecordCall]) -> dict[int, _Outcome]:

@@ -52,7 +52,9 @@ def select_events(engine: Engine, selection: Selection) -> list[int]:
     with transaction(engine) as connection:
         found = rows(
             connection,
-            "SELECT id FROM events WHERE state IN ('dead', 'parked', 'skipped', 'done') AND body IS NOT NULL"
+            "SELECT id FROM events WHERE state IN ('dead', 'parked', 'skipped', 'done')"
+            " AND EXISTS (SELECT FROM event_bodies AS stored"
+            " WHERE stored.received_at = events.received_at AND stored.event_id = events.id)"
             " AND (CAST(:ids AS bigint[]) IS NULL OR id = ANY(:ids))"
             " AND (CAST(:state AS text) IS NULL OR state = :state)"
             " AND (CAST(:type AS text) IS NULL OR type = :type)"

@@ -1,5 +1,5 @@
 -- Who owns what and who may do what. Written over the catalogue, so that a new table is closed until it is opened here.
-GRANT USAGE, CREATE ON SCHEMA public, checks, reporting TO calltally_owner;
+GRANT USAGE, CREATE ON SCHEMA public, checks, reporting, parts TO calltally_owner; -- parts are nobody else's
 GRANT USAGE ON SCHEMA public TO calltally_books, calltally_app, calltally_tenant, calltally_analyst;
 GRANT CREATE ON SCHEMA public TO calltally_books; -- owning functions asks for it
 GRANT USAGE ON SCHEMA checks TO calltally_books, calltally_app;
@@ -63,6 +63,14 @@ BEGIN
     END LOOP;
 END;
 $$;
+
+-- Months of bodies are made and dropped by those who own the tables; the functions that do it, and nothing else.
+ALTER TABLE parts.event_bodies_other OWNER TO calltally_owner;
+ALTER FUNCTION ensure_partitions(timestamptz, integer) OWNER TO calltally_owner;
+ALTER FUNCTION forget_bodies(interval, integer) OWNER TO calltally_owner;
+ALTER FUNCTION unfinished_events() OWNER TO calltally_owner;
+REVOKE ALL ON FUNCTION forget_bodies(interval, integer) FROM calltally_app;
+GRANT EXECUTE ON FUNCTION forget_bodies(interval, integer) TO calltally_books;
 
 -- What the books' functions may change. History is not among it.
 GRANT UPDATE ON organizations, wallets, prices, routes, calls, events, workers, alerts, incidents TO calltally_books;

@@ -69,6 +69,11 @@ TABLE event_attempts (
     message text NOT NULL,
     flow_run_id uuid
 );
+TABLE event_bodies (
+    received_at timestamp with time zone NOT NULL,
+    event_id bigint NOT NULL,
+    body bytea NOT NULL
+);
 TABLE events (
     id bigint NOT NULL GENERATED ALWAYS AS IDENTITY,
     provider text NOT NULL,
@@ -76,7 +81,6 @@ TABLE events (
     type text NOT NULL,
     state text NOT NULL DEFAULT 'waiting'::text,
     reason text,
-    body bytea,
     deliveries integer NOT NULL DEFAULT 1,
     received_at timestamp with time zone NOT NULL DEFAULT now(),
     last_received_at timestamp with time zone NOT NULL DEFAULT now(),
@@ -250,6 +254,7 @@ CONSTRAINT charges.charges_settled_by_transfer_id_fkey FOREIGN KEY (settled_by_t
 CONSTRAINT charges.charges_state_check CHECK ((state = ANY (ARRAY['settled'::text, 'outstanding'::text, 'free'::text, 'cancelled'::text])));
 CONSTRAINT event_attempts.event_attempts_event_id_fkey FOREIGN KEY (event_id) REFERENCES events(id) ON DELETE CASCADE;
 CONSTRAINT event_attempts.event_attempts_pkey PRIMARY KEY (event_id, attempt);
+CONSTRAINT event_bodies.event_bodies_pkey PRIMARY KEY (received_at, event_id);
 CONSTRAINT events.events_check CHECK (((state = ANY (ARRAY['active'::text, 'delayed'::text])) = ((claim_token IS NOT NULL) AND (lease_until IS NOT NULL))));
 CONSTRAINT events.events_check1 CHECK (((state = ANY (ARRAY['done'::text, 'skipped'::text, 'dead'::text])) = (finished_at IS NOT NULL)));
 CONSTRAINT events.events_check2 CHECK (((reason IS NOT NULL) OR (state <> ALL (ARRAY['skipped'::text, 'parked'::text, 'dead'::text]))));
@@ -327,9 +332,10 @@ CREATE INDEX charges_outstanding ON public.charges USING btree (organization_id,
 CREATE UNIQUE INDEX charges_pkey ON public.charges USING btree (idempotency_key);
 CREATE INDEX charges_settled_by ON public.charges USING btree (settled_by_transfer_id) WHERE (settled_by_transfer_id IS NOT NULL);
 CREATE UNIQUE INDEX event_attempts_pkey ON public.event_attempts USING btree (event_id, attempt);
+CREATE UNIQUE INDEX event_bodies_pkey ON ONLY public.event_bodies USING btree (received_at, event_id);
 CREATE INDEX events_claimed ON public.events USING btree (lease_until) WHERE (state = ANY (ARRAY['active'::text, 'delayed'::text]));
 CREATE INDEX events_dead ON public.events USING btree (finished_at) WHERE (state = 'dead'::text);
-CREATE INDEX events_finished ON public.events USING brin (finished_at);
+CREATE INDEX events_finished ON public.events USING btree (finished_at) WHERE (finished_at IS NOT NULL);
 CREATE INDEX events_parked ON public.events USING btree (reason) WHERE (state = 'parked'::text);
 CREATE UNIQUE INDEX events_pkey ON public.events USING btree (id);
 CREATE UNIQUE INDEX events_provider_delivery_key_key ON public.events USING btree (provider, delivery_key);
@@ -440,6 +446,7 @@ FUNCTION credit_payments(jsonb) RETURNS TABLE(payment_id text, outcome text, rea
 FUNCTION credit_wallet(uuid,bigint,text,text,timestamp with time zone,text,text) RETURNS TABLE(success boolean, duplicate boolean, balance_before_micros bigint, balance_after_micros bigint, settled_outstanding_micros bigint) SECURITY DEFINER;
 FUNCTION deduct_call_credits(uuid,text,bigint,timestamp with time zone) RETURNS TABLE(success boolean, duplicate boolean, balance_before_micros bigint, balance_after_micros bigint, debt_limit_micros bigint, remaining_debt_capacity_micros bigint, needs_recharge boolean, reason text) SECURITY DEFINER;
 FUNCTION enqueue_message(text,text,jsonb) RETURNS bigint SECURITY DEFINER;
+FUNCTION ensure_partitions(timestamp with time zone,integer) RETURNS integer SECURITY DEFINER;
 FUNCTION extend_lease(uuid[],interval) RETURNS integer SECURITY DEFINER;
 FUNCTION fail_event(uuid,bigint,text,text,boolean,interval,uuid) RETURNS void SECURITY DEFINER;
 FUNCTION find_organization(text,text,text,timestamp with time zone) RETURNS uuid;
@@ -449,6 +456,7 @@ FUNCTION find_route(text,text,text,timestamp with time zone) RETURNS SETOF route
 FUNCTION find_sms_price(uuid,text,timestamp with time zone) RETURNS SETOF sms_prices;
 FUNCTION find_sms_route(text,text,text,timestamp with time zone) RETURNS SETOF routes;
 FUNCTION finish_events(uuid,bigint[],text[],text[]) RETURNS void SECURITY DEFINER;
+FUNCTION forget_bodies(interval,integer) RETURNS TABLE(months integer, bodies integer) SECURITY DEFINER;
 FUNCTION hold_alerts(text,boolean) RETURNS TABLE(id bigint, key text, kind text) SECURITY DEFINER;
 FUNCTION is_event_step(text,text) RETURNS boolean;
 FUNCTION link_customer(uuid,text) RETURNS integer SECURITY DEFINER;
@@ -462,7 +470,7 @@ FUNCTION oldest_waiting_event() RETURNS bigint SECURITY DEFINER;
 FUNCTION own_account(text,text) RETURNS uuid;
 FUNCTION post_charge(charge_request) RETURNS charge_answer;
 FUNCTION post_charges(charge_request[]) RETURNS SETOF charge_answer;
-FUNCTION prune_events(interval,interval,integer) RETURNS TABLE(bodies integer, events_removed integer) SECURITY DEFINER;
+FUNCTION prune_events(interval,interval,integer) RETURNS TABLE(months integer, bodies integer, events_removed integer) SECURITY DEFINER;
 FUNCTION queue_metrics() RETURNS TABLE(waiting bigint, active bigint, delayed bigint, parked bigint, dead bigint, finished bigint, oldest_waiting_at timestamp with time zone) SECURITY DEFINER;
 FUNCTION read_told_messages(jsonb) RETURNS TABLE(sid text, status text, error_code integer, account_sid text, messaging_service_sid text, sender text, num_segments integer, sent_at timestamp with time zone, provider_price_micros bigint, provider_currency text, polled boolean);
 FUNCTION record_calls(jsonb,boolean,uuid) RETURNS TABLE(call_id text, organization_id uuid, outcome text, amount_micros bigint, known boolean) SECURITY DEFINER;
@@ -489,6 +497,7 @@ FUNCTION sms_is_final(text) RETURNS boolean;
 FUNCTION sms_rank(text) RETURNS integer;
 FUNCTION sweep_events() RETURNS integer SECURITY DEFINER;
 FUNCTION take_back(text,text,text,bigint,timestamp with time zone) RETURNS TABLE(duplicate boolean, balance_before_micros bigint, balance_after_micros bigint);
+FUNCTION unfinished_events() RETURNS SETOF events;
 FUNCTION value_calls(text[]) RETURNS TABLE(currency text, charged_micros bigint, at_risk_micros bigint) SECURITY DEFINER;
 FUNCTION wake_events(text) RETURNS integer;
 FUNCTION with_price_in_force(charges,timestamp with time zone) RETURNS charges;
@@ -512,6 +521,9 @@ POLICY own_rows ON charges TO {calltally_tenant} USING ((organization_id = (NULL
 POLICY everything_for_calltally_app ON event_attempts TO {calltally_app} USING (true);
 POLICY everything_for_calltally_books ON event_attempts TO {calltally_books} USING (true);
 POLICY everything_for_calltally_owner ON event_attempts TO {calltally_owner} USING (true);
+POLICY everything_for_calltally_app ON event_bodies TO {calltally_app} USING (true);
+POLICY everything_for_calltally_books ON event_bodies TO {calltally_books} USING (true);
+POLICY everything_for_calltally_owner ON event_bodies TO {calltally_owner} USING (true);
 POLICY everything_for_calltally_app ON events TO {calltally_app} USING (true);
 POLICY everything_for_calltally_books ON events TO {calltally_books} USING (true);
 POLICY everything_for_calltally_owner ON events TO {calltally_owner} USING (true);
@@ -602,6 +614,8 @@ GRANT INSERT, SELECT ON public.charges TO calltally_books;
 GRANT SELECT ON public.charges TO calltally_tenant;
 GRANT SELECT ON public.event_attempts TO calltally_app;
 GRANT INSERT, SELECT ON public.event_attempts TO calltally_books;
+GRANT SELECT ON public.event_bodies TO calltally_app;
+GRANT INSERT, SELECT ON public.event_bodies TO calltally_books;
 GRANT SELECT ON public.event_queue TO calltally_app;
 GRANT SELECT ON public.events TO calltally_app;
 GRANT DELETE, INSERT, SELECT, UPDATE ON public.events TO calltally_books;
@@ -692,6 +706,7 @@ GRANT EXECUTE ON credit_payments(jsonb) TO calltally_app;
 GRANT EXECUTE ON credit_wallet(uuid,bigint,text,text,timestamp with time zone,text,text) TO calltally_app;
 GRANT EXECUTE ON deduct_call_credits(uuid,text,bigint,timestamp with time zone) TO calltally_app;
 GRANT EXECUTE ON enqueue_message(text,text,jsonb) TO calltally_app;
+GRANT EXECUTE ON ensure_partitions(timestamp with time zone,integer) TO calltally_app;
 GRANT EXECUTE ON extend_lease(uuid[],interval) TO calltally_app;
 GRANT EXECUTE ON fail_event(uuid,bigint,text,text,boolean,interval,uuid) TO calltally_app;
 GRANT EXECUTE ON find_organization(text,text,text,timestamp with time zone) TO calltally_app, calltally_owner;
@@ -701,6 +716,7 @@ GRANT EXECUTE ON find_route(text,text,text,timestamp with time zone) TO calltall
 GRANT EXECUTE ON find_sms_price(uuid,text,timestamp with time zone) TO calltally_app, calltally_owner;
 GRANT EXECUTE ON find_sms_route(text,text,text,timestamp with time zone) TO calltally_app, calltally_owner;
 GRANT EXECUTE ON finish_events(uuid,bigint[],text[],text[]) TO calltally_app;
+GRANT EXECUTE ON forget_bodies(interval,integer) TO calltally_books;
 GRANT EXECUTE ON hold_alerts(text,boolean) TO calltally_app;
 GRANT EXECUTE ON link_customer(uuid,text) TO calltally_app;
 GRANT EXECUTE ON messages_to_poll(interval,integer) TO calltally_app;

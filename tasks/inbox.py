@@ -13,7 +13,7 @@ from prefect.runtime import flow_run, task_run
 
 from billing import inbox
 from billing.errors import BillingError, ClaimLost, TransientError
-from billing.inbox import Applied, ClaimedEvent, Failure, in_words
+from billing.inbox import Applied, ClaimedEvent, Failure, Pruned, in_words
 from billing.process import get_engine, process_name
 from tasks.retries import DELAYS_SECONDS, RETRIES, is_transient
 
@@ -108,15 +108,31 @@ async def show_unsettled(events: Sequence[ClaimedEvent], outcome: str) -> None:
     await acreate_table_artifact(table, key="events-not-applied", description=described)
 
 
-@task(task_run_name="forget old events", cache_policy=NO_CACHE)
-async def prune_inbox(body_days: int, row_days: int) -> tuple[int, int]:
-    """Remove what is old, a little at a time; how many bodies and how many events."""
-    bodies = removed = 0
-    while True:
-        pruned = await asyncio.to_thread(inbox.prune, get_engine(), body_days, row_days)
-        bodies, removed = bodies + pruned[0], removed + pruned[1]
-        if pruned == (0, 0):
-            return bodies, removed
+@task(
+    task_run_name="make months for what comes",
+    cache_policy=NO_CACHE,
+    retries=RETRIES,
+    retry_delay_seconds=DELAYS_SECONDS,
+    retry_condition_fn=is_transient,
+)
+async def prepare_months() -> int:
+    """Make the months in which coming bodies will lie; how many were missing."""
+    return await asyncio.to_thread(inbox.ensure_partitions, get_engine())
+
+
+@task(
+    task_run_name="forget old events",
+    cache_policy=NO_CACHE,
+    retries=RETRIES,
+    retry_delay_seconds=DELAYS_SECONDS,
+    retry_condition_fn=is_transient,
+)
+async def prune_inbox(body_days: int, row_days: int) -> Pruned:
+    """Remove what is old, a little at a time."""
+    total = Pruned()
+    while (pruned := await asyncio.to_thread(inbox.prune, get_engine(), body_days, row_days)) != Pruned():
+        total += pruned
+    return total
 
 
 @asynccontextmanager

@@ -1,4 +1,5 @@
--- accept_events: stores deliveries, one row per (provider, delivery key); a repeated one only counts up.
+-- accept_events: stores deliveries, one row per (provider, delivery key), with their bodies; a repeated one only counts
+-- up, in whatever month it comes.
 -- Wakes the workers when the transaction commits. Arrays of one length. Keys are taken in order, so that two
 -- receivers with the same keys cannot deadlock.
 CREATE OR REPLACE FUNCTION accept_events(
@@ -6,13 +7,27 @@ CREATE OR REPLACE FUNCTION accept_events(
 )
 RETURNS void LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
 BEGIN
-    INSERT INTO events (provider, delivery_key, type, body, deliveries)
-    SELECT DISTINCT ON (provider, delivery_key)
-        provider, delivery_key, type, body, count(*) OVER (PARTITION BY provider, delivery_key)
-    FROM unnest(p_providers, p_delivery_keys, p_types, p_bodies) AS delivery (provider, delivery_key, type, body)
-    ORDER BY provider, delivery_key
-    ON CONFLICT (provider, delivery_key) DO UPDATE SET
-        deliveries = events.deliveries + excluded.deliveries, last_received_at = now();
+    WITH delivery AS (
+        SELECT DISTINCT ON (provider, delivery_key)
+            provider, delivery_key, type, body, count(*) OVER (PARTITION BY provider, delivery_key) AS deliveries
+        FROM unnest(p_providers, p_delivery_keys, p_types, p_bodies) AS told (provider, delivery_key, type, body)
+        ORDER BY provider, delivery_key
+    ),
+
+    stored AS (
+        INSERT INTO events (provider, delivery_key, type, deliveries)
+        SELECT provider, delivery_key, type, deliveries FROM delivery ORDER BY provider, delivery_key
+        ON CONFLICT (provider, delivery_key) DO UPDATE SET
+            deliveries = events.deliveries + excluded.deliveries, last_received_at = now()
+        RETURNING id, provider, delivery_key, received_at
+    )
+
+    INSERT INTO event_bodies (received_at, event_id, body)
+    SELECT stored.received_at, stored.id, delivery.body
+    FROM stored
+    INNER JOIN delivery ON delivery.provider = stored.provider AND delivery.delivery_key = stored.delivery_key
+    WHERE stored.received_at = now() -- a repeated one was received before
+    ON CONFLICT DO NOTHING;
     NOTIFY calltally_events;
 END;
 $$;
@@ -44,14 +59,24 @@ LANGUAGE sql SECURITY DEFINER SET search_path = public, pg_temp AS $$
         LIMIT p_limit
     ),
 
-    token AS MATERIALIZED (SELECT gen_random_uuid() AS id)
+    token AS MATERIALIZED (SELECT gen_random_uuid() AS id),
 
-    UPDATE events
-    SET state = 'active', claimed_by = p_claimed_by, claim_token = token.id, lease_until = now() + p_lease,
-        flow_run_id = coalesce(p_flow_run_id, events.flow_run_id), reason = NULL
-    FROM due, token
-    WHERE events.id = due.id
-    RETURNING events.id, events.provider, events.type, events.body, events.attempts, events.claim_token
+    claimed AS (
+        UPDATE events
+        SET state = 'active', claimed_by = p_claimed_by, claim_token = token.id, lease_until = now() + p_lease,
+            flow_run_id = coalesce(p_flow_run_id, events.flow_run_id), reason = NULL
+        FROM due, token
+        WHERE events.id = due.id
+        RETURNING events.*
+    )
+
+    SELECT claimed.id, claimed.provider, claimed.type, stored.body, claimed.attempts, claimed.claim_token
+    FROM claimed
+    LEFT JOIN LATERAL (
+        SELECT event_bodies.body FROM event_bodies
+        WHERE event_bodies.received_at = claimed.received_at AND event_bodies.event_id = claimed.id
+        LIMIT 1
+    ) AS stored ON true
 $$;
 
 -- finish_events: ends claimed events as done, skipped, parked or dead, in the transaction of their effects.
@@ -160,7 +185,11 @@ RETURNS SETOF bigint LANGUAGE plpgsql SECURITY DEFINER SET search_path = public,
 BEGIN
     RETURN QUERY
     UPDATE events SET state = 'waiting', reason = NULL, finished_at = NULL
-    WHERE id = ANY (p_ids) AND state IN ('dead', 'parked', 'skipped', 'done') AND body IS NOT NULL
+    WHERE id = ANY (p_ids) AND state IN ('dead', 'parked', 'skipped', 'done')
+        AND EXISTS (
+            SELECT FROM event_bodies
+            WHERE event_bodies.received_at = events.received_at AND event_bodies.event_id = events.id
+        )
     RETURNING id;
     NOTIFY calltally_events;
 END;

@@ -2,14 +2,24 @@
 CREATE OR REPLACE FUNCTION claim_these_events(p_ids bigint[], p_claimed_by text, p_lease interval)
 RETURNS TABLE (id bigint, provider text, type text, body bytea, attempts integer, claim_token uuid)
 LANGUAGE sql SECURITY DEFINER SET search_path = public, pg_temp AS $$
-    WITH token AS MATERIALIZED (SELECT gen_random_uuid() AS id)
+    WITH token AS MATERIALIZED (SELECT gen_random_uuid() AS id),
 
-    UPDATE events
-    SET state = 'active', claimed_by = p_claimed_by, claim_token = token.id, lease_until = now() + p_lease,
-        reason = NULL
-    FROM token
-    WHERE events.id = ANY (p_ids) AND events.state = 'waiting'
-    RETURNING events.id, events.provider, events.type, events.body, events.attempts, events.claim_token
+    claimed AS (
+        UPDATE events
+        SET state = 'active', claimed_by = p_claimed_by, claim_token = token.id, lease_until = now() + p_lease,
+            reason = NULL
+        FROM token
+        WHERE events.id = ANY (p_ids) AND events.state = 'waiting'
+        RETURNING events.*
+    )
+
+    SELECT claimed.id, claimed.provider, claimed.type, stored.body, claimed.attempts, claimed.claim_token
+    FROM claimed
+    LEFT JOIN LATERAL (
+        SELECT event_bodies.body FROM event_bodies
+        WHERE event_bodies.received_at = claimed.received_at AND event_bodies.event_id = claimed.id
+        LIMIT 1
+    ) AS stored ON true
 $$;
 
 -- extend_lease: a worker that is still busy keeps its events. Answers with how many it still holds.
@@ -68,28 +78,23 @@ BEGIN
 END;
 $$;
 
--- prune_events: forgets the bodies of finished events after p_body_age (they hold personal data) and the rows after
--- p_row_age; dead and parked ones are kept. Up to p_limit of each at a time, oldest first; answers with how many.
+-- prune_events: forgets bodies p_body_age after they came (they hold personal data), by whole months, so up to a month
+-- later; and the rows of done and skipped events p_row_age after their end. Of these, and of bodies that lie in no
+-- month, up to p_limit at a time, oldest first. Dead, parked and unfinished ones are kept with their bodies. Answers
+-- with how many of each.
 CREATE OR REPLACE FUNCTION prune_events(
     p_body_age interval DEFAULT '30 days', p_row_age interval DEFAULT '400 days', p_limit integer DEFAULT 10000
 )
-RETURNS TABLE (bodies integer, events_removed integer)
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
+RETURNS TABLE (months integer, bodies integer, events_removed integer)
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp SET enable_seqscan = off AS $$
 BEGIN
-    UPDATE events SET body = NULL
-    WHERE id IN (
-        SELECT id FROM events
-        WHERE finished_at < now() - p_body_age AND state IN ('done', 'skipped') AND body IS NOT NULL
-        ORDER BY id
-        LIMIT p_limit
-        FOR UPDATE SKIP LOCKED
-    );
-    GET DIAGNOSTICS bodies = ROW_COUNT;
+    SELECT forgotten.months, forgotten.bodies INTO months, bodies
+    FROM forget_bodies(p_body_age, p_limit) AS forgotten;
     DELETE FROM events
     WHERE id IN (
         SELECT id FROM events
         WHERE finished_at < now() - p_row_age AND state IN ('done', 'skipped')
-        ORDER BY id
+        ORDER BY finished_at
         LIMIT p_limit
         FOR UPDATE SKIP LOCKED
     );

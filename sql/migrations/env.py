@@ -37,6 +37,7 @@ def migrate() -> None:
     context.configure(connection=connection, version_table="schema_revision", transaction_per_migration=False)
     context.run_migrations()
     apply_code(connection)
+    run(connection, "SELECT ensure_partitions()")
 
 
 migrate()

@@ -10,10 +10,14 @@ from flows.prune_events import prune_events
 
 from .stage import Stage, as_owner, run
 
-OLDER = "UPDATE events SET finished_at = finished_at - interval '{days} days'"
+OLDER = """
+UPDATE events SET finished_at = finished_at - interval '{days} days',
+    received_at = received_at - interval '{days} days';
+UPDATE event_bodies SET received_at = received_at - interval '{days} days'
+"""
 MANY = """
-INSERT INTO events (provider, delivery_key, type, body, state, finished_at)
-SELECT 'vapi', 'old' || n, 'hang', '{}', 'done', now() - interval '31 days' FROM generate_series(1, 10500) AS n
+INSERT INTO event_bodies (received_at, event_id, body)
+SELECT now() - interval '31 days', -n, '{}' FROM generate_series(1, 10500) AS n
 """
 
 
@@ -27,10 +31,10 @@ def test_old_bodies_are_forgotten_and_the_run_says_how_many(stage: Stage) -> Non
     pruned = run(prune_events)
     again = run(prune_events)
 
-    assert pruned.name == "forget 3 bodies and 0 events"
-    assert again.name == "forget 0 bodies and 0 events"
+    assert pruned.name == "forget 0 months of bodies, 3 other bodies and 0 events"
+    assert again.name == "forget 0 months of bodies, 0 other bodies and 0 events"
     assert stage.states() == {"done": 3, "dead": 1}
-    assert stage.books.rows("SELECT state FROM events WHERE body IS NOT NULL") == [{"state": "dead"}]
+    assert stage.books.rows("SELECT state FROM events JOIN event_bodies ON event_id = id") == [{"state": "dead"}]
     assert stage.books.transfers(stage.organization_id) == before
     assert stage.books.broken() == []
 
@@ -46,7 +50,7 @@ def test_old_events_are_removed_and_a_late_repetition_books_nothing(stage: Stage
     stage.report(calls)
     run(process_webhooks)
 
-    assert pruned.name == "forget 2 bodies and 2 events"
+    assert pruned.name == "forget 0 months of bodies, 2 other bodies and 2 events"
     assert stage.states() == {"done": 2}
     assert stage.books.transfers(stage.organization_id) == before
 
@@ -55,7 +59,7 @@ def test_more_than_one_step_is_taken_until_nothing_is_left(stage: Stage) -> None
     """One transaction takes ten thousand; a run takes all."""
     as_owner(stage.engine, MANY)
 
-    assert run(prune_events, body_days=30).name == "forget 10500 bodies and 0 events"
+    assert run(prune_events, body_days=30).name == "forget 0 months of bodies, 10500 other bodies and 0 events"
 
 
 def test_ages_out_of_range_are_refused(stage: Stage) -> None:
@@ -67,4 +71,4 @@ def test_ages_out_of_range_are_refused(stage: Stage) -> None:
         run(prune_events, body_days=0)
     with pytest.raises(PrefectHTTPStatusError, match="less than the minimum of 30"):
         run(prune_events, row_days=29)
-    assert stage.books.value("SELECT count(*) FROM events WHERE body IS NULL") == 0
+    assert stage.books.value("SELECT count(*) FROM event_bodies") == 1

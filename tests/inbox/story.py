@@ -17,6 +17,7 @@ from tests.books import Books, Row
 EMPTY = """
 SET LOCAL session_replication_role = replica; -- history lets nobody else empty it
 DELETE FROM transfers; DELETE FROM charges; DELETE FROM calls; DELETE FROM event_attempts; DELETE FROM events;
+DELETE FROM event_bodies;
 DELETE FROM alerts; DELETE FROM incidents; DELETE FROM routes; DELETE FROM prices;
 DELETE FROM wallets; DELETE FROM accounts;
 DELETE FROM organizations;
@@ -81,8 +82,17 @@ class Story:
         self.tamper("UPDATE events SET lease_until = now() - interval '1 s' WHERE lease_until IS NOT NULL")
 
     def age(self, days: int) -> None:
-        """Let everything that has ended have ended so many days earlier."""
-        self.tamper("UPDATE events SET finished_at = finished_at - make_interval(days => :days)", days=days)
+        """Let everything have come, and what has ended have ended, so many days earlier."""
+        self.tamper(
+            "UPDATE events SET finished_at = finished_at - make_interval(days => :days),"
+            " received_at = received_at - make_interval(days => :days)",
+            days=days,
+        )
+        self.tamper("UPDATE event_bodies SET received_at = received_at - make_interval(days => :days)", days=days)
+
+    def bodies(self) -> int:
+        """How many bodies are kept."""
+        return int(self.books.value("SELECT count(*) FROM event_bodies"))
 
     def content(self) -> dict[str, list[Row]]:
         """All that money and events come to, without the ids and times that differ from run to run."""

@@ -11,12 +11,12 @@ from billing.database import rows, transaction
 from .story import Story
 
 WAITING = """
-INSERT INTO events (provider, delivery_key, type, body)
-SELECT :provider, :provider || n, 'hang', '{}' FROM generate_series(1, :count) AS n
+INSERT INTO events (provider, delivery_key, type)
+SELECT :provider, :provider || n, 'hang' FROM generate_series(1, :count) AS n
 """
 FINISHED = """
-INSERT INTO events (provider, delivery_key, type, body, state, finished_at)
-SELECT (ARRAY['vapi', 'stripe'])[1 + n % 2], 'finished' || n, 'hang', '{}', 'done', now()
+INSERT INTO events (provider, delivery_key, type, state, finished_at)
+SELECT (ARRAY['vapi', 'stripe'])[1 + n % 2], 'finished' || n, 'hang', 'done', now()
 FROM generate_series(1, 50000) AS n
 """
 

@@ -29,8 +29,11 @@ def ended(story: Story) -> dict[str, int]:
     names = ["done", "parked", "forgotten", "skipped", "dead", "unlucky", "waiting"]
     ids = story.accept(done, parked, forgotten, skipped, dead, unlucky)
     work(story.engine)
-    story.tamper("UPDATE events SET body = NULL WHERE id = :id", id=ids[2])
+    story.tamper("DELETE FROM event_bodies WHERE event_id = :id", id=ids[2])
     story.tamper("UPDATE events SET received_at = received_at - interval '10 days' WHERE id = :id", id=ids[5])
+    story.tamper(
+        "UPDATE event_bodies SET received_at = received_at - interval '10 days' WHERE event_id = :id", id=ids[5]
+    )
     ids += story.accept(report("waiting"))
     return dict(zip(names, ids, strict=True))
 

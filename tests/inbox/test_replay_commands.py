@@ -42,7 +42,7 @@ def parked(story: Story) -> int:
     event_id = story.accept(payment("pi_1", "", 2_000)[0])[0]
     work(story.engine)
     story.tamper(
-        "UPDATE events SET body = convert_to(replace(convert_from(body, 'UTF8'), :old, :new), 'UTF8')",
+        "UPDATE event_bodies SET body = convert_to(replace(convert_from(body, 'UTF8'), :old, :new), 'UTF8')",
         old='"client_reference_id": ""',
         new=f'"client_reference_id": "{organization_id}"',
     )
@@ -107,7 +107,7 @@ def test_event_without_readable_body_is_shown(story: Story, events: Run, forgott
     [event_id] = story.accept(unreadable("x"))
     work(story.engine)
     if forgotten:
-        story.tamper("UPDATE events SET body = NULL")
+        story.tamper("DELETE FROM event_bodies")
     result = events("show", event_id, "--json")
     shown = answer(result)
 

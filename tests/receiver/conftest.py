@@ -138,7 +138,7 @@ def database_url(request: pytest.FixtureRequest) -> Iterator[str]:
         return
     url: str = request.getfixturevalue("emptied_url")
     yield url
-    _execute(url, "DELETE FROM events; DELETE FROM workers")
+    _execute(url, "DELETE FROM events; DELETE FROM event_bodies; DELETE FROM workers")
 
 
 @pytest.fixture

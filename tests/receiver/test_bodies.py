@@ -35,7 +35,7 @@ def test_body_of_just_the_limit_is_stored_and_one_byte_more_refused(serve: Serve
         assert send_stripe(client, padded(LIMIT)).status_code == 200
         assert send_stripe(client, padded(LIMIT + 1)).status_code == 413
 
-    assert books.value("SELECT octet_length(body) FROM events") == LIMIT
+    assert books.value("SELECT octet_length(body) FROM event_bodies") == LIMIT
 
 
 def test_each_provider_has_a_limit_of_its_own(serve: Serve) -> None:
@@ -72,7 +72,7 @@ def test_chunks_without_an_announced_length_are_stored_as_one_body(served: Serve
     answer = served.exchange(chunked("/webhooks/stripe", chunks, signed(raw, STRIPE)))
 
     assert answer.status == 200
-    assert books.value("SELECT body FROM events") == raw
+    assert books.value("SELECT body FROM event_bodies") == raw
 
 
 def test_chunks_beyond_the_limit_are_refused_while_they_come(serve: Serve, books: Books) -> None:
@@ -96,7 +96,7 @@ def test_body_of_ten_megabytes_is_refused_and_not_kept(served: Served, books: Bo
             assert read_answer(connection).status == 413
 
     assert served.exchange(post("/webhooks/stripe", b"{}", signed(b"{}", STRIPE))).status == 200
-    assert books.value("SELECT max(octet_length(body)) FROM events") == 2
+    assert books.value("SELECT max(octet_length(body)) FROM event_bodies") == 2
 
 
 def test_report_of_a_long_call_is_stored_by_default(served: Served, books: Books) -> None:
@@ -105,7 +105,7 @@ def test_report_of_a_long_call_is_stored_by_default(served: Served, books: Books
     with served.client() as client:
         assert send_vapi(client, raw).status_code == 200
 
-    assert books.value("SELECT octet_length(body) FROM events") == len(raw)
+    assert books.value("SELECT octet_length(body) FROM event_bodies") == len(raw)
 
 
 def test_slow_sender_holds_up_nobody_and_is_stored_when_it_is_done(served: Served, books: Books) -> None:

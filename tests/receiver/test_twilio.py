@@ -59,7 +59,9 @@ def test_genuine_status_is_stored_once_however_often_it_comes(
         post(messaging, body, f"{PUBLIC_URL}{PATH}{query}", world.auth_token, PATH + query)
         for query in ("", "?a=%20b")
     ]
-    events = Books(lasting_engine).rows("SELECT type, deliveries, body FROM events WHERE body = :body", body=body)
+    events = Books(lasting_engine).rows(
+        "SELECT type, deliveries, body FROM events JOIN event_bodies ON event_id = id WHERE body = :body", body=body
+    )
 
     assert [(answer.status_code, answer.json()) for answer in answers] == [(200, {"received": True})] * 2
     assert events == [{"type": "message-status", "deliveries": 2, "body": body}]
@@ -93,7 +95,7 @@ def test_status_that_is_not_twilios_is_refused(
         answer = client.post(PATH, content=body + changed, headers=headers)
 
     assert (answer.status_code, answer.json()) == (status, {"error": said})
-    assert Books(lasting_engine).value("SELECT count(*) FROM events WHERE body = :body", body=body) == 0
+    assert Books(lasting_engine).value("SELECT count(*) FROM event_bodies WHERE body = :body", body=body) == 0
 
 
 def test_genuine_body_that_is_no_form_is_unreadable(messaging: Served, world: TwilioWorld) -> None:

@@ -15,6 +15,7 @@ EMPTY = """
 SET LOCAL session_replication_role = replica; -- history lets nobody else empty it
 DELETE FROM sms_messages; DELETE FROM sms_prices;
 DELETE FROM transfers; DELETE FROM charges; DELETE FROM calls; DELETE FROM event_attempts; DELETE FROM events;
+DELETE FROM event_bodies;
 DELETE FROM workers; DELETE FROM alerts; DELETE FROM incidents; DELETE FROM findings; DELETE FROM reconciliation_runs;
 DELETE FROM routes; DELETE FROM prices; DELETE FROM wallets; DELETE FROM accounts; DELETE FROM organizations;
 INSERT INTO prices (currency, per_minute_micros, valid) VALUES ('USD', 700000, '(,)');

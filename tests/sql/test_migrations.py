@@ -95,6 +95,40 @@ def copy_of_sql(folder: Path) -> Path:
     return target
 
 
+BODIES_WITHIN_EVENTS = """
+DROP TABLE event_bodies;
+DROP SCHEMA parts CASCADE;
+ALTER TABLE events ADD COLUMN body bytea;
+INSERT INTO events (provider, delivery_key, type, received_at, body) VALUES
+('vapi', 'now', 'hang', now(), 'now'),
+('vapi', 'before', 'hang', now() - interval '1 year', 'before'),
+('vapi', 'forgotten', 'hang', now(), NULL);
+"""
+
+
+def test_bodies_that_lay_within_events_are_kept_and_take_no_room_there(database_url: str) -> None:
+    """Those of months that are made lie there, older ones outside of months; the events are as they were."""
+    with psycopg.connect(database_url) as connection:
+        connection.execute(BODIES_WITHIN_EVENTS)
+        connection.execute((SOURCE / "migrations" / "versions" / "0010_event_bodies.sql").read_bytes())
+    migrate(database_url)
+
+    with psycopg.connect(database_url) as connection:
+        found = connection.execute(
+            "SELECT delivery_key, convert_from(body, 'UTF8'), event_bodies.tableoid::regclass::text FROM events"
+            " JOIN event_bodies ON event_id = id AND event_bodies.received_at = events.received_at ORDER BY id"
+        ).fetchall()
+        kept = connection.execute("SELECT count(*), count(DISTINCT id) FROM events WHERE attempts = 0").fetchone()
+        month = connection.execute("SELECT to_char(now() AT TIME ZONE 'UTC', 'YYYY_MM')").fetchone()
+
+    assert month is not None
+    assert found == [
+        ("now", "now", f"parts.event_bodies_{month[0]}"),
+        ("before", "before", "parts.event_bodies_other"),
+    ]
+    assert kept == (3, 3)
+
+
 def test_schema_equals_its_committed_dump(database_url: str) -> None:
     """`sql/schema.sql` shows reviewers what all migrations and functions add up to."""
     expected = SCHEMA_FILE.read_text()
