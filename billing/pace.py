@@ -1,7 +1,7 @@
 """How fast a provider is asked: a token bucket that everybody in this process shares, and how long patience lasts.
 
-Other processes have buckets of their own, and a provider's 429 slows each of them down. Only politeness depends on
-it.
+Other processes have buckets of their own: those of one run a part of the rate each, other runs a whole one. A 429 of
+the provider's slows each of them down. Only politeness depends on it.
 """
 
 import asyncio

@@ -45,7 +45,7 @@ class Settings(BaseSettings):
     """The private key of the reseller's Vapi organisation."""
     vapi_base_url: str = "https://api.vapi.ai"
     vapi_requests_per_second: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 20
-    """Of its list, by this process; 0 for no limit. Vapi publishes none, and a 429 slows us down in any case."""
+    """Of its list, by one run; 0 for no limit. Vapi publishes none, and a 429 slows us down in any case."""
     vapi_webhook_secrets: Annotated[tuple[SecretStr, ...], NoDecode] = ()
     vapi_webhook_auth: Literal["bearer", "secret", "hmac"] = "bearer"
     """How Vapi proves itself: `Authorization: Bearer`, `X-Vapi-Secret`, or an HMAC of time and body."""

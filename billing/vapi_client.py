@@ -101,9 +101,11 @@ class VapiClient:
 
 @asynccontextmanager
 async def connect_vapi(
-    settings: Settings, patience: Patience | None = None, *, budget: str = "list"
+    settings: Settings, patience: Patience | None = None, *, budget: str = "list", processes: int = 1
 ) -> AsyncIterator[VapiClient]:
     """A client with our key, at the pace that everybody of this process shares who asks from the same budget.
+
+    `processes` of a run ask at once, each at its part of the rate.
 
     Raises:
         NotConfigured: there is no key.
@@ -115,7 +117,7 @@ async def connect_vapi(
     async with httpx.AsyncClient(
         base_url=settings.vapi_base_url, headers=headers, timeout=TIMEOUT, limits=limits, verify=_tls()
     ) as http:
-        pace = shared_pace(f"{budget} of {settings.vapi_base_url}", settings.vapi_requests_per_second)
+        pace = shared_pace(f"{budget} of {settings.vapi_base_url}", settings.vapi_requests_per_second / processes)
         yield VapiClient(http, pace, patience or Patience())
 
 

@@ -25,7 +25,7 @@ from tasks.books import (
     value_lost_calls,
     watched_over,
 )
-from tasks.fan_out import on_all, task_runner
+from tasks.fan_out import on_all, processes_for, task_runner
 from tasks.findings import note_report, store_findings
 from tasks.open_list import list_opened
 from tasks.progress import progress_shown
@@ -78,7 +78,8 @@ async def reconcile_calls(
             totals = await provider_totals(parts)
             stretches = spans(order.window, totals)
             progress.expect(stretches)
-            provider = concatenated(await on_all(list_calls, [(run_id, span) for span in stretches]))
+            processes = await processes_for(len(stretches))
+            provider = concatenated(await on_all(list_calls, [(run_id, span, processes) for span in stretches]))
         progress.reached("comparing")
         comparison = (await on_all(compare_calls, [(order, provider, totals)]))[0]
         progress.reached("booking")

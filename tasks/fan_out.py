@@ -5,6 +5,7 @@ from collections.abc import Coroutine, Iterable, Mapping
 from typing import Any, TypeVar
 
 from prefect import Task
+from prefect.context import FlowRunContext
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
 from billing.process import NotConfigured
@@ -35,6 +36,16 @@ def task_runner() -> TaskRunner[Any]:
     if scheduler == LOCAL:
         return DaskTaskRunner(cluster_kwargs=dict(LOCAL_CLUSTER))
     return DaskTaskRunner(address=scheduler)
+
+
+async def processes_for(tasks: int) -> int:
+    """In how many processes so many tasks of this run are executed at once."""
+    context = FlowRunContext.get()
+    if context is None or get_settings().dask_scheduler is None:
+        return 1
+    runner: Any = context.task_runner
+    workers = await asyncio.to_thread(runner.client.nthreads)
+    return max(1, min(len(workers), tasks))
 
 
 async def on_all(task: Task[..., Coroutine[Any, Any, R]], each: Iterable[tuple[Any, ...]]) -> list[R]:

@@ -17,9 +17,12 @@ _listers: dict[UUID, CallLister] = {}
 
 
 @asynccontextmanager
-async def list_opened(run_id: UUID) -> AsyncIterator[None]:
-    """Let all stretches of a run share connections, and what one has learned of the provider."""
-    async with connect_vapi(get_settings()) as client:
+async def list_opened(run_id: UUID, processes: int = 1) -> AsyncIterator[None]:
+    """Let all stretches of a run share connections, and what one has learned of the provider.
+
+    `processes` of the run do so at once, this one among them.
+    """
+    async with connect_vapi(get_settings(), processes=processes) as client:
         _listers[run_id] = CallLister(client)
         try:
             yield
@@ -27,10 +30,10 @@ async def list_opened(run_id: UUID) -> AsyncIterator[None]:
             del _listers[run_id]
 
 
-async def read_span(run_id: UUID, span: Span) -> pd.DataFrame:
-    """One stretch; in a process other than the flow's, with connections of its own."""
+async def read_span(run_id: UUID, span: Span, processes: int = 1) -> pd.DataFrame:
+    """One stretch; in a process other than the flow's, one of so many, with connections of its own."""
     if run_id not in _listers:
-        async with list_opened(run_id):
+        async with list_opened(run_id, processes):
             return await read_span(run_id, span)
     progress = progress_of(run_id)
     return await _listers[run_id].list_window(

@@ -34,9 +34,9 @@ TOTALS_PATIENCE = Patience(total_delay_seconds=600)
     retry_jitter_factor=0.3,
     retry_condition_fn=is_transient,
 )
-async def list_calls(run_id: UUID, span: Span) -> pd.DataFrame:
-    """Every call of Vapi's list with `start <= clock < end`, as a provider frame."""
-    return await read_span(run_id, span)
+async def list_calls(run_id: UUID, span: Span, processes: int = 1) -> pd.DataFrame:
+    """Every call of Vapi's list with `start <= clock < end`, as a provider frame; so many processes list at once."""
+    return await read_span(run_id, span, processes)
 
 
 @task(

@@ -1,6 +1,7 @@
 """How fast the provider is asked, and what it may say about that."""
 
 import asyncio
+import math
 import time
 from datetime import UTC, datetime
 from email.utils import format_datetime
@@ -8,6 +9,8 @@ from email.utils import format_datetime
 import pytest
 
 from billing.pace import Pace, Patience, seconds_to_wait, shared_pace
+from billing.settings import Settings
+from billing.vapi_client import connect_vapi
 
 NOW = datetime(2026, 11, 4, 3, tzinfo=UTC)
 
@@ -121,6 +124,18 @@ def test_pace_is_shared_by_all_who_ask_one_provider() -> None:
     """And not with another one."""
     assert shared_pace("https://a.example", 20) is shared_pace("https://a.example", 20)
     assert shared_pace("https://a.example", 20) is not shared_pace("https://b.example", 20)
+
+
+@pytest.mark.parametrize(("rate", "processes", "own"), [(20, 1, 20), (20, 4, 5), (0, 4, math.inf)])
+def test_processes_of_a_run_share_its_rate(settings: Settings, rate: float, processes: int, own: float) -> None:
+    """However many list at once, Vapi is asked as often as the setting says."""
+
+    async def per_second() -> float:
+        limited = settings.model_copy(update={"vapi_requests_per_second": rate})
+        async with connect_vapi(limited, processes=processes) as client:
+            return client.pace.per_second
+
+    assert asyncio.run(per_second()) == own
 
 
 def test_patience_doubles_up_to_its_end() -> None:
