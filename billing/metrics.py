@@ -84,12 +84,19 @@ DATABASE_GAUGES: Final[Sequence[DatabaseGauge]] = (
     ),
     DatabaseGauge(
         "calltally_oldest_waiting_event_seconds",
-        "For how long the oldest waiting event has waited; 0 if none waits.",
+        "For how long the oldest event has not been applied, in line or claimed by a worker; 0 if there is none.",
         f"""
         SELECT provider, coalesce(extract(epoch FROM now() - received_at), 0) AS value FROM {_PROVIDERS}
         LEFT JOIN LATERAL (
-            SELECT received_at FROM events WHERE state = 'waiting' AND events.provider = known.provider
-            ORDER BY id LIMIT 1
+            SELECT min(received_at) AS received_at FROM (
+                (
+                    SELECT received_at FROM events WHERE state = 'waiting' AND events.provider = known.provider
+                    ORDER BY id LIMIT 1
+                )
+                UNION ALL
+                SELECT received_at FROM events
+                WHERE state IN ('active', 'delayed') AND events.provider = known.provider
+            ) AS unsettled
         ) AS head ON true
         """,  # noqa: S608 - constants
         ("provider",),
@@ -280,6 +287,13 @@ FLOW_RUNS: Final = Counter(
     ["flow", "state"],
     registry=WORKER,
 )
+
+
+def count_runs_from_zero(flows: Iterable[str]) -> None:
+    """Show flows that have not ended badly yet as well: Prometheus sees no first failure that begins a series."""
+    for flow in flows:
+        for state in ("completed", "failed", "crashed"):
+            FLOW_RUNS.labels(flow, state)
 
 
 def count_applied(arrivals: Iterable[tuple[str, datetime | None]], states: Tally[str], calls: Tally[str]) -> None:

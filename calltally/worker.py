@@ -18,11 +18,12 @@ from sqlalchemy import Engine
 from billing.database import transaction, value
 from billing.errors import BillingError
 from billing.inbox import in_words, is_untouched, peek
+from billing.metrics import count_runs_from_zero
 from billing.process import get_engine, process_name
 from billing.settings import get_settings
 from calltally.metrics import serve_metrics
 from calltally.stack.automations import install_automations
-from calltally.stack.deployments import install_deployments
+from calltally.stack.deployments import install_deployments, read_deployments
 from calltally.stack.warm_worker import DeploymentGoneError, WarmWorker, run_deployed
 from flows.process_webhooks import process_webhooks
 
@@ -143,6 +144,7 @@ async def work() -> None:
     """Be a worker until cancelled, with one Prefect client for all runs."""
     settings = get_settings()
     worker = Worker(get_engine(), max_runs=settings.worker_max_runs, batch_limit=settings.worker_batch_limit)
+    count_runs_from_zero(each.name for each in read_deployments() if each.work_pool.name == "webhooks")
     with serve_metrics(settings):
         while True:
             try:

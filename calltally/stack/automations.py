@@ -1,14 +1,17 @@
-"""What the Prefect server does about runs that die: it marks those whose process is gone, and tells Slack.
+"""What the Prefect server does on its own: it marks runs that died, and tells Slack what no worker could tell.
 
 Prefect's flow engine sends a heartbeat for every run, also for those inside our worker; the server misses them when
 the process is killed, the machine is lost or the network is cut. The books need none of this: events come back by
 their lease, and a night can be run again. It keeps the runs that people see from being Running for ever, and from
-holding the place of the next night.
+holding the place of the next night. And since `monitor_billing` runs inside a worker, a worker that is not there can
+tell nobody: the server notices that the watch has stopped, or that the night has not begun.
 """
 
 import hashlib
+import json
 import logging
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 from uuid import UUID
@@ -25,23 +28,50 @@ from prefect.settings import get_current_settings
 from prefect.types import SecretDict
 from pydantic import SecretStr
 
+from calltally.stack import automation_names as names
+
 log = logging.getLogger("billing.automations")
 
 MISSED: Final = 3
 """Heartbeats in a row; a run that missed so many is gone, and not only slow or cut off for a moment."""
-QUIET: Final = timedelta(minutes=10)
-"""One message for the runs that a lost worker takes with it."""
 BLOCK: Final = "calltally-slack"
 RUN: Final = {"prefect.resource.id": "prefect.flow-run.*"}
-BODY: Final = (
-    "*{{ flow.name }}*: run {{ flow_run.name }} is {{ flow_run.state.name }}. {advice}\n{{ flow_run|ui_url }}"
+COMPLETED: Final = "prefect.flow-run.Completed"
+BY_ITSELF: Final = "auto-scheduled"
+"""Prefect's own tag on what a schedule has started. Whoever starts a run by hand sees how it ends."""
+PAGE: Final = "\n{{ flow_run|ui_url }}"
+ADVICE: Final = (
+    "{% if deployment %}: {{ deployment.description.split('**When it fails:**')[1] | replace('\n', ' ') | trim }}"
+    "{% endif %}"
 )
-"""Without the state's message: that of an unexpected error may quote what it was about."""
+"""What the deployment says of itself. Not the state's message: that of a defect may quote what it was about."""
+ABSENT: Final = (
+    "A worker is gone or hangs, or Prefect does not reach it. Webhooks are kept, and not applied; no other message "
+    "leaves until it is back. See `calltally status`, and docs/runbook.md, section `worker_gone`."
+)
 
 
-def _of(tag: str) -> dict[str, str]:
-    """Runs of our deployments: a Prefect server may have other users."""
-    return {"prefect.resource.role": "tag", "prefect.resource.id": f"prefect.tag.{tag}"}
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long what is absent may stay so, and how often Slack hears of the same."""
+
+    lost: timedelta | None = None
+    """A run without any sign of life; None: as `unresponsive_after` says."""
+    unstarted: timedelta = timedelta(minutes=10)
+    """A run that a worker has taken and not begun: a process takes seconds, an image minutes to come."""
+    unwatched: timedelta = timedelta(minutes=45)
+    """The watch looks every 15 minutes; two looks may fail for reasons that pass."""
+    forgotten: timedelta = timedelta(hours=24)
+    """The message that nobody watches comes once, and then once a day."""
+    late_night: timedelta = timedelta(hours=1)
+    """Nights are due at 03:00 UTC and take minutes."""
+    quiet: timedelta = timedelta(minutes=10)
+    """One message for all the runs that a lost worker takes with it."""
+    failing: timedelta = timedelta(hours=6)
+    """One message for the runs of a flow that fail one after the other."""
+
+
+PATIENCE: Final = Patience()
 
 
 def unresponsive_after() -> timedelta | None:
@@ -53,68 +83,158 @@ def unresponsive_after() -> timedelta | None:
     return None if seconds is None else MISSED * timedelta(seconds=seconds)
 
 
+def _tagged(*tags: str) -> list[dict[str, str]]:
+    """Runs with all these tags; at least our own, since a Prefect server may have other users."""
+    return [{"prefect.resource.role": "tag", "prefect.resource.id": f"prefect.tag.{tag}"} for tag in tags]
+
+
+def _of_flow(name: str) -> dict[str, str]:
+    return {"prefect.resource.role": "flow", "prefect.resource.name": name}
+
+
 def lost_runs(unresponsive: timedelta) -> AutomationCore:
     """Mark a run as crashed that was running and shows no sign of life any more."""
+    # From its first moment on, so that a run which dies before its first heartbeat is found as well.
+    begun = {"prefect.flow-run.Running", "prefect.flow-run.Retrying", "prefect.flow-run.heartbeat"}
+    message = f"No sign of life for {unresponsive.total_seconds():.0f} s: its process is gone."
+    return _crashing(names.LOST, begun, unresponsive, message)
+
+
+def unstarted_runs(patience: timedelta) -> AutomationCore:
+    """Mark a run as crashed that a worker has taken, and that never began; it would hold the place of the next."""
+    taken = {f"prefect.flow-run.{name}" for name in ("Pending", "Submitting", "InfrastructurePending")}
+    message = f"Taken by a worker, and not begun within {patience.total_seconds():.0f} s: its process is gone."
+    return _crashing(names.UNSTARTED, taken, patience, message)
+
+
+def _crashing(name: str, after: set[str], within: timedelta, message: str) -> AutomationCore:
     return AutomationCore(
-        name="calltally: runs whose process is gone",
-        description="Marks a run as Crashed that has sent no heartbeat and come to no end.",
+        name=name,
+        description="Marks a run as Crashed that has shown no sign of life and come to no end.",
         trigger=EventTrigger(
             posture=Posture.Proactive,
             match=RUN,
-            match_related=_of("calltally"),
+            match_related=_tagged("calltally"),
             for_each={"prefect.resource.id"},
-            # From its first moment on, so that a run which dies before its first heartbeat is found as well.
-            after={"prefect.flow-run.Running", "prefect.flow-run.Retrying", "prefect.flow-run.heartbeat"},
+            after=after,
             expect={"prefect.flow-run.*"},
             threshold=1,
-            within=unresponsive,
+            within=within,
         ),
-        actions=[
-            ChangeFlowRunState(
-                state=StateType.CRASHED,
-                message=f"No sign of life for {unresponsive.total_seconds():.0f} s: its process is gone.",
-            )
-        ],
+        actions=[ChangeFlowRunState(state=StateType.CRASHED, message=message)],
     )
 
 
-def slack_messages(block_document_id: UUID) -> Sequence[AutomationCore]:
-    """Tell Slack of nights that failed, and of runs that crashed."""
+def slack_messages(block_document_id: UUID, patience: Patience = PATIENCE) -> Sequence[AutomationCore]:
+    """Tell Slack of runs that failed or crashed, and of those that should have been and were not."""
+
+    def telling(name: str, body: str, trigger: EventTrigger) -> AutomationCore:
+        action = SendNotification(block_document_id=block_document_id, subject=name, body=body)
+        return AutomationCore(name=name, description="Tells Slack.", trigger=trigger, actions=[action])
+
+    minutes = patience.unwatched // timedelta(minutes=1)
     return [
-        _message(
-            "calltally: a night failed",
-            {"prefect.flow-run.Failed", "prefect.flow-run.TimedOut"},
-            "night",
-            "It could not compare, and nothing is half done: its log says why, and it can be run again.",
-            block_document_id,
+        telling(
+            names.FAILED,
+            f"*{{{{ flow.name }}}}*: run {{{{ flow_run.name }}}} is {{{{ flow_run.state.name }}}}{ADVICE}{PAGE}",
+            _failed(patience.failing),
         ),
-        _message(
-            "calltally: a run crashed",
-            {"prefect.flow-run.Crashed"},
-            "calltally",
-            "Its process ended without a word. Events come back by themselves; a night has to be run again.",
-            block_document_id,
+        telling(
+            names.CRASHED,
+            "*{{ flow.name }}*: run {{ flow_run.name }} is {{ flow_run.state.name }}. Its process ended without a "
+            f"word. Events come back by themselves; a night has to be run again.{PAGE}",
+            EventTrigger(
+                posture=Posture.Reactive,
+                match=RUN,
+                match_related=_tagged("calltally"),
+                expect={"prefect.flow-run.Crashed"},
+                threshold=1,
+                within=patience.quiet,
+            ),
+        ),
+        telling(
+            names.UNWATCHED,
+            f"*monitor_billing* has not looked at the books for {minutes} minutes. {ABSENT}",
+            _unwatched(patience.unwatched, once=True),
+        ),
+        telling(
+            names.UNWATCHED_FOR_A_DAY,
+            f"*monitor_billing* has not looked at the books for a day. {ABSENT}",
+            _unwatched(patience.forgotten, once=False),
+        ),
+        telling(
+            names.LATE_NIGHT,
+            "*reconcile_calls*: the night of 03:00 UTC was not taken up in time, and has not compared by 04:00 UTC. "
+            "Usually no worker serves the pool `nights`: start `calltally nights`. See docs/runbook.md, section "
+            f"`missing_night`.{PAGE}",
+            _late_night(patience.late_night),
         ),
     ]
 
 
-async def install_automations(slack_url: SecretStr | None, *, unresponsive: timedelta | None = None) -> None:
+def _failed(within: timedelta) -> EventTrigger:
+    """Runs that a schedule has started, at most one message per flow. The inbox tells of webhooks that fail."""
+    return EventTrigger(
+        posture=Posture.Reactive,
+        match=RUN,
+        match_related=[*_tagged("calltally", BY_ITSELF), _of_flow("!process_webhooks")],
+        for_each={"related:flow:prefect.resource.id"},
+        expect={"prefect.flow-run.Failed", "prefect.flow-run.TimedOut"},
+        threshold=1,
+        within=within,
+    )
+
+
+def _unwatched(within: timedelta, *, once: bool) -> EventTrigger:
+    """No look has ended well for so long: `once` after the last one; else again and again, even if none ever did.
+
+    What is expected for each flow is only expected after its first event; what is expected of all of them, always.
+    """
+    return EventTrigger(
+        posture=Posture.Proactive,
+        match=RUN,
+        match_related=[*_tagged("calltally", BY_ITSELF), _of_flow("monitor_billing")],
+        for_each={"related:flow:prefect.resource.id"} if once else set(),
+        after={COMPLETED} if once else set(),
+        expect={COMPLETED},
+        threshold=1,
+        within=within,
+    )
+
+
+def _late_night(within: timedelta) -> EventTrigger:
+    """Prefect calls a run Late that nobody has taken up 15 s after it was due."""
+    return EventTrigger(
+        posture=Posture.Proactive,
+        match=RUN,
+        match_related=[*_tagged("calltally", BY_ITSELF), _of_flow("reconcile_calls")],
+        for_each={"prefect.resource.id"},
+        after={"prefect.flow-run.Late"},
+        expect={COMPLETED},
+        threshold=1,
+        within=within,
+    )
+
+
+async def install_automations(slack_url: SecretStr | None, patience: Patience = PATIENCE) -> None:
     """Make the automations that are absent or have changed; one that somebody paused stays paused.
 
-    `unresponsive` is how long a run may show no sign of life; absent: as `unresponsive_after` says. Slack is told
-    only if there is an address, which Prefect keeps encrypted. A server that refuses automations costs us them and
-    nothing else.
+    Slack is told only if there is an address, which Prefect keeps encrypted. A server that refuses automations costs
+    us them and nothing else; `calltally doctor` then finds that they are missing.
 
     Raises httpx.HTTPError or RuntimeError while the Prefect server can't be reached.
     """
     async with AsyncClientContext.get_or_create() as context:
         try:
-            patience = unresponsive or unresponsive_after()
-            wanted = [lost_runs(patience)] if patience else []
+            lost = patience.lost or unresponsive_after()
+            wanted = [*([lost_runs(lost)] if lost else []), unstarted_runs(patience.unstarted)]
             if slack_url is not None:
-                wanted += slack_messages(await _keep_address(slack_url))
+                wanted += slack_messages(await _keep_address(slack_url), patience)
             for automation in wanted:
                 await _ensure(context.client, automation)
+            for name in names.RETIRED:
+                for retired in await context.client.read_automations_by_name(name):
+                    await context.client.delete_automation(retired.id)
         except (HTTPStatusError, PrefectException, ValueError) as error:
             log.warning("automations.refused error=%s: runs that die stay Running", type(error).__name__)
 
@@ -129,27 +249,8 @@ async def _keep_address(slack_url: SecretStr) -> UUID:
     return await block.asave(BLOCK, overwrite=True)
 
 
-def _message(name: str, events: set[str], tag: str, advice: str, block_document_id: UUID) -> AutomationCore:
-    return AutomationCore(
-        name=name,
-        description="Tells Slack, at most once in ten minutes.",
-        trigger=EventTrigger(
-            posture=Posture.Reactive,
-            match=RUN,
-            match_related=_of(tag),
-            expect=events,
-            threshold=1,
-            within=QUIET,
-        ),
-        actions=[
-            SendNotification(block_document_id=block_document_id, subject=name, body=BODY.replace("{advice}", advice))
-        ],
-    )
-
-
 async def _ensure(client: PrefectClient, automation: AutomationCore) -> None:
-    version = hashlib.sha256(automation.model_dump_json(exclude={"enabled"}).encode()).hexdigest()[:12]
-    automation.description = f"{automation.description} ({version})"
+    automation.description = f"{automation.description} ({_version(automation)})"
     known = await client.read_automations_by_name(automation.name)
     if not known:
         await client.create_automation(automation)
@@ -158,3 +259,13 @@ async def _ensure(client: PrefectClient, automation: AutomationCore) -> None:
         await client.update_automation(known[0].id, automation)
     for duplicate in known[1:]:  # of two that started at the same time
         await client.delete_automation(duplicate.id)
+
+
+def _version(automation: AutomationCore) -> str:
+    """The same in every process: an update lets Prefect forget what it has been waiting for."""
+
+    def plain(content: object) -> object:
+        return sorted(content) if isinstance(content, set) else str(content)
+
+    content = json.dumps(automation.model_dump(exclude={"enabled"}), default=plain, sort_keys=True)
+    return hashlib.sha256(content.encode()).hexdigest()[:12]

@@ -1,0 +1,158 @@
+"""A Prefect server with our automations, and what happens to runs there."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, TypeVar
+from uuid import UUID
+
+import httpx
+import psutil  # type: ignore[import-untyped]
+from prefect import Flow
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.actions import WorkPoolCreate
+from prefect.client.schemas.objects import FlowRun
+from prefect.settings import PREFECT_API_URL, PREFECT_HOME, temporary_settings
+from prefect.states import State
+from prefect.workers.process import ProcessWorker
+
+from calltally.sandbox.server import RunningSandbox
+from calltally.sandbox.world import Sandbox
+from calltally.stack.automations import Patience
+from calltally.stack.prefect_server import client_environment, ensure_prefect_database, server_child
+from calltally.stack.warm_worker import WarmWorker
+from tests.night.served import running_switchboard
+from tests.stack.sleeping import sleeping
+
+T = TypeVar("T")
+
+ROOT = Path(__file__).parents[2]
+SOON = timedelta(seconds=10)
+"""The least that Prefect allows for waiting in vain."""
+IMPATIENT = Patience(lost=SOON, unstarted=6 * SOON, unwatched=SOON, forgotten=SOON, late_night=SOON)
+"""A process of ours takes its time to begin."""
+PATIENCE_SECONDS = 240.0
+
+
+@dataclass
+class Stack:
+    """A Prefect server, deployments, and processes to kill."""
+
+    env: dict[str, str]
+    sandbox: RunningSandbox
+    deployments: dict[str, UUID] = field(default_factory=dict)
+    processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
+
+    def start(self, *command: str, **env: str) -> subprocess.Popen[bytes]:
+        """A process of this stack."""
+        process = subprocess.Popen([sys.executable, *command], env={**self.env, **env}, cwd=ROOT)
+        self.processes.append(process)
+        return process
+
+    def client(self) -> SyncPrefectClient:
+        """A client of the server."""
+        return get_client(sync_client=True)
+
+    def deploy(self, name: str, pool: str, flow: Flow[..., Any] = sleeping, description: str = "") -> None:
+        """A deployment that sleeps, under the name of one of our flows if wanted."""
+        with self.client() as client:
+            self.deployments[name] = client.create_deployment(
+                client.create_flow(flow),
+                name=name,
+                description=description,
+                entrypoint="tests.stack.sleeping.sleeping",
+                tags=["calltally"],
+                work_pool_name=pool,
+                pull_steps=[],
+            )
+
+    def run(self, deployment: str, name: str, *states: State, by_hand: bool = False) -> UUID:
+        """A run that goes through these states without anybody running it; its id."""
+        with self.client() as client:
+            run = client.create_flow_run_from_deployment(
+                self.deployments[deployment], name=name, state=states[0], tags=[] if by_hand else ["auto-scheduled"]
+            )
+            for state in states[1:]:
+                client.set_flow_run_state(run.id, state, force=True)
+        return run.id
+
+    def runs(self, deployment: str) -> list[FlowRun]:
+        """The runs of a deployment."""
+        with self.client() as client:
+            return [run for run in client.read_flow_runs() if run.deployment_id == self.deployments[deployment]]
+
+    def until_state(self, deployment: str, state: str) -> FlowRun:
+        """The first run of a deployment, once it is in this state."""
+
+        def known() -> FlowRun | None:
+            return next((run for run in self.runs(deployment) if run.state_name == state), None)
+
+        return until(known)
+
+    def kill(self) -> None:
+        """End what was started, the youngest first."""
+        for process in reversed(self.processes):
+            kill_family(process.pid)
+            process.wait()
+
+    def told(self) -> list[str]:
+        """What Slack was told."""
+        return [str(message["text"]) for message in self.sandbox.slack.messages]
+
+
+def until(found: Callable[[], T | None]) -> T:
+    """What is found in the end."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not (content := found()):
+        assert time.monotonic() < deadline, "it never came to that"
+        time.sleep(0.2)
+    return content
+
+
+@contextmanager
+def serving(postgres_url: str, home: Path) -> Iterator[Stack]:
+    """A stack of its own, which looks for what is absent every second."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        api_url = f"http://127.0.0.1:{probe.getsockname()[1]}/api"
+    server = server_child(api_url, ensure_prefect_database(postgres_url), home)
+    env = {**os.environ, **client_environment(api_url, home), "PYTHONPATH": str(ROOT)}
+    with ExitStack() as exits:
+        sandbox = exits.enter_context(running_switchboard()).show(Sandbox(seed=7))
+        exits.enter_context(temporary_settings({PREFECT_API_URL: api_url, PREFECT_HOME: home}))
+        stack = Stack(env, sandbox)
+        exits.callback(stack.kill)
+        quick = {**os.environ, **server.env, "PREFECT_SERVER_EVENTS_PROACTIVE_GRANULARITY": "PT1S"}
+        stack.processes.append(subprocess.Popen(server.command, env=quick, cwd=home))
+        until(lambda: answers(f"{api_url}/ready"))
+        with stack.client() as client:
+            for pool, worker in (("webhooks", WarmWorker), ("nights", ProcessWorker)):
+                template = worker.get_default_base_job_template()
+                client.create_work_pool(WorkPoolCreate(name=pool, type=worker.type, base_job_template=template))
+        yield stack
+
+
+def answers(url: str) -> bool:
+    """Whether a server is there."""
+    try:
+        return httpx.get(url, trust_env=False, timeout=2).is_success
+    except httpx.HTTPError:
+        return False
+
+
+def kill_family(pid: int) -> None:
+    """Kill a process and what it has started, as the loss of a machine does."""
+    try:
+        family = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return
+    for process in family:
+        process.send_signal(signal.SIGKILL)
+    psutil.wait_procs(family, timeout=10)
