@@ -43,14 +43,14 @@ class Schedule(BaseModel):
     active: bool = True
     """False: it waits for somebody to switch it on in the UI."""
 
-    def as_prefect(self) -> DeploymentScheduleCreate:
+    def as_prefect(self, *, active: bool) -> DeploymentScheduleCreate:
         """The schedule in Prefect's words."""
         when = (
             CronSchedule(cron=self.cron, timezone=self.timezone)
             if self.interval is None
             else IntervalSchedule(interval=self.interval, timezone=self.timezone)
         )
-        return DeploymentScheduleCreate(schedule=when, slug=self.slug, active=self.active)
+        return DeploymentScheduleCreate(schedule=when, slug=self.slug, active=active)
 
 
 class WorkPool(BaseModel):
@@ -91,7 +91,7 @@ def read_deployments() -> Sequence[Deployment]:
 async def install_deployments() -> dict[str, UUID]:
     """Make the work pools and deployments that are absent or have changed; the ids by deployment name.
 
-    What is up to date stays untouched, and with it a schedule that somebody paused in the UI.
+    A schedule that somebody paused or switched on stays so, also when a new release changes its deployment.
     Raises httpx.HTTPError or RuntimeError while the Prefect server can't be reached.
     """
     deployments = read_deployments()
@@ -123,6 +123,7 @@ async def _ensure(client: PrefectClient, deployment: Deployment) -> UUID:
         existing = None
     if existing is not None and existing.version == version:
         return existing.id
+    chosen = {schedule.slug: schedule.active for schedule in existing.schedules} if existing else {}
     return await client.create_deployment(
         flow_id=await client.create_flow(flow),
         name=deployment.name,
@@ -130,7 +131,11 @@ async def _ensure(client: PrefectClient, deployment: Deployment) -> UUID:
         description=deployment.description,
         entrypoint=deployment.entrypoint,
         tags=deployment.tags,
-        schedules=[schedule.as_prefect() for schedule in deployment.schedules],
+        paused=existing.paused if existing else False,
+        schedules=[
+            schedule.as_prefect(active=chosen.get(schedule.slug, schedule.active))
+            for schedule in deployment.schedules
+        ],
         concurrency_limit=deployment.concurrency_limit,
         work_pool_name=deployment.work_pool.name,
         pull_steps=deployment.pull,
