@@ -14,10 +14,18 @@ from billing.errors import DatabaseUnavailable, translate_database_error
 
 APP_ROLE = "calltally_app"
 
+TIMEOUTS = {"lock_timeout": "2min", "statement_timeout": "1h", "idle_in_transaction_session_timeout": "10min"}
+"""Of the application's sessions, so that whatever hangs lets go in the end. Locks are held for seconds: who waits for
+minutes waits for something that hangs, and does better by trying again. Statements of a night over millions of calls
+take minutes. Whoever computes between two statements of a transaction takes seconds; a process that is frozen there
+would hold its locks for ever. Migrations, which have the owner's role, wait for as long as they have to.
+"""
+
 
 def open_engine(database_url: str, *, role: str | None = APP_ROLE, pool_size: int = 10) -> Engine:
     """An engine on `postgresql://…` whose sessions act as `role` (None: as the user of the URL), in UTC."""
-    options = "-c timezone=UTC" + (f" -c role={role}" if role else "")
+    settings = {"timezone": "UTC", **({"role": role} if role else {}), **(TIMEOUTS if role == APP_ROLE else {})}
+    options = " ".join(f"-c {name}={setting}" for name, setting in settings.items())
     url = make_url(database_url).set(drivername="postgresql+psycopg")
     engine = create_engine(
         url,

@@ -137,6 +137,8 @@ BY_SQLSTATE: dict[str, type[BillingError]] = {
 """The functions in `sql/` raise these; a test walks both sides."""
 
 CONFLICTS = {"40001", "40P01", "55P03"}  # serialization failure, deadlock, lock not available
+IDLE_IN_TRANSACTION = "25P03"
+"""Postgres has ended the session of a process that was frozen in the midst of a transaction."""
 OUTAGE_CLASSES = {"08", "53", "57", "58"}  # connection, resources, operator intervention, system error
 
 
@@ -156,6 +158,6 @@ def translate_driver_error(error: BaseException | None) -> BillingError:
         return BY_SQLSTATE[state](f"{message}. {hint}" if hint else message, **facts)
     if state in CONFLICTS:
         return TransactionConflict(message, sqlstate=state)
-    if not state or state[:2] in OUTAGE_CLASSES:
+    if not state or state[:2] in OUTAGE_CLASSES or state == IDLE_IN_TRANSACTION:
         return DatabaseUnavailable(message, sqlstate=state)
     return ConstraintBroken(message, sqlstate=state)

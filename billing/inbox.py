@@ -26,6 +26,11 @@ log = logging.getLogger("billing.inbox")
 LEASE = timedelta(seconds=30)
 """How long a claimed event is left to its worker; longer than a batch and the retries of a failed event take."""
 
+LONGEST_APPLYING = timedelta(minutes=10)
+"""For how long a lease is renewed: a batch takes seconds, and whoever applies one for longer hangs. Its events go
+back in line then, and if it comes to life again, its claim is over.
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class Event:

@@ -10,8 +10,11 @@ from flows.reconcile_calls import reconcile_calls
 from tasks.books import is_compared
 from tasks.runs import name_this_run, scheduled_start
 
+TIMEOUT_SECONDS = 24 * 3600
+"""A night a day of the past, up to months of them; only one that hangs takes longer."""
 
-@flow(name="backfill_calls", validate_parameters=True)
+
+@flow(name="backfill_calls", validate_parameters=True, timeout_seconds=TIMEOUT_SECONDS)
 async def backfill_calls(
     window_from: datetime | None = None, window_to: datetime | None = None, again: bool = False
 ) -> list[str]:

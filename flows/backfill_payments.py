@@ -9,8 +9,11 @@ from billing.stripe_list import payment_window
 from tasks.payments import list_payments, store_missed
 from tasks.runs import name_this_run, scheduled_start
 
+TIMEOUT_SECONDS = 3 * 3600
+"""Thirty days of a busy account are minutes of listing; the next one is due a day later."""
 
-@flow(name="backfill_payments", validate_parameters=True)
+
+@flow(name="backfill_payments", validate_parameters=True, timeout_seconds=TIMEOUT_SECONDS)
 async def backfill_payments(
     window_from: datetime | None = None, window_to: datetime | None = None, dry_run: bool = False
 ) -> dict[str, int]:

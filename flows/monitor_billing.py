@@ -10,8 +10,11 @@ from tasks.alerts import send_alerts
 from tasks.monitor import enqueue_summaries, look, note, publish_health
 from tasks.runs import name_this_run, scheduled_start
 
+TIMEOUT_SECONDS = 10 * 60
+"""Looks take seconds, and the next run is due in 15 minutes; one that hangs must not keep it waiting."""
 
-@flow(name="monitor_billing", validate_parameters=True)
+
+@flow(name="monitor_billing", validate_parameters=True, timeout_seconds=TIMEOUT_SECONDS)
 async def monitor_billing(dry_run: bool = False) -> int:
     """Look at every rule, keep incidents of what fails, tell Slack, and show a table of all rules.
 

@@ -9,8 +9,11 @@ from pydantic import Field
 from tasks.messages import BATCH, choose_messages, read_messages, settle_messages
 from tasks.runs import name_this_run
 
+TIMEOUT_SECONDS = 2 * 3600
+"""Thousands of messages at the pace that Twilio allows; one that hangs keeps the next hours waiting."""
 
-@flow(name="poll_messages", validate_parameters=True)
+
+@flow(name="poll_messages", validate_parameters=True, timeout_seconds=TIMEOUT_SECONDS)
 async def poll_messages(
     stale_hours: Annotated[int, Field(ge=1, le=720)] = 12, limit: Annotated[int, Field(ge=1, le=100_000)] = 10_000
 ) -> dict[str, int]:

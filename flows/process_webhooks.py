@@ -17,7 +17,11 @@ HARMLESS = {"done", "skipped"}
 """How events end about which nobody has to do anything."""
 
 
-@flow(name="process_webhooks", validate_parameters=True)
+TIMEOUT_SECONDS = 15 * 60
+"""A batch takes seconds and its retries 14; until then its events keep their place in line."""
+
+
+@flow(name="process_webhooks", validate_parameters=True, timeout_seconds=TIMEOUT_SECONDS)
 async def process_webhooks(
     batch_limit: Annotated[int, Field(ge=1, le=10_000)] = 1000,
 ) -> State[dict[str, int]]:

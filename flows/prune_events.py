@@ -8,8 +8,11 @@ from pydantic import Field
 from tasks.inbox import prepare_months, prune_inbox
 from tasks.runs import name_this_run
 
+TIMEOUT_SECONDS = 6 * 3600
+"""The first one after years may have much to forget; each step is a transaction of its own."""
 
-@flow(name="prune_events", validate_parameters=True)
+
+@flow(name="prune_events", validate_parameters=True, timeout_seconds=TIMEOUT_SECONDS)
 async def prune_events(
     body_days: Annotated[int, Field(ge=1, le=3650)] = 30, row_days: Annotated[int, Field(ge=30, le=3650)] = 400
 ) -> None:

@@ -33,8 +33,11 @@ from tasks.providers import list_calls, provider_totals
 from tasks.publish import draw_chart, publish_artifacts, read_history, write_report
 from tasks.runs import name_this_run, scheduled_start
 
+TIMEOUT_SECONDS = 6 * 3600
+"""A million calls take minutes, a slow provider hours; until then the next night waits for this one."""
 
-@flow(name="reconcile_calls", validate_parameters=True, task_runner=task_runner())
+
+@flow(name="reconcile_calls", validate_parameters=True, timeout_seconds=TIMEOUT_SECONDS, task_runner=task_runner())
 async def reconcile_calls(
     window_from: datetime | None = None,
     window_to: datetime | None = None,

@@ -10,8 +10,11 @@ from billing.night import night_window
 from flows.reconcile_calls import reconcile_calls
 from tasks.runs import name_this_run, scheduled_start
 
+TIMEOUT_SECONDS = 3600
+"""The next pass is due in an hour, and reads again what this one did not."""
 
-@flow(name="reconcile_recent_calls", validate_parameters=True)
+
+@flow(name="reconcile_recent_calls", validate_parameters=True, timeout_seconds=TIMEOUT_SECONDS)
 async def reconcile_recent_calls(hours: Annotated[int, Field(ge=1, le=48)] = 3) -> str:
     """Reconcile the last hours.
 

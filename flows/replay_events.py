@@ -11,8 +11,11 @@ from billing.replay import Selection
 from tasks.replay import choose_events, put_back_in_line, show_rehearsal
 from tasks.runs import name_this_run
 
+TIMEOUT_SECONDS = 3600
+"""Rehearsing thousands of events takes minutes."""
 
-@flow(name="replay_events", validate_parameters=True)
+
+@flow(name="replay_events", validate_parameters=True, timeout_seconds=TIMEOUT_SECONDS)
 async def replay_events(
     ids: list[int] | None = None,
     state: Literal["dead", "parked", "skipped", "done"] = "dead",

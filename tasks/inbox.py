@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any
@@ -137,13 +138,15 @@ async def prune_inbox(body_days: int, row_days: int) -> Pruned:
 
 @asynccontextmanager
 async def _lease_renewed(events: Sequence[ClaimedEvent]) -> AsyncIterator[None]:
-    """Keep the claim while a batch takes long; if that fails, the fence still holds."""
+    """Keep the claim while a batch takes long, but not for ever; if that fails, the fence still holds."""
 
     async def renew() -> None:
-        while True:
+        began = time.monotonic()
+        while time.monotonic() - began < inbox.LONGEST_APPLYING.total_seconds():
             await asyncio.sleep(inbox.LEASE.total_seconds() / 3)
             with suppress(BillingError):
                 await asyncio.to_thread(inbox.extend_lease, get_engine(), events)
+        log.warning("events.hanging count=%d ids=%s", len(events), [event.id for event in events[:10]])
 
     renewal = asyncio.create_task(renew())
     try:

@@ -118,3 +118,29 @@ def test_batch_that_takes_longer_than_its_lease_is_not_swept(
     assert set(sweeps) == {0}
     assert applied.ended["done"] == 1
     assert story.states() == {"slow:end-of-call-report": "done"}
+
+
+def test_batch_that_hangs_loses_its_lease(story: Story, short_lease: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Signs of life come from a thread of their own, so somebody has to end the waiting."""
+    monkeypatch.setattr(inbox, "LONGEST_APPLYING", timedelta(0))
+    story.open_wallet()
+    story.accept(report("hanging"))
+    events = inbox.claim(story.engine, "w", 10)
+
+    def until_swept() -> int:
+        """Sweep until something goes back in line."""
+        while not (swept := sweep(story)):
+            pass
+        return swept
+
+    async def scenario() -> tuple[int, Applied]:
+        with transaction(story.owner.engine) as connection:
+            connection.exec_driver_sql("LOCK TABLE routes IN SHARE MODE")
+            applying = asyncio.create_task(apply_events.fn(events))
+            swept = await asyncio.to_thread(until_swept)
+        return swept, await applying
+
+    swept, applied = asyncio.run(scenario())
+
+    assert (swept, dict(applied.ended), applied.failures) == (1, {}, [])
+    assert story.states() == {"hanging:end-of-call-report": "waiting"}

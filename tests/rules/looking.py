@@ -42,10 +42,13 @@ def receive(
 ) -> None:
     """Events that arrived so long ago, and were applied at once unless they are in another state."""
     owner.rows(
-        "INSERT INTO events (provider, delivery_key, type, state, reason, received_at, finished_at)"
+        "INSERT INTO events (provider, delivery_key, type, state, reason, received_at, finished_at, claim_token,"
+        " claimed_by, lease_until)"
         " SELECT :provider, gen_random_uuid()::text, 't', :state, 'Reason: why', :at,"
-        " CASE WHEN :state IN ('done', 'skipped', 'dead') THEN CAST(:at AS timestamptz) END"
-        " FROM generate_series(1, :count) RETURNING 1",
+        " CASE WHEN :state IN ('done', 'skipped', 'dead') THEN CAST(:at AS timestamptz) END,"
+        " token, CASE WHEN token IS NOT NULL THEN 'w' END, CASE WHEN token IS NOT NULL THEN now() END"
+        " FROM (SELECT CASE WHEN :state IN ('active', 'delayed') THEN gen_random_uuid() END AS token"
+        " FROM generate_series(1, :count)) AS claims RETURNING 1",
         provider=provider,
         state=state,
         count=count,

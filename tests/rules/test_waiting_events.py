@@ -10,23 +10,25 @@ from tests.books import Books
 from .looking import all_clear, looked, receive, written
 
 
+@pytest.mark.parametrize("state", ["waiting", "active", "delayed"])
 @pytest.mark.parametrize(
     ("minutes", "failing", "severity"),
     [(4, False, "warning"), (6, True, "warning"), (59, True, "warning"), (60, True, "critical")],
 )
 def test_event_that_waits_for_too_long_is_found(
-    books: Books, owner: Books, minutes: int, failing: bool, severity: str
+    books: Books, owner: Books, state: str, minutes: int, failing: bool, severity: str
 ) -> None:
-    """After `health_max_waiting`; after an hour it wakes people."""
-    receive(owner, "vapi", 12, timedelta(minutes=minutes), "waiting")
+    """After `health_max_waiting`, also in the hands of a worker that hangs; after an hour it wakes people."""
+    receive(owner, "vapi", 12, timedelta(minutes=minutes), state)
     receive(owner, "vapi", 1, timedelta(minutes=1), "waiting")
     condition = looked(books, RULE)["waiting_events"]
 
     assert (condition.failing, condition.severity) == (failing, severity)
     assert condition.measured == f"the oldest waits for {minutes} minutes"
     if failing:
-        assert f"12 events wait for a worker, the oldest for {minutes} minutes" in written(condition)
+        assert f"12 events wait to be applied, the oldest for {minutes} minutes" in written(condition)
         assert "and 2 more" in written(condition)
+        assert condition.facts["claimed"] == (0 if state == "waiting" else 12)
 
 
 def test_limit_is_that_of_health(books: Books, owner: Books) -> None:
