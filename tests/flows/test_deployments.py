@@ -7,6 +7,7 @@ from prefect import get_client
 from prefect.client.schemas.objects import DeploymentSchedule
 from prefect.client.schemas.responses import DeploymentResponse
 from prefect.client.schemas.schedules import CronSchedule
+from prefect.flows import load_flow_from_entrypoint
 
 from calltally.stack import deployments
 from calltally.stack.deployments import Deployment, install_deployments, read_deployments
@@ -99,6 +100,7 @@ def test_deployment_explains_itself_and_its_form(prefect_api: str, deployment: D
     assert sorted(known.tags) == sorted(deployment.tags)
     assert "calltally" in known.tags
     assert known.enforce_parameter_schema
+    assert load_flow_from_entrypoint(deployment.entrypoint, use_placeholder_flow=False).timeout_seconds
     assert FORMS[deployment.name] == {
         name: {key: value for key, value in field.items() if key not in WORDS} for name, field in fields.items()
     }

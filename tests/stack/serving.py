@@ -19,9 +19,8 @@ import psutil  # type: ignore[import-untyped]
 from prefect import Flow
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import WorkPoolCreate
-from prefect.client.schemas.objects import FlowRun
+from prefect.client.schemas.objects import FlowRun, State
 from prefect.settings import PREFECT_API_URL, PREFECT_HOME, temporary_settings
-from prefect.states import State
 from prefect.workers.process import ProcessWorker
 
 from calltally.sandbox.server import RunningSandbox
@@ -74,7 +73,7 @@ class Stack:
                 pull_steps=[],
             )
 
-    def run(self, deployment: str, name: str, *states: State, by_hand: bool = False) -> UUID:
+    def run(self, deployment: str, name: str, *states: State[Any], by_hand: bool = False) -> UUID:
         """A run that goes through these states without anybody running it; its id."""
         with self.client() as client:
             run = client.create_flow_run_from_deployment(

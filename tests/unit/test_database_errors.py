@@ -9,7 +9,7 @@ import pytest
 from psycopg import sql
 from sqlalchemy import Connection, Engine, create_engine, make_url, text
 
-from billing.database import open_engine, transaction, value
+from billing.database import TIMEOUTS, open_engine, transaction, value
 from billing.errors import (
     BY_SQLSTATE,
     BillingError,
@@ -114,6 +114,34 @@ def test_connection_killed_while_idle_costs_one_transaction_and_then_all_is_well
 
     with transaction(victim) as connection:
         assert process_id(connection) != pid
+
+
+def test_session_that_is_frozen_in_a_transaction_is_ended_which_is_an_outage(victim: Engine, owner: Engine) -> None:
+    """Its locks go with it; the same again may succeed."""
+
+    def freeze() -> None:
+        with transaction(victim) as connection:
+            pid = process_id(connection)
+            value(connection, "SELECT set_config('idle_in_transaction_session_timeout', '1ms', true)")
+            with transaction(owner) as other:
+                while value(other, "SELECT count(*) FROM pg_stat_activity WHERE pid = :pid", pid=pid):
+                    other.execute(text("SELECT pg_stat_clear_snapshot()"))
+            value(connection, "SELECT 1")
+
+    with pytest.raises(DatabaseUnavailable):
+        freeze()
+
+
+def test_sessions_of_the_application_let_go_in_the_end_and_those_of_the_owner_wait(
+    books: Books, owner: Engine
+) -> None:
+    """A migration has to wait for whatever holds its tables."""
+    ours = {name: books.value(f"SHOW {name}") for name in TIMEOUTS}
+    with transaction(owner) as connection:
+        of_owner = {name: value(connection, f"SHOW {name}") for name in TIMEOUTS}
+
+    assert ours == TIMEOUTS
+    assert set(of_owner.values()) == {"0"}
 
 
 def test_nobody_listening_means_that_the_database_is_away() -> None:
