@@ -7,7 +7,7 @@ from sqlalchemy import Connection, Engine
 
 from billing.database import rows, transaction
 from billing.errors import PermanentError
-from billing.events import CreditPayment, RecordCall, RecordMessage, interpret
+from billing.events import CreditPayment, RecordCall, RecordMessage, RecordReversal, interpret
 
 
 def event_life(engine: Engine, event_id: int, pages_url: str | None) -> dict[str, Any]:
@@ -54,6 +54,8 @@ def _keys(provider: str, event_type: str, body: bytes | None) -> list[str]:
             return [f"call:{call.id}"]
         case CreditPayment():
             return [f"topup:{effect.payment_id}"]
+        case RecordReversal(reversal):
+            return reversal.keys
         case RecordMessage(message):
             return [f"sms:{message.sid}"]
         case _:
@@ -65,7 +67,7 @@ def _transfers(connection: Connection, keys: list[str]) -> list[dict[str, Any]]:
         connection,
         "SELECT name AS organization, kind, amount_micros, balance_after_micros, statement.currency, booked_at,"
         " idempotency_key FROM wallet_statement AS statement JOIN organizations ON organizations.id = organization_id"
-        " WHERE idempotency_key = ANY(:keys) ORDER BY booked_at",
+        " WHERE idempotency_key = ANY(:keys) ORDER BY booked_at, wallet_sequence",
         keys=keys,
     )
 

@@ -10,6 +10,7 @@ import msgspec
 from billing.errors import UnreadablePayload
 from billing.money import micros_from_minor_units
 from billing.provider_json import UNREADABLE, decode
+from billing.reversals import ToldReversal, read_dispute, read_refund
 from billing.twilio import ToldMessage, read_callback
 from billing.vapi import EndedCall, read_report
 
@@ -35,6 +36,13 @@ class RecordCall:
 
 
 @dataclass(frozen=True, slots=True)
+class RecordReversal:
+    """Stripe took money back, or it came back: note it, and book it once its payment is credited."""
+
+    reversal: ToldReversal
+
+
+@dataclass(frozen=True, slots=True)
 class RecordMessage:
     """A message has come to a status: note it, and charge the message once it can be."""
 
@@ -55,7 +63,7 @@ class Park:
     reason: str
 
 
-Effect = CreditPayment | RecordCall | RecordMessage | Skip | Park
+Effect = CreditPayment | RecordReversal | RecordCall | RecordMessage | Skip | Park
 
 
 LAST_SECOND = 253_402_300_799
@@ -182,6 +190,16 @@ def _reference(metadata: dict[str, str] | None) -> str | None:
     return (metadata or {}).get("org_id") or (metadata or {}).get("organization_id")
 
 
+def _refund(body: bytes) -> Effect:
+    told = read_refund(body)
+    return Skip(told) if isinstance(told, str) else RecordReversal(told)
+
+
+def _dispute(body: bytes) -> Effect:
+    told = read_dispute(body)
+    return Skip(told) if isinstance(told, str) else RecordReversal(told)
+
+
 def _ended_call(body: bytes) -> Effect:
     return RecordCall(read_report(body))
 
@@ -201,6 +219,11 @@ MEANINGS: dict[tuple[str, str], Callable[[bytes], Effect]] = {
     ("stripe", "checkout.session.completed"): _paid_checkout,
     ("stripe", "checkout.session.async_payment_succeeded"): _paid_checkout,
     ("stripe", "payment_intent.succeeded"): _succeeded_payment,
+    ("stripe", "refund.created"): _refund,
+    ("stripe", "refund.updated"): _refund,
+    ("stripe", "refund.failed"): _refund,
+    ("stripe", "charge.dispute.funds_withdrawn"): _dispute,
+    ("stripe", "charge.dispute.funds_reinstated"): _dispute,
     ("vapi", "end-of-call-report"): _ended_call,
     ("vapi", "status-update"): _status_update,
     ("twilio", "message-status"): _message_status,

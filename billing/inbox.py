@@ -4,22 +4,21 @@ import logging
 import traceback
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-import msgspec
 from sqlalchemy import Connection, Engine
 
 from billing.database import rows, transaction, value
 from billing.deliveries import Delivery
 from billing.errors import BillingError, PermanentError, TransientError, UnexpectedError
-from billing.events import CreditPayment, Park, RecordCall, RecordMessage, Skip, interpret
+from billing.events import Effect, interpret
 from billing.metrics import EVENT_FAILURES, count_applied
+from billing.posting import Outcome, post
 from billing.settings import get_settings
-from billing.sms import record_messages
 
 log = logging.getLogger("billing.inbox")
 
@@ -81,24 +80,7 @@ class Applied:
     failures: list[Failure]
 
 
-@dataclass(frozen=True, slots=True)
-class _Outcome:
-    """The state in which an event ends, with the reason unless it is done."""
-
-    state: str
-    reason: str | None = None
-    charge: str | None = None
-    """What became of the charge of a call, for the metrics."""
-
-
-_DONE = _Outcome("done")
-_FORGOTTEN = _Outcome("dead", "PermanentError: its body is forgotten; reconcile or backfill its time instead")
-
-CALL_OUTCOMES = {
-    "unattributed": _Outcome("parked", "unknown_organization"),
-    "unpriced": _Outcome("parked", "no_price"),
-}
-"""What `record_calls` answers for a call that is stored but cannot be charged yet; all else is done."""
+_FORGOTTEN = Outcome("dead", "PermanentError: its body is forgotten; reconcile or backfill its time instead")
 
 
 def accept(engine: Engine, deliveries: Sequence[Delivery]) -> None:
@@ -211,35 +193,19 @@ def apply_within(connection: Connection, events: Sequence[ClaimedEvent]) -> Coun
     return Counter(outcome.state for outcome in _apply(connection, events).values())
 
 
-def _apply(connection: Connection, events: Sequence[ClaimedEvent]) -> dict[int, _Outcome]:
+def _apply(connection: Connection, events: Sequence[ClaimedEvent]) -> dict[int, Outcome]:
     livemode = get_settings().stripe_expects_livemode
-    outcomes: dict[int, _Outcome] = {}
-    calls: dict[int, RecordCall] = {}
-    payments: dict[int, CreditPayment] = {}
-    messages: dict[int, RecordMessage] = {}
+    outcomes: dict[int, Outcome] = {}
+    effects: dict[int, Effect] = {}
     for event in events:
         if event.body is None:
             outcomes[event.id] = _FORGOTTEN
             continue
         try:
-            effect = interpret(event.provider, event.type, event.body, livemode=livemode)
+            effects[event.id] = interpret(event.provider, event.type, event.body, livemode=livemode)
         except PermanentError as error:
-            outcomes[event.id] = _Outcome("dead", _reason(error))
-            continue
-        match effect:
-            case Skip(reason):
-                outcomes[event.id] = _Outcome("skipped", reason)
-            case Park(reason):
-                outcomes[event.id] = _Outcome("parked", reason)
-            case RecordCall():
-                calls[event.id] = effect
-            case CreditPayment():
-                payments[event.id] = effect
-            case RecordMessage():
-                messages[event.id] = effect
-    outcomes |= _record_messages(connection, messages)
-    outcomes |= _record_calls(connection, calls)
-    outcomes |= _credit_payments(connection, payments)
+            outcomes[event.id] = Outcome("dead", f"{type(error).__name__}: {error}")
+    outcomes |= post(connection, effects)
     _finish(connection, events, outcomes)
     return outcomes
 
@@ -309,59 +275,7 @@ def prune(engine: Engine, body_days: int, row_days: int) -> Pruned:
     return Pruned(**pruned)
 
 
-def _record_calls(connection: Connection, calls: dict[int, RecordCall]) -> dict[int, _Outcome]:
-    answers = _answers(
-        connection,
-        "SELECT call_id, outcome FROM record_calls(CAST(:facts AS jsonb))",
-        [msgspec.to_builtins(effect.call) for effect in calls.values()],
-    )
-    outcomes = {
-        answer["call_id"]: replace(CALL_OUTCOMES.get(answer["outcome"], _DONE), charge=answer["outcome"])
-        for answer in answers
-    }
-    return {event_id: outcomes[effect.call.id] for event_id, effect in calls.items()}
-
-
-def _record_messages(connection: Connection, messages: dict[int, RecordMessage]) -> dict[int, _Outcome]:
-    answers = record_messages(connection, [effect.message for effect in messages.values()])
-    return {
-        event_id: CALL_OUTCOMES["unattributed"] if answers[effect.message.sid] == "unattributed" else _DONE
-        for event_id, effect in messages.items()
-    }
-
-
-def _credit_payments(connection: Connection, payments: dict[int, CreditPayment]) -> dict[int, _Outcome]:
-    answers = _answers(
-        connection,
-        "SELECT payment_id, outcome, reason FROM credit_payments(CAST(:facts AS jsonb))",
-        [_payment_facts(effect) for effect in payments.values()],
-    )
-    # Two events tell of one payment; if either of them could be credited, both are done.
-    credited = {answer["payment_id"] for answer in answers if answer["outcome"] != "parked"}
-    reasons = {answer["payment_id"]: answer["reason"] for answer in answers}
-    return {
-        event_id: _DONE if effect.payment_id in credited else _Outcome("parked", reasons[effect.payment_id])
-        for event_id, effect in payments.items()
-    }
-
-
-def _payment_facts(effect: CreditPayment) -> dict[str, Any]:
-    return {
-        "payment_id": effect.payment_id,
-        "reference": effect.reference,
-        "customer_id": effect.customer_id,
-        "amount_micros": effect.amount_micros,
-        "currency": effect.currency,
-        "event_at": effect.event_at.isoformat(),
-    }
-
-
-def _answers(connection: Connection, query: str, facts: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """What a set-based function of `sql/` answers; it takes its facts as one JSON array."""
-    return rows(connection, query, facts=_json(facts)) if facts else []
-
-
-def _finish(connection: Connection, events: Sequence[ClaimedEvent], outcomes: dict[int, _Outcome]) -> None:
+def _finish(connection: Connection, events: Sequence[ClaimedEvent], outcomes: dict[int, Outcome]) -> None:
     for token in {event.claim_token for event in events}:
         ids = [event.id for event in events if event.claim_token == token]
         value(
@@ -374,15 +288,7 @@ def _finish(connection: Connection, events: Sequence[ClaimedEvent], outcomes: di
         )
 
 
-def _reason(error: BillingError) -> str:
-    return f"{type(error).__name__}: {error}"
-
-
 def _where(defect: Exception) -> str:
     """Class and place of an exception, without its message."""
     frame = traceback.extract_tb(defect.__traceback__)[-1]
     return f"{type(defect).__name__} in {frame.name}, line {frame.lineno} of {Path(frame.filename).name}"
-
-
-def _json(content: Any) -> str:
-    return msgspec.json.encode(content).decode()

@@ -106,3 +106,8 @@ sms_rank(text), sms_is_final(text), sms_is_billable(text), find_sms_route(text, 
 find_sms_price(uuid, text, timestamptz)
 TO calltally_owner, calltally_app;
 GRANT SELECT ON sms_messages, sms_prices TO calltally_tenant;
+
+-- Refunds and disputes
+GRANT UPDATE ON reversals TO calltally_books;
+GRANT SELECT ON reversal_states TO calltally_books;
+GRANT EXECUTE ON FUNCTION left_of_payment(text) TO calltally_owner, calltally_app;

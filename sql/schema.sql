@@ -165,6 +165,17 @@ TABLE reconciliation_runs (
     plan jsonb,
     applies_run_id uuid
 );
+TABLE reversals (
+    id text NOT NULL,
+    kind text NOT NULL,
+    payment_id text NOT NULL,
+    currency character(3) NOT NULL,
+    taken_micros bigint,
+    taken_at timestamp with time zone,
+    returned_micros bigint,
+    returned_at timestamp with time zone,
+    first_seen_at timestamp with time zone NOT NULL DEFAULT now()
+);
 TABLE routes (
     id bigint NOT NULL GENERATED ALWAYS AS IDENTITY,
     kind text NOT NULL,
@@ -288,6 +299,14 @@ CONSTRAINT reconciliation_runs.reconciliation_runs_kind_check CHECK ((kind = ANY
 CONSTRAINT reconciliation_runs.reconciliation_runs_organization_id_fkey FOREIGN KEY (organization_id) REFERENCES organizations(id);
 CONSTRAINT reconciliation_runs.reconciliation_runs_pkey PRIMARY KEY (id);
 CONSTRAINT reconciliation_runs.reconciliation_runs_state_check CHECK ((state = ANY (ARRAY['running'::text, 'completed'::text, 'failed'::text])));
+CONSTRAINT reversals.reversals_check CHECK (((taken_micros IS NULL) = (taken_at IS NULL)));
+CONSTRAINT reversals.reversals_check1 CHECK (((returned_micros IS NULL) = (returned_at IS NULL)));
+CONSTRAINT reversals.reversals_id_check CHECK ((id <> ''::text));
+CONSTRAINT reversals.reversals_kind_check CHECK ((kind = ANY (ARRAY['refund'::text, 'dispute'::text])));
+CONSTRAINT reversals.reversals_payment_id_check CHECK ((payment_id <> ''::text));
+CONSTRAINT reversals.reversals_pkey PRIMARY KEY (id);
+CONSTRAINT reversals.reversals_returned_micros_check CHECK ((returned_micros > 0));
+CONSTRAINT reversals.reversals_taken_micros_check CHECK ((taken_micros > 0));
 CONSTRAINT routes.routes_do_not_overlap EXCLUDE USING gist (kind WITH =, external_id WITH =, valid WITH &&);
 CONSTRAINT routes.routes_external_id_check CHECK ((external_id <> ''::text));
 CONSTRAINT routes.routes_kind_check CHECK ((kind = ANY (ARRAY['assistant'::text, 'squad'::text, 'phone_number'::text, 'messaging_service'::text, 'sms_number'::text, 'twilio_account'::text])));
@@ -358,6 +377,8 @@ CREATE UNIQUE INDEX prices_pkey ON public.prices USING btree (id);
 CREATE UNIQUE INDEX reconciliation_runs_pkey ON public.reconciliation_runs USING btree (id);
 CREATE INDEX reconciliation_runs_started ON public.reconciliation_runs USING btree (started_at DESC);
 CREATE INDEX reconciliation_runs_window ON public.reconciliation_runs USING btree (window_from, window_to) WHERE (state = 'completed'::text);
+CREATE INDEX reversals_payment ON public.reversals USING btree (payment_id);
+CREATE UNIQUE INDEX reversals_pkey ON public.reversals USING btree (id);
 CREATE INDEX routes_do_not_overlap ON public.routes USING gist (kind, external_id, valid);
 CREATE INDEX routes_external_id ON public.routes USING btree (external_id, kind);
 CREATE UNIQUE INDEX routes_pkey ON public.routes USING btree (id);
@@ -388,6 +409,7 @@ VIEW checks.charges_follow_from_their_prices {"organization_id uuid","detail jso
 VIEW checks.every_billable_message_is_charged {"organization_id uuid","detail jsonb"};
 VIEW checks.every_ended_call_is_charged {"organization_id uuid","detail jsonb"};
 VIEW checks.every_event_in_a_known_state {"organization_id uuid","detail jsonb"};
+VIEW checks.every_reversal_is_booked {"organization_id uuid","detail jsonb"};
 VIEW checks.message_charges_follow_from_their_prices {"organization_id uuid","detail jsonb"};
 VIEW checks.no_routed_call_in_quarantine {"organization_id uuid","detail jsonb"};
 VIEW checks.no_routed_message_in_quarantine {"organization_id uuid","detail jsonb"};
@@ -400,6 +422,7 @@ VIEW checks.stored_balance_equals_transfers {"organization_id uuid","detail json
 VIEW checks.taken_back_within_credited {"organization_id uuid","detail jsonb"};
 VIEW checks.transfers_sum_to_zero {"organization_id uuid","detail jsonb"};
 VIEW public.event_queue {"provider text","type text","state text","events bigint","oldest_received_at timestamp with time zone"};
+VIEW public.reversal_states {"id text","kind text","payment_id text","currency character(3)","taken_micros bigint","taken_at timestamp with time zone","returned_micros bigint","returned_at timestamp with time zone","first_seen_at timestamp with time zone","taken_key text","returned_key text","given_back_micros bigint","credit_currency character(3)","is_taken boolean","is_returned boolean","is_bookable boolean","outcome text","reason text"};
 VIEW public.sms_failures {"hour timestamp with time zone","organization_id uuid","status text","error_code integer","messages bigint","ended_messages bigint"};
 VIEW public.vapi_webhook_reliability {"organization_id uuid","day date","ended bigint","by_webhook bigint","reconciled bigint","ratio numeric"};
 VIEW public.wallet_balances {"organization_id uuid","currency character(3)","balance_micros bigint","debt_limit_micros bigint","outstanding_micros bigint","needs_recharge boolean"};
@@ -429,6 +452,7 @@ FUNCTION billed_amount_micros(integer,bigint) RETURNS bigint;
 FUNCTION billed_seconds(bigint,integer,integer,integer) RETURNS integer;
 FUNCTION book_charges(charge_request[]) RETURNS boolean[];
 FUNCTION book_correction(charges,text,bigint,timestamp with time zone) RETURNS bigint;
+FUNCTION book_reversals(text) RETURNS integer;
 FUNCTION book_transfer(uuid,bigint,text,text,text,timestamp with time zone,boolean,text,bigint,text) RETURNS transfers;
 FUNCTION call_duration_ms(timestamp with time zone,timestamp with time zone) RETURNS bigint;
 FUNCTION charge_calls(text[]) RETURNS integer;
@@ -444,6 +468,7 @@ FUNCTION correct_calls(jsonb) RETURNS TABLE(call_id text, organization_id uuid, 
 FUNCTION create_organization(text,text,text,bigint,text) RETURNS uuid SECURITY DEFINER;
 FUNCTION credit_payments(jsonb) RETURNS TABLE(payment_id text, outcome text, reason text) SECURITY DEFINER;
 FUNCTION credit_wallet(uuid,bigint,text,text,timestamp with time zone,text,text) RETURNS TABLE(success boolean, duplicate boolean, balance_before_micros bigint, balance_after_micros bigint, settled_outstanding_micros bigint) SECURITY DEFINER;
+FUNCTION debit_wallet(uuid,bigint,text,text,timestamp with time zone) RETURNS TABLE(success boolean, duplicate boolean, balance_before_micros bigint, balance_after_micros bigint) SECURITY DEFINER;
 FUNCTION deduct_call_credits(uuid,text,bigint,timestamp with time zone) RETURNS TABLE(success boolean, duplicate boolean, balance_before_micros bigint, balance_after_micros bigint, debt_limit_micros bigint, remaining_debt_capacity_micros bigint, needs_recharge boolean, reason text) SECURITY DEFINER;
 FUNCTION enqueue_message(text,text,jsonb) RETURNS bigint SECURITY DEFINER;
 FUNCTION ensure_partitions(timestamp with time zone,integer) RETURNS integer SECURITY DEFINER;
@@ -457,15 +482,19 @@ FUNCTION find_sms_price(uuid,text,timestamp with time zone) RETURNS SETOF sms_pr
 FUNCTION find_sms_route(text,text,text,timestamp with time zone) RETURNS SETOF routes;
 FUNCTION finish_events(uuid,bigint[],text[],text[]) RETURNS void SECURITY DEFINER;
 FUNCTION forget_bodies(interval,integer) RETURNS TABLE(months integer, bodies integer) SECURITY DEFINER;
+FUNCTION give_back(text,text,bigint,timestamp with time zone) RETURNS TABLE(duplicate boolean, balance_before_micros bigint, balance_after_micros bigint);
 FUNCTION hold_alerts(text,boolean) RETURNS TABLE(id bigint, key text, kind text) SECURITY DEFINER;
 FUNCTION is_event_step(text,text) RETURNS boolean;
+FUNCTION left_of_payment(text) RETURNS bigint;
 FUNCTION link_customer(uuid,text) RETURNS integer SECURITY DEFINER;
+FUNCTION lock_payments(text[]) RETURNS void SECURITY DEFINER;
 FUNCTION lock_wallet(uuid) RETURNS wallets;
 FUNCTION messages_to_poll(interval,integer) RETURNS TABLE(sid text, account_sid text) SECURITY DEFINER;
 FUNCTION note_alert_outcome(bigint,uuid,text,boolean) RETURNS void SECURITY DEFINER;
 FUNCTION note_condition(text,boolean,jsonb,text,interval) RETURNS TABLE(incident bigint, enqueued text, since timestamp with time zone, times integer) SECURITY DEFINER;
 FUNCTION note_dead_events() RETURNS integer SECURITY DEFINER;
 FUNCTION note_messages_asked(text[],boolean) RETURNS void SECURITY DEFINER;
+FUNCTION note_reversal(reversals) RETURNS void;
 FUNCTION oldest_waiting_event() RETURNS bigint SECURITY DEFINER;
 FUNCTION own_account(text,text) RETURNS uuid;
 FUNCTION post_charge(charge_request) RETURNS charge_answer;
@@ -475,6 +504,7 @@ FUNCTION queue_metrics() RETURNS TABLE(waiting bigint, active bigint, delayed bi
 FUNCTION read_told_messages(jsonb) RETURNS TABLE(sid text, status text, error_code integer, account_sid text, messaging_service_sid text, sender text, num_segments integer, sent_at timestamp with time zone, provider_price_micros bigint, provider_currency text, polled boolean);
 FUNCTION record_calls(jsonb,boolean,uuid) RETURNS TABLE(call_id text, organization_id uuid, outcome text, amount_micros bigint, known boolean) SECURITY DEFINER;
 FUNCTION record_messages(jsonb) RETURNS TABLE(message_sid text, organization_id uuid, outcome text) SECURITY DEFINER;
+FUNCTION record_reversals(jsonb) RETURNS TABLE(reversal_id text, outcome text, reason text) SECURITY DEFINER;
 FUNCTION refund_payment(text,text,bigint,timestamp with time zone) RETURNS TABLE(duplicate boolean, balance_before_micros bigint, balance_after_micros bigint) SECURITY DEFINER;
 FUNCTION refuse(text,text,jsonb,text) RETURNS void;
 FUNCTION refuse_change_of_history() RETURNS trigger;
@@ -483,6 +513,7 @@ FUNCTION refuse_unknown(uuid) RETURNS void;
 FUNCTION reinstate_dispute(text,bigint,timestamp with time zone) RETURNS TABLE(duplicate boolean, balance_before_micros bigint, balance_after_micros bigint) SECURITY DEFINER;
 FUNCTION replay_events(bigint[]) RETURNS SETOF bigint SECURITY DEFINER;
 FUNCTION reprice_call(text,timestamp with time zone) RETURNS bigint SECURITY DEFINER;
+FUNCTION return_refund(text,bigint,timestamp with time zone) RETURNS TABLE(duplicate boolean, balance_before_micros bigint, balance_after_micros bigint) SECURITY DEFINER;
 FUNCTION revenue_kind(text) RETURNS text;
 FUNCTION round_to_micros(numeric) RETURNS bigint;
 FUNCTION same_charge(charge_request) RETURNS charges;
@@ -496,7 +527,7 @@ FUNCTION sms_is_billable(text) RETURNS boolean;
 FUNCTION sms_is_final(text) RETURNS boolean;
 FUNCTION sms_rank(text) RETURNS integer;
 FUNCTION sweep_events() RETURNS integer SECURITY DEFINER;
-FUNCTION take_back(text,text,text,bigint,timestamp with time zone) RETURNS TABLE(duplicate boolean, balance_before_micros bigint, balance_after_micros bigint);
+FUNCTION take_back(text,text,text,bigint,timestamp with time zone,bigint) RETURNS TABLE(duplicate boolean, balance_before_micros bigint, balance_after_micros bigint);
 FUNCTION unfinished_events() RETURNS SETOF events;
 FUNCTION value_calls(text[]) RETURNS TABLE(currency text, charged_micros bigint, at_risk_micros bigint) SECURITY DEFINER;
 FUNCTION wake_events(text) RETURNS integer;
@@ -546,6 +577,9 @@ POLICY everything_for_calltally_app ON reconciliation_runs TO {calltally_app} US
 POLICY everything_for_calltally_books ON reconciliation_runs TO {calltally_books} USING (true);
 POLICY everything_for_calltally_owner ON reconciliation_runs TO {calltally_owner} USING (true);
 POLICY own_rows ON reconciliation_runs TO {calltally_tenant} USING ((organization_id = (NULLIF(current_setting('app.org_id'::text, true), ''::text))::uuid));
+POLICY everything_for_calltally_app ON reversals TO {calltally_app} USING (true);
+POLICY everything_for_calltally_books ON reversals TO {calltally_books} USING (true);
+POLICY everything_for_calltally_owner ON reversals TO {calltally_owner} USING (true);
 POLICY everything_for_calltally_app ON routes TO {calltally_app} USING (true);
 POLICY everything_for_calltally_books ON routes TO {calltally_books} USING (true);
 POLICY everything_for_calltally_owner ON routes TO {calltally_owner} USING (true);
@@ -580,6 +614,8 @@ GRANT SELECT ON checks.every_ended_call_is_charged TO calltally_app;
 GRANT SELECT ON checks.every_ended_call_is_charged TO calltally_books;
 GRANT SELECT ON checks.every_event_in_a_known_state TO calltally_app;
 GRANT SELECT ON checks.every_event_in_a_known_state TO calltally_books;
+GRANT SELECT ON checks.every_reversal_is_booked TO calltally_app;
+GRANT SELECT ON checks.every_reversal_is_booked TO calltally_books;
 GRANT SELECT ON checks.message_charges_follow_from_their_prices TO calltally_app;
 GRANT SELECT ON checks.message_charges_follow_from_their_prices TO calltally_books;
 GRANT SELECT ON checks.no_routed_call_in_quarantine TO calltally_app;
@@ -630,6 +666,10 @@ GRANT INSERT, SELECT, UPDATE ON public.prices TO calltally_books;
 GRANT SELECT ON public.prices TO calltally_tenant;
 GRANT INSERT, SELECT, UPDATE ON public.reconciliation_runs TO calltally_app;
 GRANT INSERT, SELECT ON public.reconciliation_runs TO calltally_books;
+GRANT SELECT ON public.reversal_states TO calltally_app;
+GRANT SELECT ON public.reversal_states TO calltally_books;
+GRANT SELECT ON public.reversals TO calltally_app;
+GRANT INSERT, SELECT, UPDATE ON public.reversals TO calltally_books;
 GRANT SELECT ON public.routes TO calltally_app;
 GRANT DELETE, INSERT, SELECT, UPDATE ON public.routes TO calltally_books;
 GRANT SELECT ON public.schema_revision TO calltally_app;
@@ -704,6 +744,7 @@ GRANT EXECUTE ON correct_calls(jsonb) TO calltally_app;
 GRANT EXECUTE ON create_organization(text,text,text,bigint,text) TO calltally_app;
 GRANT EXECUTE ON credit_payments(jsonb) TO calltally_app;
 GRANT EXECUTE ON credit_wallet(uuid,bigint,text,text,timestamp with time zone,text,text) TO calltally_app;
+GRANT EXECUTE ON debit_wallet(uuid,bigint,text,text,timestamp with time zone) TO calltally_app;
 GRANT EXECUTE ON deduct_call_credits(uuid,text,bigint,timestamp with time zone) TO calltally_app;
 GRANT EXECUTE ON enqueue_message(text,text,jsonb) TO calltally_app;
 GRANT EXECUTE ON ensure_partitions(timestamp with time zone,integer) TO calltally_app;
@@ -718,7 +759,9 @@ GRANT EXECUTE ON find_sms_route(text,text,text,timestamp with time zone) TO call
 GRANT EXECUTE ON finish_events(uuid,bigint[],text[],text[]) TO calltally_app;
 GRANT EXECUTE ON forget_bodies(interval,integer) TO calltally_books;
 GRANT EXECUTE ON hold_alerts(text,boolean) TO calltally_app;
+GRANT EXECUTE ON left_of_payment(text) TO calltally_app, calltally_owner;
 GRANT EXECUTE ON link_customer(uuid,text) TO calltally_app;
+GRANT EXECUTE ON lock_payments(text[]) TO calltally_app;
 GRANT EXECUTE ON messages_to_poll(interval,integer) TO calltally_app;
 GRANT EXECUTE ON note_alert_outcome(bigint,uuid,text,boolean) TO calltally_app;
 GRANT EXECUTE ON note_condition(text,boolean,jsonb,text,interval) TO calltally_app;
@@ -730,10 +773,12 @@ GRANT EXECUTE ON prune_events(interval,interval,integer) TO calltally_app;
 GRANT EXECUTE ON queue_metrics() TO calltally_app;
 GRANT EXECUTE ON record_calls(jsonb,boolean,uuid) TO calltally_app;
 GRANT EXECUTE ON record_messages(jsonb) TO calltally_app;
+GRANT EXECUTE ON record_reversals(jsonb) TO calltally_app;
 GRANT EXECUTE ON refund_payment(text,text,bigint,timestamp with time zone) TO calltally_app;
 GRANT EXECUTE ON reinstate_dispute(text,bigint,timestamp with time zone) TO calltally_app;
 GRANT EXECUTE ON replay_events(bigint[]) TO calltally_app;
 GRANT EXECUTE ON reprice_call(text,timestamp with time zone) TO calltally_app;
+GRANT EXECUTE ON return_refund(text,bigint,timestamp with time zone) TO calltally_app;
 GRANT EXECUTE ON revenue_kind(text) TO calltally_app, calltally_owner;
 GRANT EXECUTE ON round_to_micros(numeric) TO calltally_app, calltally_owner;
 GRANT EXECUTE ON set_charge_policy(uuid,text) TO calltally_app;

@@ -27,6 +27,8 @@ NEXT_STEP = {
     "dead": "mend the cause, then: calltally events replay {id}",
     "delayed": "none: it comes back by itself",
     "unknown_organization": "calltally route add, or for a payment SELECT link_customer(…): it goes on by itself",
+    "payment_not_credited": "none if its payment is still on the way: it goes on by itself. Else credit the payment",
+    "exceeds_payment": "compare its refunds and disputes at Stripe; book what is missing: calltally wallet debit",
     "no_price": "SELECT set_price(…), then: calltally events replay {id}",
 }
 """By reason, or by state: what a person does about an event that was not applied."""
@@ -156,7 +158,11 @@ async def _lease_renewed(events: Sequence[ClaimedEvent]) -> AsyncIterator[None]:
 
 
 def _next_step(event: Mapping[str, Any]) -> str:
-    step = NEXT_STEP.get(event["reason"]) or NEXT_STEP.get(event["state"]) or "see the reason, then replay it"
+    step = (
+        NEXT_STEP.get(str(event["reason"]).partition(":")[0])
+        or NEXT_STEP.get(event["state"])
+        or "see the reason, then replay it"
+    )
     return step.format(id=event["id"])
 
 

@@ -23,11 +23,14 @@ from calltally.sandbox.orders import (
     CorrectCall,
     DeliverCalls,
     DeliverEvents,
+    Dispute,
     FinishCall,
     PayTopUp,
+    Refund,
     SpoilAnswers,
     read_order,
 )
+from calltally.sandbox.stripe import Event
 from calltally.sandbox.traffic import Traffic
 from calltally.sandbox.wire import JsonObject, encode_json
 from calltally.sandbox.world import Delivered, NoTarget, Sandbox
@@ -53,6 +56,8 @@ def control_app(sandbox: Sandbox) -> Starlette:
             HttpRoute("/vapi/calls/{call_id}/spoil", control.spoil_call, methods=["POST"]),
             HttpRoute("/vapi/deliver", control.deliver_calls, methods=["POST"]),  # DeliverCalls
             HttpRoute("/stripe/topups", control.pay_topup, methods=["POST"]),  # PayTopUp
+            HttpRoute("/stripe/refunds", control.refund, methods=["POST"]),  # Refund
+            HttpRoute("/stripe/disputes", control.dispute, methods=["POST"]),  # Dispute
             HttpRoute("/stripe/deliver", control.deliver_events, methods=["POST"]),  # DeliverEvents
             HttpRoute("/{provider}/faults", control.spoil_answers, methods=["POST"]),  # SpoilAnswers
             HttpRoute("/{provider}/faults", control.clear_faults, methods=["DELETE"]),
@@ -153,9 +158,29 @@ class _Control:
             "checkout_session": topup.session_id,
             "events": [event.id for event in topup.events],
         }
+        return await self._told(order, topup.events, answer)
+
+    async def refund(self, request: Request) -> Response:
+        order = read_order(await request.body(), Refund)
+        world, now = self._sandbox.stripe, self._sandbox.clock()
+        topup = world.topup(order.payment_intent)
+        events = world.refund(topup, order.amount_minor, at=now, outcome=order.outcome)
+        return await self._told(order, events, {"events": [event.id for event in events]})
+
+    async def dispute(self, request: Request) -> Response:
+        order = read_order(await request.body(), Dispute)
+        world, now = self._sandbox.stripe, self._sandbox.clock()
+        topup = world.topup(order.payment_intent)
+        events = world.dispute(topup, order.amount_minor, at=now, reinstated_minor=order.reinstated_minor)
+        return await self._told(order, events, {"events": [event.id for event in events]})
+
+    async def _told(
+        self, order: PayTopUp | Refund | Dispute, events: tuple[Event, ...], answer: JsonObject
+    ) -> Response:
+        """Send the events, unless the order says not to."""
         if order.deliver:
             delivered = await run_in_threadpool(
-                sandbox.deliver_events, topup.events, url=order.url, weather=order.weather
+                self._sandbox.deliver_events, events, url=order.url, weather=order.weather
             )
             answer |= _summary(delivered)
         return _json(answer, 201)

@@ -12,7 +12,7 @@ import msgspec
 
 from calltally.sandbox.deliveries import FAIR_WEATHER, Weather
 from calltally.sandbox.faults import Fault, html_fault
-from calltally.sandbox.stripe import Settlement
+from calltally.sandbox.stripe import RefundOutcome, Settlement
 from calltally.sandbox.stripe_objects import Payment
 from calltally.sandbox.wire import encode_json
 
@@ -52,6 +52,30 @@ class PayTopUp:
     payment: Payment
     settlement: Settlement = "at_once"
     at: datetime | None = None
+    deliver: bool = True
+    url: str | None = None
+    weather: Weather = FAIR_WEATHER
+
+
+@dataclass(frozen=True, slots=True)
+class Refund:
+    """Give back a part of a payment (`pi_…`); what tells of it is sent unless `deliver` is false."""
+
+    payment_intent: str
+    amount_minor: int
+    outcome: RefundOutcome = "at_once"
+    deliver: bool = True
+    url: str | None = None
+    weather: Weather = FAIR_WEATHER
+
+
+@dataclass(frozen=True, slots=True)
+class Dispute:
+    """Dispute a payment (`pi_…`); with `reinstated_minor` it is won, else lost."""
+
+    payment_intent: str
+    amount_minor: int
+    reinstated_minor: int | None = None
     deliver: bool = True
     url: str | None = None
     weather: Weather = FAIR_WEATHER

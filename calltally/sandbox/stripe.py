@@ -19,6 +19,7 @@ DEFAULT_API_KEY = "sk_test_sandbox"
 DEFAULT_SIGNING_SECRET = "whsec_sandbox"  # noqa: S105  # opens nothing but the sandbox
 
 Settlement = Literal["at_once", "later", "refused_later"]
+RefundOutcome = Literal["at_once", "later", "fails", "never"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +59,7 @@ class StripeWorld:
         self._events: list[Event] = []
         self._delivered: set[str] = set()
         self._refunded_minor: dict[str, int] = {}
+        self._topups: dict[str, TopUp] = {}
         self._lock = threading.RLock()
 
     def pay_topup(
@@ -87,29 +89,87 @@ class StripeWorld:
             if not at_once:
                 name = "async_payment_succeeded" if succeeded else "async_payment_failed"
                 events.append(self._session_event(name, session_id, intent_id, payment, settled_at, paid=succeeded))
-            return TopUp(payment, intent_id, session_id, charge_id, tuple(events))
+            topup = TopUp(payment, intent_id, session_id, charge_id, tuple(events))
+            self._topups[intent_id] = topup
+            return topup
 
-    def refund(self, topup: TopUp, amount_minor: int, *, at: datetime) -> tuple[Event, ...]:
-        """Give back part of a payment, at most what is left of it; two events tell of it."""
+    def refund(
+        self, topup: TopUp, amount_minor: int, *, at: datetime, outcome: RefundOutcome = "at_once"
+    ) -> tuple[Event, ...]:
+        """Give back part of a payment, at most what is left of it; `refund.created` and `charge.refunded` tell of it.
+
+        `later`: it is pending first, and `refund.updated` tells that it succeeded. `fails`: it succeeds, then
+        `refund.updated` and `refund.failed` tell that the money came back; `never`: the same without success.
+        """
         with self._lock:
             intent_id, payment = topup.payment_intent_id, topup.payment
             refunded_minor = self._refunded_minor.get(intent_id, 0) + amount_minor
             if not 0 < amount_minor <= refunded_minor <= payment.amount_minor:
                 raise ValueError("a refund cannot exceed what is left of the payment")
-            self._refunded_minor[intent_id] = refunded_minor
-            created = to_ms(at) // 1000
-            refund = stripe_objects.refund(
-                self._new_id("re"),
-                charge_id=topup.charge_id,
-                payment_intent_id=intent_id,
-                amount_minor=amount_minor,
-                currency=payment.currency,
-                created=created,
-            )
+            failed = outcome in {"fails", "never"}
+            self._refunded_minor[intent_id] = refunded_minor - (amount_minor if failed else 0)
+            refund_id, created = self._new_id("re"), to_ms(at) // 1000
+
+            def tell(name: str, status: str) -> Event:
+                refund = stripe_objects.refund(
+                    refund_id,
+                    charge_id=topup.charge_id,
+                    payment_intent_id=intent_id,
+                    amount_minor=amount_minor,
+                    currency=payment.currency,
+                    created=created,
+                    status=status,
+                )
+                return self.emit(f"refund.{name}", refund, at=at)
+
             charge = stripe_objects.charge(
                 topup.charge_id, intent_id, payment, topup.events[0].created, refunded_minor=refunded_minor
             )
-            return self.emit("refund.created", refund, at=at), self.emit("charge.refunded", charge, at=at)
+            waits = outcome in {"later", "never"}
+            told = [tell("created", "pending" if waits else "succeeded"), self.emit("charge.refunded", charge, at=at)]
+            if outcome == "later":
+                told.append(tell("updated", "succeeded"))
+            if failed:
+                told += [tell("updated", "failed"), tell("failed", "failed")]
+            return tuple(told)
+
+    def dispute(
+        self, topup: TopUp, amount_minor: int, *, at: datetime, reinstated_minor: int | None = None
+    ) -> tuple[Event, ...]:
+        """Let the customer's bank take the money back: opened, withdrawn, closed.
+
+        With `reinstated_minor` the dispute is won and so much of the money comes back, else it is lost.
+        """
+        with self._lock:
+            dispute_id, created = self._new_id("dp"), to_ms(at) // 1000
+
+            def tell(name: str, status: str, *moved_minor: int) -> Event:
+                dispute = stripe_objects.dispute(
+                    dispute_id,
+                    charge_id=topup.charge_id,
+                    payment_intent_id=topup.payment_intent_id,
+                    amount_minor=amount_minor,
+                    currency=topup.payment.currency,
+                    created=created,
+                    status=status,
+                    moved_minor=moved_minor,
+                )
+                return self.emit(f"charge.dispute.{name}", dispute, at=at)
+
+            told = [tell("created", "needs_response"), tell("funds_withdrawn", "needs_response", -amount_minor)]
+            if reinstated_minor is None:
+                return (*told, tell("closed", "lost", -amount_minor))
+            moved = (-amount_minor, reinstated_minor)
+            return (*told, tell("closed", "won", *moved), tell("funds_reinstated", "won", *moved))
+
+    def topup(self, payment_intent_id: str) -> TopUp:
+        """Return a payment by its id.
+
+        Raises:
+            KeyError: there is none.
+        """
+        with self._lock:
+            return self._topups[payment_intent_id]
 
     def emit(self, event_type: str, data_object: JsonObject, *, at: datetime) -> Event:
         """Record an event of any type around this object."""

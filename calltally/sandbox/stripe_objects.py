@@ -116,6 +116,7 @@ def refund(
     amount_minor: int,
     currency: str,
     created: int,
+    status: str = "succeeded",
 ) -> JsonObject:
     """Return a refund; it carries none of the payment's metadata."""
     return {
@@ -128,5 +129,45 @@ def refund(
         "metadata": {},
         "payment_intent": payment_intent_id,
         "reason": "requested_by_customer",
-        "status": "succeeded",
+        "status": status,
+    }
+
+
+def dispute(
+    dispute_id: str,
+    *,
+    charge_id: str,
+    payment_intent_id: str,
+    amount_minor: int,
+    currency: str,
+    created: int,
+    status: str,
+    moved_minor: tuple[int, ...],
+) -> JsonObject:
+    """Return a dispute; `moved_minor` are its balance transactions so far: negative when money was withdrawn."""
+    transactions = [
+        {
+            "id": f"txn_{dispute_id}_{place}",
+            "object": "balance_transaction",
+            "amount": amount,
+            "currency": currency,
+            "fee": 1_500 if amount < 0 else 0,
+            "net": amount - (1_500 if amount < 0 else 0),
+            "type": "adjustment",
+        }
+        for place, amount in enumerate(moved_minor)
+    ]
+    return {
+        "id": dispute_id,
+        "object": "dispute",
+        "amount": amount_minor,
+        "balance_transactions": transactions,
+        "charge": charge_id,
+        "created": created,
+        "currency": currency,
+        "livemode": False,
+        "metadata": {},
+        "payment_intent": payment_intent_id,
+        "reason": "fraudulent",
+        "status": status,
     }

@@ -1,6 +1,7 @@
 -- credit_wallet: puts money into a wallet once per idempotency key, then settles outstanding charges with it.
 --
 -- Kinds: topup (from the stripe account; key topup:<payment_intent id>) and adjustment (from adjustments).
+-- What was taken back of a payment that came ahead of it is booked with it, as movements of its own after it.
 -- A duplicate answers with the first outcome and moves nothing. Keys of other movements (call:…, sms:…, refund:…,
 -- dispute:…) are refused: a credit under one of them would block that movement for ever.
 -- Errors: TY002 key used with other facts, TY003 unknown organization, TY004 amount or kind not acceptable,
@@ -22,11 +23,14 @@ RETURNS TABLE (
     settled_outstanding_micros bigint
 ) LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
 DECLARE
-    wallet wallets := lock_wallet(p_organization_id);
+    paid_id text := CASE WHEN p_kind = 'topup' THEN regexp_replace(p_idempotency_key, '^topup:', '') END;
+    wallet wallets;
     booked transfers;
     settled_micros bigint;
     is_duplicate boolean := true;
 BEGIN
+    PERFORM lock_payments(ARRAY[paid_id]);
+    wallet := lock_wallet(p_organization_id);
     IF p_amount_micros IS NULL OR p_amount_micros <= 0 OR coalesce(p_kind, '') NOT IN ('topup', 'adjustment')
         OR coalesce(p_idempotency_key, '') = '' OR p_idempotency_key ~ '^(call|sms|refund|dispute):'
         OR p_event_at IS NULL
@@ -50,11 +54,14 @@ BEGIN
         booked := book_transfer(
             p_organization_id, p_amount_micros, CASE p_kind WHEN 'topup' THEN 'stripe' ELSE 'adjustments' END,
             p_kind, p_idempotency_key, p_event_at,
-            p_payment_id => CASE WHEN p_kind = 'topup' THEN regexp_replace(p_idempotency_key, '^topup:', '') END,
-            p_reason => p_reason
+            p_payment_id => paid_id, p_reason => p_reason
         );
         settled_micros := settle_outstanding(p_organization_id, booked.id);
-    ELSIF booked.organization_id <> p_organization_id OR booked.amount_micros <> p_amount_micros
+        IF EXISTS (SELECT FROM reversals WHERE payment_id = paid_id) THEN -- it was taken back before we knew of it
+            PERFORM book_reversals(paid_id);
+            PERFORM wake_events('payment_not_credited:' || paid_id);
+        END IF;
+    ELSIF booked.to_account <> p_organization_id OR booked.amount_micros <> p_amount_micros
         OR booked.kind <> p_kind
     THEN
         PERFORM refuse(

@@ -1,10 +1,11 @@
--- refund_payment, withdraw_dispute, reinstate_dispute: money that Stripe takes back from a payment, or gives back.
+-- refund_payment, withdraw_dispute: money that Stripe takes back from a payment. return_refund, reinstate_dispute: the
+-- same money comes back, because the refund failed or the dispute was won.
 --
 -- Always booked, even past the debt limit: the money is gone. All that is taken back of one payment never exceeds what
--- was credited for it. Idempotent by refund:<re>, dispute:<dp>:withdrawn and dispute:<dp>:reinstated.
--- Each answers with duplicate and the balance before and after it, in micros.
--- Errors: TY002 key used with other facts, TY004 amount not positive or no id, TY006 no such payment (yet), TY007 more
--- than is left.
+-- was credited for it. Idempotent by refund:<re>, refund:<re>:returned, dispute:<dp>:withdrawn and
+-- dispute:<dp>:reinstated. Each answers with duplicate and the balance before and after it, in micros.
+-- Errors: TY002 key used with other facts, TY004 amount not positive or no id, TY006 no such payment, refund or dispute
+-- (yet), TY007 more than is left.
 CREATE OR REPLACE FUNCTION refund_payment(
     p_payment_id text, p_refund_id text, p_amount_micros bigint, p_event_at timestamptz DEFAULT now()
 )
@@ -23,55 +24,79 @@ LANGUAGE sql SECURITY DEFINER SET search_path = public, pg_temp AS $$
     )
 $$;
 
+CREATE OR REPLACE FUNCTION return_refund(
+    p_refund_id text, p_amount_micros bigint, p_event_at timestamptz DEFAULT now()
+)
+RETURNS TABLE (duplicate boolean, balance_before_micros bigint, balance_after_micros bigint)
+LANGUAGE sql SECURITY DEFINER SET search_path = public, pg_temp AS $$
+    SELECT * FROM give_back(
+        'refund:' || p_refund_id, 'refund:' || p_refund_id || ':returned', p_amount_micros, p_event_at
+    )
+$$;
+
 CREATE OR REPLACE FUNCTION reinstate_dispute(
     p_dispute_id text, p_amount_micros bigint, p_event_at timestamptz DEFAULT now()
 )
 RETURNS TABLE (duplicate boolean, balance_before_micros bigint, balance_after_micros bigint)
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
+LANGUAGE sql SECURITY DEFINER SET search_path = public, pg_temp AS $$
+    SELECT * FROM give_back(
+        'dispute:' || p_dispute_id || ':withdrawn', 'dispute:' || p_dispute_id || ':reinstated',
+        p_amount_micros, p_event_at
+    )
+$$;
+
+-- What the two ways of giving back have in common. Internal.
+CREATE OR REPLACE FUNCTION give_back(
+    p_taken_key text, p_idempotency_key text, p_amount_micros bigint, p_event_at timestamptz
+)
+RETURNS TABLE (duplicate boolean, balance_before_micros bigint, balance_after_micros bigint)
+LANGUAGE plpgsql SET search_path = public, pg_temp AS $$
 DECLARE
-    new_key text := 'dispute:' || p_dispute_id || ':reinstated';
-    withdrawn transfers;
+    taken transfers;
     booked transfers;
 BEGIN
-    SELECT * INTO withdrawn FROM transfers WHERE idempotency_key = 'dispute:' || p_dispute_id || ':withdrawn';
+    SELECT * INTO taken FROM transfers WHERE idempotency_key = p_taken_key;
     IF NOT found THEN
         PERFORM refuse(
-            'TY006', format('nothing was withdrawn for dispute %s yet', p_dispute_id),
-            jsonb_build_object('dispute_id', p_dispute_id), 'Retry when its withdrawal is booked.'
+            'TY006', format('nothing is booked as %s yet', p_taken_key),
+            jsonb_build_object('idempotency_key', p_idempotency_key), 'Retry when that is booked.'
         );
     END IF;
-    PERFORM lock_wallet(withdrawn.organization_id);
-    SELECT * INTO booked FROM transfers WHERE idempotency_key = new_key;
+    PERFORM lock_wallet(taken.organization_id);
+    SELECT * INTO booked FROM transfers WHERE idempotency_key = p_idempotency_key;
     IF found THEN
-        PERFORM check_same_transfer(booked, p_amount_micros, withdrawn.payment_id);
+        PERFORM check_same_transfer(booked, p_amount_micros, taken.payment_id);
         RETURN QUERY SELECT true, booked.balance_after_micros - booked.amount_micros, booked.balance_after_micros;
         RETURN;
     END IF;
     IF p_amount_micros IS NULL OR p_amount_micros <= 0 OR p_event_at IS NULL THEN
         PERFORM refuse(
             'TY004', 'giving back needs a time and a positive amount',
-            jsonb_build_object('idempotency_key', new_key, 'amount_micros', p_amount_micros),
+            jsonb_build_object('idempotency_key', p_idempotency_key, 'amount_micros', p_amount_micros),
             'Correct the call; nothing was moved.'
         );
-    ELSIF p_amount_micros > withdrawn.amount_micros THEN
+    ELSIF p_amount_micros > taken.amount_micros THEN
         PERFORM refuse(
-            'TY007', format('dispute %s can give back at most what it took', p_dispute_id),
-            jsonb_build_object('withdrawn_micros', withdrawn.amount_micros, 'amount_micros', p_amount_micros),
-            'Look the dispute up at Stripe; nothing was moved.'
+            'TY007', format('%s can give back at most what was taken', p_idempotency_key),
+            jsonb_build_object('taken_micros', taken.amount_micros, 'amount_micros', p_amount_micros),
+            'Look it up at Stripe; nothing was moved.'
         );
     END IF;
     booked := book_transfer(
-        withdrawn.organization_id, p_amount_micros, 'disputes', 'reinstatement', new_key, p_event_at,
-        p_payment_id => withdrawn.payment_id, p_corrects_transfer_id => withdrawn.id
+        taken.organization_id, p_amount_micros, CASE taken.kind WHEN 'refund' THEN 'refunds' ELSE 'disputes' END,
+        'reinstatement', p_idempotency_key, p_event_at,
+        p_payment_id => taken.payment_id, p_corrects_transfer_id => taken.id
     );
-    PERFORM settle_outstanding(withdrawn.organization_id, booked.id);
+    PERFORM settle_outstanding(taken.organization_id, booked.id);
     RETURN QUERY SELECT false, booked.balance_after_micros - booked.amount_micros, booked.balance_after_micros;
 END;
 $$;
 
--- What the two ways of taking back have in common. Internal.
+-- What the two ways of taking back have in common. p_given_back_micros: how much of it is known to have come back
+-- already, and is booked next. Internal.
 CREATE OR REPLACE FUNCTION take_back(
-    p_payment_id text, p_kind text, p_idempotency_key text, p_amount_micros bigint, p_event_at timestamptz
+    p_payment_id text, p_kind text, p_idempotency_key text, p_amount_micros bigint, p_event_at timestamptz,
+    p_given_back_micros bigint DEFAULT 0
 )
 RETURNS TABLE (duplicate boolean, balance_before_micros bigint, balance_after_micros bigint)
 LANGUAGE plpgsql SET search_path = public, pg_temp AS $$
@@ -95,18 +120,14 @@ BEGIN
         RETURN QUERY SELECT true, booked.balance_after_micros + booked.amount_micros, booked.balance_after_micros;
         RETURN;
     END IF;
-    SELECT credit.amount_micros - coalesce(
-        sum(CASE kind WHEN 'reinstatement' THEN -amount_micros ELSE amount_micros END), 0
-    ) INTO left_micros
-    FROM transfers
-    WHERE payment_id = p_payment_id AND kind <> 'topup';
+    left_micros := left_of_payment(p_payment_id);
     IF p_amount_micros IS NULL OR p_amount_micros <= 0 OR p_idempotency_key IS NULL OR p_event_at IS NULL THEN
         PERFORM refuse(
             'TY004', 'taking back needs an id, a time and a positive amount',
             jsonb_build_object('idempotency_key', p_idempotency_key, 'amount_micros', p_amount_micros),
             'Correct the call; nothing was moved.'
         );
-    ELSIF p_amount_micros > left_micros THEN
+    ELSIF p_amount_micros - p_given_back_micros > left_micros THEN
         PERFORM refuse(
             'TY007', format('%s takes back more than is left of payment %s', p_idempotency_key, p_payment_id),
             jsonb_build_object('left_micros', left_micros, 'amount_micros', p_amount_micros),
@@ -119,6 +140,15 @@ BEGIN
     );
     RETURN QUERY SELECT false, booked.balance_after_micros + booked.amount_micros, booked.balance_after_micros;
 END;
+$$;
+
+-- What was credited for a payment and not taken back, in micros; null without a credit. Internal.
+CREATE OR REPLACE FUNCTION left_of_payment(p_payment_id text)
+RETURNS bigint LANGUAGE sql STABLE SET search_path = public, pg_temp AS $$
+    SELECT sum(CASE WHEN kind IN ('topup', 'reinstatement') THEN amount_micros ELSE -amount_micros END)::bigint
+    FROM transfers
+    WHERE payment_id = p_payment_id
+    HAVING bool_or(kind = 'topup')
 $$;
 
 -- Refuses a key that is booked with other facts (TY002). Internal.

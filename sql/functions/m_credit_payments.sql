@@ -38,6 +38,7 @@ DECLARE
     payment record;
 BEGIN
     LOCK TABLE organizations IN ROW EXCLUSIVE MODE; -- link_customer would miss what we are about to park
+    PERFORM lock_payments(array(SELECT told ->> 'payment_id' FROM jsonb_array_elements(p_payments) AS told));
     FOR payment IN
         SELECT told.*, payer.organization_id, payer.reason, wallets.currency AS wallet_currency
         FROM jsonb_to_recordset(p_payments) AS told (

@@ -16,6 +16,7 @@ from tests.books import Books, Row
 
 EMPTY = """
 SET LOCAL session_replication_role = replica; -- history lets nobody else empty it
+DELETE FROM reversals;
 DELETE FROM transfers; DELETE FROM charges; DELETE FROM calls; DELETE FROM event_attempts; DELETE FROM events;
 DELETE FROM event_bodies;
 DELETE FROM alerts; DELETE FROM incidents; DELETE FROM routes; DELETE FROM prices;

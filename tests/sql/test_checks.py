@@ -14,7 +14,7 @@ OTHER = "11111111-1111-1111-1111-111111111111"
 DAMAGE: dict[str, str] = {
     "stored_balance_equals_transfers": ("UPDATE wallets SET balance_micros = balance_micros + 1"),
     "sequences_without_gaps": (
-        "UPDATE transfers SET wallet_sequence = 9 WHERE wallet_sequence = 7; UPDATE wallets SET last_sequence = 9"
+        "UPDATE transfers SET wallet_sequence = 11 WHERE wallet_sequence = 9; UPDATE wallets SET last_sequence = 11"
     ),
     "transfers_sum_to_zero": (f"UPDATE transfers SET from_account = '{OTHER}' WHERE kind = 'topup'"),
     "one_charge_per_call": (
@@ -26,6 +26,10 @@ DAMAGE: dict[str, str] = {
         "UPDATE transfers SET payment_id = 'pi_1', kind = 'topup' WHERE kind = 'adjustment'"
     ),
     "taken_back_within_credited": ("UPDATE transfers SET payment_id = 'pi_other' WHERE kind = 'refund'"),
+    "every_reversal_is_booked": (
+        "INSERT INTO reversals (id, kind, payment_id, currency, taken_micros, taken_at)"
+        " VALUES ('re_2', 'refund', 'pi_2', 'USD', 1, now())"
+    ),
     "no_usage_beyond_debt_limit": ("UPDATE transfers SET debt_limit_micros = 0 WHERE idempotency_key = 'call:last'"),
     "charges_equal_transfers": ("DELETE FROM charges WHERE idempotency_key = 'call:amount'"),
     "charges_follow_from_their_prices": (
@@ -51,6 +55,8 @@ def healthy(books: Books) -> Books:
     organization_id = books.organization()
     books.route(organization_id, "a1")
     books.credit(organization_id, 10_000_000, "topup:pi_1")
+    books.credit(organization_id, 1_000_000, "topup:pi_2")
+    books.value("SELECT debit_wallet(:id, 1000000, 'mistake', 'paid twice')", id=organization_id)
     books.credit(organization_id, 1_000_000, "gift", "adjustment")
     books.deduct(organization_id, "amount", 500_000)
     books.record(told_call("priced", "a1", 60), told_call("free", "a1", None), told_call("nobody", "a9", 60))

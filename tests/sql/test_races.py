@@ -99,6 +99,41 @@ def test_race_of_one_payment_is_one_credit(shared: Books, crowd: Crowd, tag: str
     assert sorted(answers) == [(False,)] + [(True,)] * (CONNECTIONS - 1)
 
 
+def test_race_of_payments_and_their_refunds_leaves_none_behind(shared: Books, crowd: Crowd, tag: str) -> None:
+    """Payments are credited while their refunds are told, in crossing batches: all are booked, without a deadlock."""
+    ids = [shared.organization() for _ in range(8)]
+    payments = [f"{tag}-{n}" for n in range(16)]
+
+    def work(connection: Connection, place: int) -> None:
+        order = random.Random(place).sample(range(16), 16)
+        if place % 2:
+            batch = ", ".join(refund_of(payments[n]) for n in order)
+            connection.execute("SELECT count(*) FROM record_reversals(%s::jsonb)", [f"[{batch}]"])
+        else:
+            batch = ", ".join(payment_of(payments[n], ids[n % 8]) for n in order)
+            connection.execute("SELECT count(*) FROM credit_payments(%s::jsonb)", [f"[{batch}]"])
+
+    crowd.at_once(work)
+
+    assert {shared.balance(organization_id) for organization_id in ids} == {6_000_000}
+
+
+def payment_of(payment_id: str, organization_id: UUID) -> str:
+    """A payment of 5 dollars as JSON."""
+    return (
+        f'{{"payment_id": "{payment_id}", "reference": "{organization_id}", "amount_micros": 5000000, '
+        f'"currency": "USD", "event_at": "2026-07-01Z"}}'
+    )
+
+
+def refund_of(payment_id: str) -> str:
+    """A refund of 2 dollars as JSON."""
+    return (
+        f'{{"id": "re-{payment_id}", "kind": "refund", "step": "taken", "payment_id": "{payment_id}", '
+        f'"amount_micros": 2000000, "currency": "USD", "event_at": "2026-07-01Z"}}'
+    )
+
+
 def test_race_of_night_and_webhook_charges_once(shared: Books, crowd: Crowd, tag: str) -> None:
     """Half of the connections are the night and half are webhooks: each call is charged once."""
     organization_id = shared.organization(debt_limit_micros=10**12)

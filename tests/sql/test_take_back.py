@@ -83,6 +83,16 @@ def test_reinstating_twice_moves_once(shared: Books, tag: str, paid: UUID) -> No
         shared.take_back("reinstate_dispute", f"dp-{tag}", 4_000_000)
 
 
+def test_failed_refund_comes_back_once(shared: Books, tag: str, paid: UUID) -> None:
+    """And leaves as much of the payment as before it."""
+    shared.take_back("refund_payment", tag, f"re-{tag}", 10_000_000)
+    first = shared.take_back("return_refund", f"re-{tag}", 10_000_000)
+
+    assert shared.take_back("return_refund", f"re-{tag}", 10_000_000) == {**first, "duplicate": True}
+    assert shared.balance(paid) == 10_000_000
+    shared.take_back("refund_payment", tag, f"re2-{tag}", 10_000_000)
+
+
 def test_reinstating_more_than_withdrawn_is_refused(shared: Books, tag: str, paid: UUID) -> None:
     """A dispute gives back at most what it took."""
     shared.take_back("withdraw_dispute", tag, f"dp-{tag}", 5_000_000)

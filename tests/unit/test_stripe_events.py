@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from billing.errors import UnreadablePayload
-from billing.events import MEANINGS, CreditPayment, Effect, Park, Skip, interpret
+from billing.events import MEANINGS, CreditPayment, Effect, Park, RecordReversal, Skip, interpret
 from tests.payloads import body, content, encode, names
 
 ORGANIZATION = "6f9619ff-8b86-4d01-b42d-00cf4fc964ff"
@@ -23,6 +23,12 @@ CREDITING = {
     "checkout.session.async_payment_succeeded",
     "payment_intent.succeeded",
 }
+REVERSING = {
+    "refund.updated",
+    "refund.failed",
+    "charge.dispute.funds_withdrawn",
+    "charge.dispute.funds_reinstated",
+}
 SESSION = "checkout.session.completed"
 INTENT = "payment_intent.succeeded"
 
@@ -37,12 +43,15 @@ def meaning(event_type: str, **changes: Any) -> Effect:
 
 
 @pytest.mark.parametrize("event_type", names("stripe"))
-def test_stripe_event_credits_the_payment_or_is_skipped_with_a_reason(event_type: str) -> None:
+def test_stripe_event_credits_or_reverses_the_payment_or_is_skipped_with_a_reason(event_type: str) -> None:
     """Every type that a prepaid wallet may meet; the three that tell of money that came mean the same credit."""
     effect = interpret("stripe", event_type, body("stripe", event_type))
 
     if event_type in CREDITING:
         assert effect == CREDIT
+    elif event_type in REVERSING:
+        assert isinstance(effect, RecordReversal)
+        assert effect.reversal.payment_id == CREDIT.payment_id
     else:
         assert isinstance(effect, Skip)
         assert effect.reason

@@ -1,0 +1,139 @@
+"""Posts what events mean: each kind of effect by one SQL function, within a transaction of the caller's."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import msgspec
+from sqlalchemy import Connection
+
+from billing.database import rows, value
+from billing.events import CreditPayment, Effect, Park, RecordCall, RecordMessage, RecordReversal, Skip
+from billing.reversals import record_reversals
+from billing.sms import record_messages
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """The state in which an event ends, with the reason unless it is done."""
+
+    state: str
+    reason: str | None = None
+    charge: str | None = None
+    """What became of the charge of a call, for the metrics."""
+
+
+DONE = Outcome("done")
+
+CALL_OUTCOMES = {
+    "unattributed": Outcome("parked", "unknown_organization"),
+    "unpriced": Outcome("parked", "no_price"),
+}
+"""What `record_calls` answers for a call that is stored but cannot be charged yet; all else is done."""
+
+
+def post(connection: Connection, effects: Mapping[int, Effect]) -> dict[int, Outcome]:
+    """Book the effects of events, given by the events' ids; how each of these is to end.
+
+    Raises:
+        BillingError: an effect was refused; nothing may be committed.
+    """
+    outcomes: dict[int, Outcome] = {}
+    calls: dict[int, RecordCall] = {}
+    payments: dict[int, CreditPayment] = {}
+    reversals: dict[int, RecordReversal] = {}
+    messages: dict[int, RecordMessage] = {}
+    for event_id, effect in effects.items():
+        match effect:
+            case Skip(reason):
+                outcomes[event_id] = Outcome("skipped", reason)
+            case Park(reason):
+                outcomes[event_id] = Outcome("parked", reason)
+            case RecordCall():
+                calls[event_id] = effect
+            case CreditPayment():
+                payments[event_id] = effect
+            case RecordReversal():
+                reversals[event_id] = effect
+            case RecordMessage():
+                messages[event_id] = effect
+    if reversals:
+        _lock_payments(connection, payments, reversals)
+    outcomes |= _record_messages(connection, messages)
+    outcomes |= _record_calls(connection, calls)
+    outcomes |= _credit_payments(connection, payments)
+    outcomes |= _record_reversals(connection, reversals)
+    return outcomes
+
+
+def _lock_payments(
+    connection: Connection, payments: dict[int, CreditPayment], reversals: dict[int, RecordReversal]
+) -> None:
+    """All payments at once and before any wallet, so that two workers with the same ones cannot deadlock."""
+    ids = {effect.payment_id for effect in payments.values()}
+    ids |= {effect.reversal.payment_id for effect in reversals.values()}
+    value(connection, "SELECT count(*) FROM (SELECT lock_payments(:ids)) AS locked", ids=sorted(ids))
+
+
+def _record_calls(connection: Connection, calls: dict[int, RecordCall]) -> dict[int, Outcome]:
+    answers = _answers(
+        connection,
+        "SELECT call_id, outcome FROM record_calls(CAST(:facts AS jsonb))",
+        [msgspec.to_builtins(effect.call) for effect in calls.values()],
+    )
+    outcomes = {
+        answer["call_id"]: replace(CALL_OUTCOMES.get(answer["outcome"], DONE), charge=answer["outcome"])
+        for answer in answers
+    }
+    return {event_id: outcomes[effect.call.id] for event_id, effect in calls.items()}
+
+
+def _record_messages(connection: Connection, messages: dict[int, RecordMessage]) -> dict[int, Outcome]:
+    answers = record_messages(connection, [effect.message for effect in messages.values()])
+    return {
+        event_id: CALL_OUTCOMES["unattributed"] if answers[effect.message.sid] == "unattributed" else DONE
+        for event_id, effect in messages.items()
+    }
+
+
+def _credit_payments(connection: Connection, payments: dict[int, CreditPayment]) -> dict[int, Outcome]:
+    answers = _answers(
+        connection,
+        "SELECT payment_id, outcome, reason FROM credit_payments(CAST(:facts AS jsonb))",
+        [_payment_facts(effect) for effect in payments.values()],
+    )
+    # Two events tell of one payment; if either of them could be credited, both are done.
+    credited = {answer["payment_id"] for answer in answers if answer["outcome"] != "parked"}
+    reasons = {answer["payment_id"]: answer["reason"] for answer in answers}
+    return {
+        event_id: DONE if effect.payment_id in credited else Outcome("parked", reasons[effect.payment_id])
+        for event_id, effect in payments.items()
+    }
+
+
+def _record_reversals(connection: Connection, reversals: dict[int, RecordReversal]) -> dict[int, Outcome]:
+    reasons = record_reversals(connection, [effect.reversal for effect in reversals.values()])
+    return {
+        event_id: Outcome("parked", reason) if (reason := reasons[effect.reversal.id]) else DONE
+        for event_id, effect in reversals.items()
+    }
+
+
+def _payment_facts(effect: CreditPayment) -> dict[str, Any]:
+    return {
+        "payment_id": effect.payment_id,
+        "reference": effect.reference,
+        "customer_id": effect.customer_id,
+        "amount_micros": effect.amount_micros,
+        "currency": effect.currency,
+        "event_at": effect.event_at.isoformat(),
+    }
+
+
+def _answers(connection: Connection, query: str, facts: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What a set-based function of `sql/` answers; it takes its facts as one JSON array."""
+    return rows(connection, query, facts=_json(facts)) if facts else []
+
+
+def _json(content: Any) -> str:
+    return msgspec.json.encode(content).decode()
