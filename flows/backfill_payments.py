@@ -17,7 +17,7 @@ TIMEOUT_SECONDS = 3 * 3600
 async def backfill_payments(
     window_from: datetime | None = None, window_to: datetime | None = None, dry_run: bool = False
 ) -> dict[str, int]:
-    """Recover payments that no webhook told us of: after a restore, after an outage, and every day to be sure.
+    """Recover payments, refunds and disputes that no webhook told us of: after a restore or an outage, and every day.
 
     Lists Stripe's events of the window that move money, day by day, and stores those that the inbox lacks. They are
     applied there like any webhook, so that a payment which is credited already is not credited again.

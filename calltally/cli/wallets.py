@@ -11,6 +11,9 @@ from calltally.cli.output import Json, Organization, amount, print_facts, print_
 wallet = typer.Typer(no_args_is_help=True, help="Wallets: prepaid balances.")
 books_verbs = typer.Typer(no_args_is_help=True, help="The books as a whole.")
 
+Amount = Annotated[str, typer.Argument(metavar="AMOUNT", help="In currency units, for example 25.00.")]
+Reason = Annotated[str, typer.Option(help="Why; it stays in the ledger.")]
+
 
 def register(app: typer.Typer) -> None:
     """Add the verbs."""
@@ -45,22 +48,52 @@ def show(
 @wallet.command("credit")
 def credit(
     organization: Organization,
-    amount_text: Annotated[str, typer.Argument(metavar="AMOUNT", help="In currency units, for example 25.00.")],
+    amount_text: Amount,
     key: Annotated[str, typer.Option(help="Names this credit for ever: the same key credits once.")],
-    reason: Annotated[str, typer.Option(help="Why; it stays in the ledger.")],
+    reason: Reason,
     as_json: Json = False,
 ) -> None:
-    """Credit a wallet by hand, as an adjustment, and settle what is outstanding with it."""
+    """Credit a wallet by hand, as an adjustment, and settle what is outstanding with it.
+
+    A key topup:pi_… credits that payment of Stripe's, as its webhook would have.
+    """
     with quick_books() as books:
         organization_id = look_up_organization(books.rows, organization)
         answer = books.rows(
-            "SELECT * FROM credit_wallet(:id, :amount, :key, 'adjustment', p_reason => :reason)",
+            "SELECT * FROM credit_wallet(:id, :amount, :key, :kind, p_reason => :reason)",
             id=organization_id,
             amount=amount(amount_text),
-            key=key if ":" in key else f"adjustment:{key}",
+            key=_key(key),
+            kind="topup" if key.startswith("topup:") else "adjustment",
             reason=reason,
         )[0]
     print_facts(answer, as_json=as_json)
+
+
+@wallet.command("debit")
+def debit(
+    organization: Organization,
+    amount_text: Amount,
+    key: Annotated[str, typer.Option(help="Names this debit for ever: the same key debits once.")],
+    reason: Reason,
+    as_json: Json = False,
+) -> None:
+    """Take money out of a wallet by hand, as an adjustment; always booked, even past the debt limit."""
+    with quick_books() as books:
+        organization_id = look_up_organization(books.rows, organization)
+        answer = books.rows(
+            "SELECT * FROM debit_wallet(:id, :amount, :key, :reason)",
+            id=organization_id,
+            amount=amount(amount_text),
+            key=_key(key),
+            reason=reason,
+        )[0]
+    print_facts(answer, as_json=as_json)
+
+
+def _key(text: str) -> str:
+    """The idempotency key: as it was written if it says what it is about."""
+    return text if ":" in text else f"adjustment:{text}"
 
 
 @books_verbs.command("check")

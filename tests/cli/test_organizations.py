@@ -113,11 +113,48 @@ def test_credit_counts_once_per_key(calltally: Calltally) -> None:
     ]
 
 
+def test_debit_counts_once_per_key_and_goes_past_the_limit(calltally: Calltally) -> None:
+    """What an operator takes is an adjustment, whatever the wallet holds."""
+    create(calltally)
+    arguments = ("Acme", "25.00", "--key", "mistake-7", "--reason", "credited twice")
+    first = calltally("wallet", "debit", *arguments, "--json").json
+    second = calltally("wallet", "debit", *arguments, "--json").json
+    credited = calltally("wallet", "credit", *arguments)
+    shown = calltally("wallet", "show", "Acme", "--json").json
+
+    assert (first["success"], first["duplicate"], first["balance_after_micros"]) == (True, False, -25_000_000)
+    assert (second["duplicate"], second["balance_after_micros"]) == (True, -25_000_000)
+    assert isinstance(credited.error, IdempotencyConflict)
+    assert [(row["kind"], row["amount_micros"], row["idempotency_key"]) for row in shown["movements"]] == [
+        ("adjustment", -25_000_000, "adjustment:mistake-7")
+    ]
+
+
+@pytest.mark.parametrize("key", ["topup:pi_1", "call:1", "sms:1", "refund:re_1", "dispute:dp_1:withdrawn"])
+def test_debit_under_the_key_of_another_movement_is_refused(calltally: Calltally, key: str) -> None:
+    """It would block that movement for ever."""
+    create(calltally)
+    answer = calltally("wallet", "debit", "Acme", "1", "--key", key, "--reason", "r")
+
+    assert isinstance(answer.error, InvalidAmount)
+
+
+def test_credit_under_the_key_of_a_payment_is_that_payment(calltally: Calltally, books: Books) -> None:
+    """Its webhook may still come, and so may its refund."""
+    organization_id = UUID(create(calltally))
+    calltally("wallet", "credit", "Acme", "10", "--key", "topup:pi_1", "--reason", "restored")
+
+    assert books.credit(organization_id, 10_000_000, "topup:pi_1")["duplicate"]
+    books.take_back("refund_payment", "pi_1", "re_1", 10_000_000)
+    assert books.balance(organization_id) == 0
+
+
+@pytest.mark.parametrize("verb", ["credit", "debit"])
 @pytest.mark.parametrize("amount", ["0", "-5", "ten", "", "1,000"])
-def test_credit_of_no_amount_is_refused(calltally: Calltally, amount: str) -> None:
+def test_movement_of_no_amount_is_refused(calltally: Calltally, verb: str, amount: str) -> None:
     """Nothing but a positive number of currency units is booked."""
     create(calltally)
-    answer = calltally("wallet", "credit", "--key", "k", "--reason", "r", "--", "Acme", amount)
+    answer = calltally("wallet", verb, "--key", "k", "--reason", "r", "--", "Acme", amount)
 
     assert isinstance(answer.error, InvalidAmount)
     assert calltally("wallet", "show", "Acme", "--json").json["balance_micros"] == 0

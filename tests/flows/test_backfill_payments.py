@@ -62,6 +62,26 @@ def test_lost_payments_are_credited_once_and_known_ones_are_left_alone(stage: St
     assert stage.books.broken() == []
 
 
+def test_lost_refunds_and_disputes_are_listed_beside_payments(stage: Stage) -> None:
+    """All that move money; what repeats or announces it is not asked for."""
+    stripe = stage.sandbox.stripe
+    topup = stripe.pay_topup(Payment(500, client_reference_id=str(stage.organization_id)), at=YESTERDAY)
+    stripe.refund(topup, 100, at=YESTERDAY, outcome="fails")
+    stripe.dispute(topup, 500, at=YESTERDAY, reinstated_minor=500)
+
+    found = listed(YESTERDAY, YESTERDAY + timedelta(seconds=1))
+
+    assert sorted(event.type for event in found) == [
+        "charge.dispute.funds_reinstated",
+        "charge.dispute.funds_withdrawn",
+        "checkout.session.completed",
+        "payment_intent.succeeded",
+        "refund.created",
+        "refund.failed",
+        "refund.updated",
+    ]
+
+
 def test_rehearsal_says_what_is_missing_and_stores_nothing(stage: Stage) -> None:
     """Its name says `would`."""
     pay_unheard(stage, 2)

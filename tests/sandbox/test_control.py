@@ -45,6 +45,20 @@ def test_story_with_curl_places_delivers_and_pays(
     assert state["stripe"]["undelivered"] == 0
 
 
+def test_payment_is_refunded_and_disputed_by_its_id(
+    sandbox: RunningSandbox, control: httpx.Client, endpoint: Endpoint
+) -> None:
+    """What tells of it is signed and sent; a payment that nobody made is 404."""
+    sandbox.sandbox.stripe_target = endpoint.url
+    payment_id = control.post("/stripe/topups", json={"payment": {"amount_minor": 5_000}}).json()["payment_intent"]
+    refund = {"payment_intent": payment_id, "amount_minor": 2_000}
+    refunded = control.post("/stripe/refunds", json={**refund, "outcome": "fails"}).json()
+    disputed = control.post("/stripe/disputes", json=refund).json()
+
+    assert (refunded["statuses"], disputed["statuses"]) == ({"200": 4}, {"200": 3})
+    assert control.post("/stripe/refunds", json={**refund, "payment_intent": "pi_none"}).status_code == 404
+
+
 def test_calls_are_finished_corrected_and_deleted(sandbox: RunningSandbox, control: httpx.Client) -> None:
     """One call goes through its life by control routes alone."""
     order = {"count": 1, "in_progress": 1, "routes": [{"squad_id": "squad"}]}

@@ -14,7 +14,7 @@ from calltally.sandbox.deliveries import Weather, plan_deliveries
 from calltally.sandbox.sending import STRIPE_RETRIES, Target, send_now
 from calltally.sandbox.server import RunningSandbox
 from calltally.sandbox.signing import StripeSignature, forged_stripe_signature
-from calltally.sandbox.stripe import DEFAULT_SIGNING_SECRET
+from calltally.sandbox.stripe import DEFAULT_SIGNING_SECRET, RefundOutcome
 from calltally.sandbox.stripe_objects import Payment
 
 from .conftest import NOW, Endpoint
@@ -102,6 +102,46 @@ def test_refunds_are_cumulative_on_the_charge_and_limited(sandbox: RunningSandbo
     ) == (2_500, True)
     with pytest.raises(ValueError, match="exceed"):
         sandbox.stripe.refund(topup, 1, at=NOW)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "told"),
+    [
+        ("at_once", ["succeeded"]),
+        ("later", ["pending", "succeeded"]),
+        ("fails", ["succeeded", "failed", "failed"]),
+        ("never", ["pending", "failed", "failed"]),
+    ],
+)
+def test_refund_tells_of_each_of_its_statuses(
+    sandbox: RunningSandbox, outcome: RefundOutcome, told: list[str]
+) -> None:
+    """Always the same refund; one that failed may be made again."""
+    topup = sandbox.stripe.pay_topup(PAYMENT, at=NOW)
+
+    events = sandbox.stripe.refund(topup, 2_500, at=NOW, outcome=outcome)
+
+    refunds = [event.envelope["data"]["object"] for event in events if event.type.startswith("refund.")]
+    assert [refund["status"] for refund in refunds] == told
+    assert len({refund["id"] for refund in refunds}) == 1
+    if told[-1] == "failed":
+        sandbox.stripe.refund(topup, 2_500, at=NOW)
+
+
+def test_dispute_moves_funds_by_balance_transactions(sandbox: RunningSandbox) -> None:
+    """Opened without any, withdrawn with one, won with two; the fee is beside the amount."""
+    topup = sandbox.stripe.pay_topup(PAYMENT, at=NOW)
+
+    events = sandbox.stripe.dispute(topup, 2_500, at=NOW, reinstated_minor=2_000)
+
+    moved = {
+        event.type.rpartition(".")[2]: [
+            (entry["amount"], entry["fee"]) for entry in event.envelope["data"]["object"]["balance_transactions"]
+        ]
+        for event in events
+    }
+    both = [(-2_500, 1_500), (2_000, 0)]
+    assert moved == {"created": [], "funds_withdrawn": both[:1], "closed": both, "funds_reinstated": both}
 
 
 def test_delivered_event_is_accepted_by_the_official_verification(

@@ -125,6 +125,16 @@ class Wallet:
             self.payments[key.removeprefix("topup:")] = Payment(amount)
         return answer
 
+    def debit(self, amount: int) -> dict[str, Any]:
+        """Take money out by hand, past any limit."""
+        before, self.balance = self.balance, self.balance - amount
+        return {
+            "success": True,
+            "duplicate": False,
+            "balance_before_micros": before,
+            "balance_after_micros": self.balance,
+        }
+
     def take_back(self, payment_id: str, amount: int) -> bool:
         """Let Stripe take money back, past any limit, but no more than was paid; whether it was booked."""
         payment = self.payments[payment_id]

@@ -163,6 +163,18 @@ class Story(RuleBasedStateMachine):
         arguments = [call_id, START, ended, None, START + timedelta(seconds=at)]
         assert self.ask("SELECT correct_call(%s, %s, %s, %s, %s) AS micros", *arguments)["micros"] == expected
 
+    @rule(place=PLACES, amount=AMOUNTS)
+    def debit(self, place: int, amount: int) -> None:
+        """An operator corrects by hand, and perhaps hits the key twice."""
+        query, key = "SELECT * FROM debit_wallet(%s, %s, %s, 'paid twice')", self.fresh()
+        answer = self.ask(query, self.ids[place], amount, key)
+        assert answer == self.models[place].debit(amount)
+        assert self.ask(query, self.ids[place], amount, key) == {**answer, "duplicate": True}
+        self.refused("TY002", query, self.ids[place], amount + 1, key)
+        self.refused("TY002", query, self.ids[1 - place], amount, key)
+        credit = "SELECT * FROM credit_wallet(%s, %s, %s, 'adjustment')"
+        self.refused("TY002", credit, self.ids[place], amount, key)
+
     @rule(known=payments, amount=AMOUNTS)
     def refund(self, known: tuple[int, str], amount: int) -> None:
         """Stripe takes back part of a payment, or asks for more than there was."""

@@ -27,7 +27,8 @@ BOOKS_UPDATES = {
 BOOKS_DELETES = {"routes", "events"}
 OWNERS_FUNCTIONS = {"ensure_partitions", "forget_bodies"}
 """Definer functions that make and drop tables."""
-BOOKS_UPDATES |= {"sms_messages", "sms_prices"}
+BOOKS_UPDATES |= {"sms_messages", "sms_prices", "reversals"}
+BOOKS_READ_VIEWS = {"reversal_states"}
 APP_INSERTS = {"reconciliation_runs", "findings"}
 APP_UPDATES = {"reconciliation_runs"}
 READABLE_COLUMNS = {  # for tenant and analyst
@@ -47,7 +48,7 @@ def expected(role: str, verb: str, relation: str, kind: str) -> bool:
         case "calltally_books":
             granted = {"UPDATE": BOOKS_UPDATES, "DELETE": BOOKS_DELETES}.get(verb, set())
             every = is_table and relation not in NOT_ORGANIZATION_DATA
-            checks = reads and relation.startswith("checks.")
+            checks = reads and (relation.startswith("checks.") or relation in BOOKS_READ_VIEWS)
             return (every and verb in {"SELECT", "INSERT"}) or relation in granted or checks
         case "calltally_app":
             return reads or relation in {"INSERT": APP_INSERTS, "UPDATE": APP_UPDATES}.get(verb, set())
