@@ -17,7 +17,11 @@ from tests.books import Books
 from .conftest import Calltally
 
 PUBLIC_URL = "https://billing.example.com"
-NEEDED = ["checkout.session.completed", "checkout.session.async_payment_succeeded", "payment_intent.succeeded"]
+NEEDED = [
+    *("checkout.session.completed", "checkout.session.async_payment_succeeded", "payment_intent.succeeded"),
+    *("refund.created", "refund.updated", "refund.failed"),
+    *("charge.dispute.funds_withdrawn", "charge.dispute.funds_reinstated"),
+]
 SERVER = {
     "url": f"{PUBLIC_URL}/webhooks/vapi",
     "credentialId": "cred-1",
