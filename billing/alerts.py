@@ -56,7 +56,7 @@ class Told:
     key: str
     kind: str
     outcome: str
-    """`sent`, `could not alert: …`, or `held back …`."""
+    """`sent`, `possibly sent: …` if Slack gave no answer, `could not alert: …`, or `held back …`."""
     failed: bool
 
     @property
@@ -139,6 +139,22 @@ def note_outcome(engine: Engine, alert: Alert, outcome: str, *, sent: bool) -> N
             outcome=outcome,
             sent=sent,
         )
+
+
+def note_in_doubt(engine: Engine, alert: Alert, reason: str) -> str:
+    """Keep that Slack may have posted a claimed message; what is noted: `possibly sent: …`, not to be repeated.
+
+    Or `could not alert: …` if the message before it ended like that too: then it is due again a little later.
+    """
+    with transaction(engine) as connection:
+        noted: str = value(
+            connection,
+            "SELECT note_alert_in_doubt(:id, :claim_token, :reason)",
+            id=alert.id,
+            claim_token=alert.claim_token,
+            reason=reason,
+        )
+    return noted
 
 
 def hold_alerts(engine: Engine, outcome: str, *, except_critical: bool = False) -> list[Told]:

@@ -2,11 +2,11 @@
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import Decimal
 from math import sqrt
-from typing import Generic, TypeVar, overload
+from typing import Generic, Literal, Self, TypeVar, overload
 from uuid import UUID
 
 NORMAL_QUANTILE = 1.959963984540054
@@ -152,11 +152,26 @@ class Recovered:
     """Why it was refused; a finding for people."""
 
 
+FindingKind = Literal[
+    "missing",
+    "unattributed",
+    "drift",
+    "phantom",
+    "duplicate",
+    "open",
+    "unreadable",
+    "incomplete",
+    "alert",
+    "report",
+]
+"""Differences between the two lists, then what was wrong with the run itself."""
+
+
 @dataclass(frozen=True, slots=True)
 class Finding:
     """One difference, and what was done about it."""
 
-    kind: str
+    kind: FindingKind
     call_id: str | None
     organization_id: UUID | None = None
     amount_micros: int | None = None
@@ -190,6 +205,8 @@ class Night:
     cause: str | None
     run_url: str | None
     """In Prefect's UI."""
+    alert: str | None = None
+    """What came of telling Slack: `sent`, `not needed`, `could not alert: …`; None: nobody tried yet."""
     report_url: str | None = None
     """Folder of the run's files."""
     plan_digest: str | None = None
@@ -210,3 +227,8 @@ class Night:
         """How many calls were found and are not charged yet, for each of UNBILLED."""
         outcomes = Counter(finding.outcome for finding in self.findings)
         return {outcome: outcomes[outcome] for outcome in UNBILLED}
+
+    def with_problem(self, kind: Literal["alert", "report"], problem: str) -> Self:
+        """The same night with a finding more, about the run itself."""
+        found = Finding(kind, None, outcome="noted", detail={"problem": problem})
+        return replace(self, findings=Rows([*self.findings, found]))

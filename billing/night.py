@@ -17,6 +17,7 @@ from billing.figures import (
     CHARGED,
     Completeness,
     Finding,
+    FindingKind,
     GroupReliability,
     NightMoney,
     Recovered,
@@ -281,7 +282,7 @@ def _found_missing(row: Mapping[str, Any], recorded: Recovered | None, *, held: 
         outcome = "held" if held else "unattributed"
         return Finding(row["kind"], row["call_id"], _uuid(row["organization_id"]), outcome=outcome, detail=facts)
     detail = {**facts, "problem": recorded.problem} if recorded.problem else facts
-    kind = "unattributed" if recorded.outcome == "unattributed" else row["kind"]
+    kind: FindingKind = "unattributed" if recorded.outcome == "unattributed" else row["kind"]
     return Finding(kind, recorded.call_id, recorded.organization_id, recorded.amount_micros, recorded.outcome, detail)
 
 

@@ -1,5 +1,6 @@
 """What a night says to people outside of Slack: pure text from its figures."""
 
+from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from decimal import ROUND_DOWN, Decimal
@@ -28,8 +29,11 @@ KINDS = {
     "open": "not ended or not settled yet: another night's",
     "beyond_retention": "ours, and older than the provider keeps calls: nothing to compare with",
     "unreadable": "rows that could not be read",
+    "incomplete": "parts of the list that differ from the provider's own totals",
+    "alert": "Slack could not be told",
+    "report": "the files of the report could not be written",
 }
-"""What each kind of difference means."""
+"""What each kind of difference means, and each finding about the run itself."""
 
 OUTCOMES = {
     "settled": ("charged", "would be charged"),
@@ -94,6 +98,12 @@ def money_rows(money: NightMoney, *, dry_run: bool) -> list[tuple[str, str, str]
             "if all days were like this window, and nobody looked",
         ),
     ]
+
+
+def kind_rows(night: Night) -> list[tuple[str, int, str]]:
+    """Each kind of difference with its count and meaning, and what was wrong with the run itself."""
+    of_run: Counter[str] = Counter(finding.kind for finding in night.findings if finding.kind not in night.counts)
+    return [(kind, count, KINDS[kind]) for kind, count in {**night.counts, **of_run}.items()]
 
 
 def currency_of(night: Night, finding: Finding) -> str:
@@ -173,11 +183,12 @@ def summary_markdown(night: Night, chart: str | None = None) -> str:
         *(_money_table(money, dry_run=night.dry_run) for money in night.money),
         _table(
             ("calls", "", "meaning"),
-            [(kind, f"{count:,}", KINDS.get(kind, "")) for kind, count in night.counts.items()],
+            [(kind, f"{count:,}", meaning) for kind, count, meaning in kind_rows(night)],
         ),
         _groups("Organizations", night.by_organization),
         _groups("Assistants", night.by_assistant),
         _completeness(night),
+        f"Slack: {_cell(night.alert)}" if night.alert else "",
         f"Report: `{night.report_url}`" if night.report_url else "",
         f"Run `{night.run_id}`",
     ]

@@ -19,12 +19,12 @@ from billing.errors import PermanentError, ProviderUnavailable
 from billing.figures import Night
 from billing.findings_csv import in_units, write_findings
 from billing.night_report import (
-    KINDS,
     REHEARSAL,
     completeness_in_words,
     findings_rows,
     headline,
     interval_in_words,
+    kind_rows,
     money_rows,
     percent,
 )
@@ -153,7 +153,7 @@ def report_html(night: Night, history: Sequence[DayReliability]) -> str:
         chart=svg(reliability_chart(history, threshold)),
         chart_title=chart_title(history, threshold),
         money=[(money.currency, money_rows(money, dry_run=night.dry_run)) for money in night.money],
-        kinds=[(kind, count, KINDS.get(kind, "")) for kind, count in night.counts.items()],
+        kinds=kind_rows(night),
         completeness=completeness_in_words(night),
         findings=findings_rows(night, MAX_FINDINGS),
         more=max(0, len(night.findings) - MAX_FINDINGS),

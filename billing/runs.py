@@ -179,17 +179,20 @@ def note_report(engine: Engine, run_id: UUID, url: str) -> None:
         )
 
 
-def note_alert(engine: Engine, run_id: UUID, alert: str) -> None:
-    """Keep whether people were told: `sent`, `not needed`, or why not, which is a finding of its own."""
+def note_alert(engine: Engine, run_id: UUID, alert: str) -> str:
+    """Keep whether people were told, unless the outbox noted it already; what is noted in the end.
+
+    `sent`, `not needed`, or why not, which is a finding of its own.
+    """
     with transaction(engine) as connection:
-        value(
-            connection,
-            "UPDATE reconciliation_runs SET alert = :alert WHERE id = :run_id RETURNING 1",
-            run_id=run_id,
-            alert=alert,
-        )
-        if alert.startswith("could not alert"):
-            _store_findings(connection, run_id, [Finding("alert", None, outcome="noted", detail={"problem": alert})])
+        noted: str = value(connection, "SELECT note_run_alert(:run_id, :alert)", run_id=run_id, alert=alert)
+    return noted
+
+
+def note_finding(engine: Engine, run_id: UUID, found: Finding) -> None:
+    """Keep what was found after the run was finished."""
+    with transaction(engine) as connection:
+        _store_findings(connection, run_id, [found])
 
 
 def fail_run(engine: Engine, run_id: UUID, error: str) -> None:

@@ -2,20 +2,24 @@
 
 import logging
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from http import HTTPStatus
+from http.client import HTTPException
 from typing import Any
+from urllib.error import URLError
 
 from slack_sdk.http_retry import HttpResponse, RetryHandler
 from slack_sdk.http_retry.builtin_handlers import ConnectionErrorRetryHandler, RateLimitErrorRetryHandler
 from slack_sdk.webhook import WebhookClient
 from sqlalchemy import Engine
 
-from billing.alerts import Alert, Told, claim_alerts, hold_alerts, note_outcome
+from billing.alerts import Alert, Told, claim_alerts, hold_alerts, note_in_doubt, note_outcome
 from billing.settings import Settings
 
 log = logging.getLogger("billing.alerts")
 
+TIMEOUT_SECONDS = 10
 RETRIES = 2
 """Per message, whatever the reason: the client counts them together."""
 MAX_RETRY_AFTER_SECONDS = 30
@@ -42,26 +46,38 @@ class _ServerErrorHandler(RetryHandler):
         return response is not None and response.status_code >= HTTPStatus.INTERNAL_SERVER_ERROR
 
 
-def post(url: str, message: Message) -> tuple[str, bool]:
-    """What came of it, as `sent` or a reason; and whether other messages would fare the same.
+@dataclass(frozen=True, slots=True)
+class Posted:
+    """What came of one message."""
 
-    A read timeout is not repeated here, since Slack may have posted the message.
-    """
+    outcome: str
+    """`sent`, or why not; of one in doubt, the class of the error."""
+    everything: bool = False
+    """Whether other messages would fare the same."""
+    in_doubt: bool = False
+    """Whether Slack took it and gave no answer, so that it may have posted it."""
+
+
+def post(url: str, message: Message) -> Posted:
+    """Send one message; what ends before Slack has it is tried again, what ends later is in doubt."""
     handlers: list[RetryHandler] = [
         _RateLimitHandler(RETRIES),
         _ServerErrorHandler(RETRIES),
-        ConnectionErrorRetryHandler(RETRIES),
+        ConnectionErrorRetryHandler(RETRIES, error_types=[URLError]),  # raised while connecting and sending alone
     ]
-    client = WebhookClient(url, timeout=10, retry_handlers=handlers)
+    client = WebhookClient(url, timeout=TIMEOUT_SECONDS, retry_handlers=handlers)
     try:
         answer = client.send(**message)
+    except (TimeoutError, HTTPException, ConnectionError) as error:  # while reading the answer
+        return Posted(type(error).__name__, everything=True, in_doubt=True)
     except Exception as error:  # noqa: BLE001 - whatever happens to an alert, the books are right
-        return f"could not alert: {type(error).__name__}", True
+        return Posted(f"could not alert: {type(error).__name__}", everything=True)
     if answer.status_code == HTTPStatus.OK and answer.body == "ok":
-        return "sent", False
-    # 400 is about this message; all else about the channel or about Slack.
-    return f"could not alert: Slack answered {answer.status_code} {answer.body[:80]}", (
-        answer.status_code != HTTPStatus.BAD_REQUEST
+        return Posted("sent")
+    return Posted(
+        f"could not alert: Slack answered {answer.status_code} {answer.body[:80]}",
+        # 400 is about this message; all else about the channel or about Slack.
+        everything=answer.status_code != HTTPStatus.BAD_REQUEST,
     )
 
 
@@ -78,12 +94,12 @@ def send_waiting(
     told: dict[int, Told] = {}
     while found := claim_alerts(engine, only_critical=until is not None):
         [alert] = found
-        outcome, everything = _send(settings.slack_webhook_url.get_secret_value(), alert, write)
-        note_outcome(engine, alert, outcome, sent=outcome == "sent")
-        log.info("alert.decided key=%s kind=%s outcome=%r", alert.key, alert.kind, outcome)
-        told[alert.id] = Told(alert.id, alert.key, alert.kind, outcome, failed=outcome != "sent")
-        if everything:
-            told |= {other.id: other for other in hold_alerts(engine, outcome)}
+        posted = _send(settings.slack_webhook_url.get_secret_value(), alert, write)
+        told[alert.id] = one = _noted(engine, alert, posted)
+        log.info("alert.decided key=%s kind=%s outcome=%r", alert.key, alert.kind, one.outcome)
+        if posted.everything:
+            reason = one.outcome if one.failed else f"could not alert: {posted.outcome}"
+            told |= {other.id: other for other in hold_alerts(engine, reason)}
             break
     if until is not None:
         reason = f"held back until {until:%Y-%m-%d %H:%M} UTC by quiet hours"
@@ -91,10 +107,19 @@ def send_waiting(
     return list(told.values())
 
 
-def _send(url: str, alert: Alert, write: Callable[[Alert], Message]) -> tuple[str, bool]:
+def _noted(engine: Engine, alert: Alert, posted: Posted) -> Told:
+    outcome = posted.outcome
+    if posted.in_doubt:
+        outcome = note_in_doubt(engine, alert, posted.outcome)
+    else:
+        note_outcome(engine, alert, outcome, sent=outcome == "sent")
+    return Told(alert.id, alert.key, alert.kind, outcome, failed=outcome.startswith("could not"))
+
+
+def _send(url: str, alert: Alert, write: Callable[[Alert], Message]) -> Posted:
     try:
         message: Mapping[str, Any] = write(alert)
     except Exception as error:  # one message that we cannot write keeps no other from being sent
         log.exception("alert.unwritable key=%s", alert.key)
-        return f"could not alert: {type(error).__name__} while writing it", False
+        return Posted(f"could not alert: {type(error).__name__} while writing it")
     return post(url, dict(message))

@@ -26,7 +26,7 @@ from tasks.books import (
     watched_over,
 )
 from tasks.fan_out import on_all, processes_for, task_runner
-from tasks.findings import note_report, store_findings
+from tasks.findings import store_findings
 from tasks.open_list import list_opened
 from tasks.progress import progress_shown
 from tasks.providers import list_calls, provider_totals
@@ -96,16 +96,14 @@ async def reconcile_calls(
             repair = Repair(recorded, corrected, await value_lost_calls(comparison.lost_ids))
         progress.reached("publishing")
         night = await store_findings(run_id, order, comparison, repair)
-        await send_night_alert(night)
-        await _publish(night, comparison)
+        await _publish(await send_night_alert(night), comparison)
     return str(run_id)
 
 
 async def _publish(night: Night, comparison: Comparison) -> None:
     history = await read_history()
-    report = await write_report(comparison.differences, night, history)
-    await note_report(night.run_id, report)
-    await publish_artifacts(night, await draw_chart(history), report)
+    night = await write_report(comparison.differences, night, history)
+    await publish_artifacts(night, await draw_chart(history))
 
 
 def _title(order: Order) -> str:

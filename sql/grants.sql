@@ -75,6 +75,7 @@ GRANT EXECUTE ON FUNCTION forget_bodies(interval, integer) TO calltally_books;
 -- What the books' functions may change. History is not among it.
 GRANT UPDATE ON organizations, wallets, prices, routes, calls, events, workers, alerts, incidents TO calltally_books;
 GRANT UPDATE (state, settled_by_transfer_id) ON charges TO calltally_books;
+GRANT UPDATE (alert) ON reconciliation_runs TO calltally_books; -- the outbox knows what came of it
 GRANT DELETE ON routes, events TO calltally_books;
 REVOKE CREATE ON SCHEMA public FROM calltally_books; -- it owns its functions now
 

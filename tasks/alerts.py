@@ -1,6 +1,8 @@
 """Tells Slack. Messages wait in Postgres until they are sent; a failure to send one is noted and fails nothing."""
 
 import asyncio
+import logging
+from dataclasses import replace
 from functools import partial
 
 from prefect import task
@@ -12,6 +14,8 @@ from billing.alerts import Noted, Told
 from billing.figures import Night
 from billing.process import get_engine
 from billing.settings import get_settings
+
+log = logging.getLogger("billing.alerts")
 
 
 @task(task_run_name="look for dead events", cache_policy=NO_CACHE)
@@ -41,13 +45,22 @@ async def send_alerts() -> list[Told]:
     return await asyncio.to_thread(slack.send_waiting, get_engine(), settings, write)
 
 
-async def send_night_alert(night: Night) -> str:
-    """Judge the night, send what waits, and note on the run what came of its message: that note is the answer.
+async def send_night_alert(night: Night) -> Night:
+    """Judge the night, send what waits, and note on the run what came of its message; the night that knows it.
 
-    `sent`, `not needed`, `told already`, `held back …`, or `could not alert: …`.
+    `sent`, `not needed`, `told already`, `held back …`, `possibly sent: …` or `could not alert: …`. The last one is a
+    finding, whatever the reason is: the books are right, so nothing here fails a night.
     """
-    noted = await note_night(night)
-    await send_alerts()
-    alert = await asyncio.to_thread(alerts.outcome_of, get_engine(), noted)
-    await asyncio.to_thread(runs.note_alert, get_engine(), night.run_id, alert)
-    return alert
+    try:
+        noted = await note_night(night)
+        await send_alerts()
+        alert = await asyncio.to_thread(alerts.outcome_of, get_engine(), noted)
+    except Exception as error:
+        log.exception("alert.failed run=%s", night.run_id)
+        alert = f"could not alert: {type(error).__name__}"
+    try:
+        alert = await asyncio.to_thread(runs.note_alert, get_engine(), night.run_id, alert)
+    except Exception:
+        log.exception("alert.unnoted run=%s outcome=%r", night.run_id, alert)
+    night = replace(night, alert=alert)
+    return night.with_problem("alert", alert) if alert.startswith("could not alert") else night

@@ -50,26 +50,72 @@ LANGUAGE sql SECURITY DEFINER SET search_path = public, pg_temp AS $$
     ORDER BY claimed.id
 $$;
 
--- note_alert_outcome: what came of sending a claimed message. Sent ends it; otherwise it is due again after a minute,
--- then two, four, up to an hour. Who lost the claim meanwhile can still say that it was sent.
-CREATE OR REPLACE FUNCTION note_alert_outcome(p_id bigint, p_claim_token uuid, p_outcome text, p_sent boolean)
-RETURNS void LANGUAGE sql SECURITY DEFINER SET search_path = public, pg_temp AS $$
-    UPDATE alerts
-    SET outcome = p_outcome,
-        sent_at = CASE WHEN p_sent THEN clock_timestamp() END,
-        due_at = now() + least(interval '1 hour', interval '1 minute' * 2 ^ (least(attempts, 10) - 1)),
-        claim_token = NULL
-    WHERE id = p_id AND sent_at IS NULL AND (p_sent OR claim_token = p_claim_token)
+-- note_run_alert: what came of telling people of a night, on its run; that they could not be told is a finding, one per
+-- run. The outbox knows better than the run itself, which therefore notes only what is not noted yet. Answers with what
+-- is noted in the end.
+CREATE OR REPLACE FUNCTION note_run_alert(p_run_id uuid, p_outcome text, p_overrule boolean DEFAULT false)
+RETURNS text LANGUAGE sql SECURITY DEFINER SET search_path = public, pg_temp AS $$
+    UPDATE reconciliation_runs SET alert = p_outcome WHERE id = p_run_id AND (p_overrule OR alert IS NULL);
+
+    INSERT INTO findings (run_id, kind, outcome, detail)
+    SELECT id, 'alert', 'noted', jsonb_build_object('problem', alert) FROM reconciliation_runs
+    WHERE id = p_run_id AND starts_with(alert, 'could not alert')
+        AND NOT EXISTS (SELECT FROM findings WHERE run_id = p_run_id AND kind = 'alert');
+
+    SELECT alert FROM reconciliation_runs WHERE id = p_run_id
 $$;
 
--- hold_alerts: notes on every waiting message why none can be sent now, and answers with them. Costs nothing when the
--- reason is noted already. What a sender holds is left alone; so are critical ones, if asked so.
+-- note_alert_outcome: what came of sending a claimed message, on it and on the night that it is about. Sent ends it;
+-- otherwise it is due again after a minute, then two, four, up to an hour. Who lost the claim meanwhile can still say
+-- that it was sent.
+CREATE OR REPLACE FUNCTION note_alert_outcome(p_id bigint, p_claim_token uuid, p_outcome text, p_sent boolean)
+RETURNS void LANGUAGE sql SECURITY DEFINER SET search_path = public, pg_temp AS $$
+    WITH noted AS (
+        UPDATE alerts
+        SET outcome = p_outcome,
+            sent_at = CASE WHEN p_sent THEN clock_timestamp() END,
+            due_at = now() + least(interval '1 hour', interval '1 minute' * 2 ^ (least(attempts, 10) - 1)),
+            claim_token = NULL
+        WHERE id = p_id AND sent_at IS NULL AND (p_sent OR claim_token = p_claim_token)
+        RETURNING facts ->> 'run_id' AS run_id
+    )
+
+    SELECT note_run_alert(run_id::uuid, p_outcome, true) FROM noted WHERE run_id IS NOT NULL
+$$;
+
+-- note_alert_in_doubt: Slack took a claimed message and gave no answer, so it may have posted it. It counts as sent and
+-- is not repeated, unless another one ended like that within the hour: then it is the channel, and no message may be
+-- lost in it. Answers with what is noted.
+CREATE OR REPLACE FUNCTION note_alert_in_doubt(p_id bigint, p_claim_token uuid, p_reason text)
+RETURNS text LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
+DECLARE
+    again boolean := EXISTS (
+        SELECT FROM alerts WHERE starts_with(outcome, 'possibly sent') AND sent_at > now() - interval '1 hour'
+    );
+    noted text := CASE
+        WHEN again THEN 'could not alert: ' || p_reason || ', as with the message before'
+        ELSE 'possibly sent: Slack gave no answer (' || p_reason || ')'
+    END;
+BEGIN
+    PERFORM note_alert_outcome(p_id, p_claim_token, noted, NOT again);
+    RETURN noted;
+END;
+$$;
+
+-- hold_alerts: notes on every waiting message, and on the nights that they are about, why none can be sent now, and
+-- answers with them. Costs nothing when the reason is noted already. What a sender holds is left alone; so are critical
+-- ones, if asked so.
 CREATE OR REPLACE FUNCTION hold_alerts(p_outcome text, p_except_critical boolean DEFAULT false)
 RETURNS TABLE (id bigint, key text, kind text)
 LANGUAGE sql SECURITY DEFINER SET search_path = public, pg_temp AS $$
-    UPDATE alerts SET outcome = p_outcome
-    WHERE sent_at IS NULL AND withdrawn_at IS NULL AND (claim_token IS NULL OR due_at <= now())
-        AND NOT (p_except_critical AND alerts.severity = 'critical') AND outcome IS DISTINCT FROM p_outcome;
+    WITH noted AS (
+        UPDATE alerts SET outcome = p_outcome
+        WHERE sent_at IS NULL AND withdrawn_at IS NULL AND (claim_token IS NULL OR due_at <= now())
+            AND NOT (p_except_critical AND alerts.severity = 'critical') AND outcome IS DISTINCT FROM p_outcome
+        RETURNING facts ->> 'run_id' AS run_id
+    )
+
+    SELECT note_run_alert(run_id::uuid, p_outcome, true) FROM noted WHERE run_id IS NOT NULL;
 
     SELECT alerts.id, alerts.key, alerts.kind FROM alerts
     WHERE sent_at IS NULL AND withdrawn_at IS NULL AND (claim_token IS NULL OR due_at <= now())

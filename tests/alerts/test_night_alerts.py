@@ -10,11 +10,13 @@ from uuid import uuid4
 from sqlalchemy import Engine
 
 from billing.alert_messages import write_message
-from billing.alerts import outcome_of
+from billing.alerts import claim_alerts, note_outcome, outcome_of
 from billing.figures import Night, Reliability, Window
 from billing.night_alerts import note_night
+from billing.runs import note_alert
 from billing.settings import Settings
 from billing.slack import send_waiting
+from calltally.sandbox.faults import text_fault
 from calltally.sandbox.server import RunningSandbox
 from tests.books import Books
 from tests.night.test_messages import night
@@ -136,3 +138,59 @@ def test_run_says_what_came_of_its_message(
         "sent",
     ]
     assert len(sandbox.slack.messages) == 3
+
+
+def alert_of(books: Books, night: Night) -> tuple[str, list[str]]:
+    """What a run says of its alert, and the problems among its findings."""
+    [run] = books.rows("SELECT alert FROM reconciliation_runs WHERE id = :id", id=night.run_id)
+    found = books.rows("SELECT detail FROM findings WHERE run_id = :id AND kind = 'alert'", id=night.run_id)
+    return run["alert"], [finding["detail"]["problem"] for finding in found]
+
+
+def test_message_that_is_refused_after_quiet_hours_is_a_finding_of_its_night(
+    engine: Engine, books: Books, sandbox: RunningSandbox, configure: Callable[..., Settings]
+) -> None:
+    """The run learns of it when it happens, once however often it is tried, and of the end of it too."""
+    bad = completed(books, of_day(0, 50))
+    told(engine, bad)
+    send_waiting(engine, configure(quiet_hours="22:00-06:00"), write_message, START.replace(hour=23))
+    held = alert_of(books, bad)
+    sandbox.slack.faults.add(text_fault(404, "no_service"))
+    send_waiting(engine, configure(), write_message)
+    refused = alert_of(books, bad)
+    send_waiting(engine, configure(slack_webhook_url=None), write_message)
+    books.value("SELECT note_alert_outcome(id, NULL, 'sent', true) FROM alerts")
+
+    assert held == ("held back until 2026-11-04 06:00 UTC by quiet hours", [])
+    assert refused == ("could not alert: Slack answered 404 no_service", [refused[0]])
+    assert alert_of(books, bad) == ("sent", [refused[0]])
+
+
+def test_message_that_another_sender_holds_is_noted_on_its_night(
+    engine: Engine, books: Books, sandbox: RunningSandbox, configure: Callable[..., Settings]
+) -> None:
+    """A worker claimed it before the night could send it: what comes of it there is the night's all the same."""
+    bad = completed(books, of_day(0, 50))
+    noted = note_night(engine, bad, threshold=Decimal("0.95"), min_calls=1)
+    [held] = claim_alerts(engine)
+    send_waiting(engine, configure(), write_message)
+    meanwhile = note_alert(engine, bad.run_id, outcome_of(engine, noted))
+    note_outcome(engine, held, "could not alert: Slack answered 403 action_prohibited", sent=False)
+
+    assert meanwhile == "waits for a sender"
+    assert sandbox.slack.messages == []
+    assert alert_of(books, bad) == (
+        "could not alert: Slack answered 403 action_prohibited",
+        ["could not alert: Slack answered 403 action_prohibited"],
+    )
+
+
+def test_night_never_overrules_what_the_outbox_noted(engine: Engine, books: Books) -> None:
+    """The sender is done between the night's look at the outbox and its note on the run."""
+    bad = completed(books, of_day(0, 50))
+    told(engine, bad)
+    [held] = claim_alerts(engine)
+    note_outcome(engine, held, "sent", sent=True)
+
+    assert note_alert(engine, bad.run_id, "waits for a sender") == "sent"
+    assert alert_of(books, bad) == ("sent", [])

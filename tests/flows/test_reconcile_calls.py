@@ -18,7 +18,7 @@ from flows.process_webhooks import process_webhooks
 from flows.reconcile_calls import reconcile_calls
 from tests.books import Row
 
-from .stage import Run, Stage, artifacts, run, task_runs
+from .stage import Run, Stage, artifacts, as_owner, run, task_runs
 
 
 def told(stage: Stage, count: int, lost: int) -> tuple[set[str], set[str]]:
@@ -100,6 +100,7 @@ def test_night_shows_artifacts_and_writes_a_report(stage: Stage) -> None:
         **dict.fromkeys(lost, "missing"),
         **dict.fromkeys(reported, "matched"),
     }
+    assert f"Report: `{folder.as_uri()}`" in str(shown["reconciliation-summary"].data)
     assert page in str(stage.sandbox.slack.messages[-1])
     assert f'href="{page}"' in (folder / "report.html").read_text()
 
@@ -227,25 +228,65 @@ def test_rate_limit_is_waited_for_and_the_night_completes(stage: Stage) -> None:
     assert found(stage, night) == {("missing", call_id) for call_id in lost}
 
 
-@pytest.mark.parametrize("slack", ["absent", "failing", pytest.param("nobody", marks=pytest.mark.slow)])
-def test_night_completes_without_slack_and_notes_it(stage: Stage, changed: Callable[..., None], slack: str) -> None:
-    """An alert that cannot be sent never fails the night, and the run says so."""
+OUTBOX_BREAKS = """
+CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'no alerts today'; END $$;
+CREATE TRIGGER refuse BEFORE INSERT ON alerts FOR EACH ROW EXECUTE FUNCTION refuse();
+"""
+SLOW = pytest.mark.slow
+
+
+@pytest.mark.parametrize(
+    ("slack", "outcome"),
+    [
+        ("absent", "could not alert: SLACK_WEBHOOK_URL is not set"),
+        ("unwritable", "could not alert: ConstraintBroken"),
+        pytest.param("failing", "could not alert: Slack answered 500 rollup_error", marks=SLOW),
+        pytest.param("nobody", "could not alert: URLError", marks=SLOW),
+    ],
+)
+def test_night_that_cannot_alert_completes_and_says_so_everywhere(
+    stage: Stage, changed: Callable[..., None], slack: str, outcome: str
+) -> None:
+    """Whatever is in the way: the calls are billed, and run, findings, files and Prefect's pages name the reason."""
     lost, _ = told(stage, 4, lost=2)
     if slack == "absent":
         changed(SLACK_WEBHOOK_URL=None)
     elif slack == "nobody":
         changed(SLACK_WEBHOOK_URL="http://127.0.0.1:9/services/x")
+    elif slack == "unwritable":
+        as_owner(stage.engine, OUTBOX_BREAKS)
     else:
         stage.sandbox.slack.faults.add(text_fault(500, "rollup_error"), times=5)
     night = run(reconcile_calls)
-    reasons = {
-        "absent": "could not alert: SLACK_WEBHOOK_URL is not set",
-        "failing": "could not alert: Slack answered 500 rollup_error",
-        "nobody": "could not alert: URLError",
-    }
+    row, shown = noted(stage, night), artifacts(night.id)
+    folder = Path(row["report_path"].removeprefix("file://"))
 
     assert night.state.is_completed()
-    assert noted(stage, night)["alert"] == reasons[slack]
+    assert row["alert"] == outcome
+    assert stage.books.rows("SELECT outcome, detail FROM findings WHERE kind = 'alert'") == [
+        {"outcome": "noted", "detail": {"problem": outcome}}
+    ]
+    for published in (folder / "findings.csv", folder / "report.html"):
+        assert outcome in published.read_text()
+    assert outcome in str(shown["findings"].data)
+    assert f"Slack: {outcome}" in str(shown["reconciliation-summary"].data).replace("\\", "")
+    assert lost <= stage.charged()
+
+
+def test_place_that_takes_no_report_costs_nothing_else(stage: Stage, changed: Callable[..., None]) -> None:
+    """The run completes with a finding that says what to do, and Prefect shows all of the night but the files."""
+    lost, _ = told(stage, 4, lost=2)
+    changed(REPORTS_URL="nowhere://reports")
+    night = run(reconcile_calls)
+    row, shown = noted(stage, night), artifacts(night.id)
+    [problem] = stage.books.rows("SELECT detail ->> 'problem' AS text FROM findings WHERE kind = 'report'")
+
+    assert night.state.is_completed()
+    assert (row["state"], row["alert"], row["report_path"]) == ("completed", "sent", None)
+    assert problem["text"].startswith("REPORTS_URL begins with nowhere://")
+    assert problem["text"] in str(shown["findings"].data)
+    assert set(shown) == {"findings", "reconciliation-progress", "reconciliation-summary", "reliability-chart"}
+    assert "findings.csv" not in str(shown["findings"].description)
     assert lost <= stage.charged()
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 from uuid import UUID
 
 import fsspec
@@ -23,6 +23,7 @@ from billing.errors import PermanentError, ProviderUnavailable
 from billing.figures import (
     Completeness,
     Finding,
+    FindingKind,
     GroupReliability,
     Night,
     NightMoney,
@@ -31,9 +32,10 @@ from billing.figures import (
     Window,
 )
 from billing.findings_csv import COLUMNS, harmless
-from billing.night_report import findings_rows, summary_markdown
+from billing.night_report import KINDS, findings_rows, summary_markdown
+from billing.reconcile import KINDS as COMPARED
 from billing.reconcile import Tolerances, find_differences
-from billing.report import CALLS, FINDINGS, MAX_FINDINGS, PAGE, write_report
+from billing.report import CALLS, FINDINGS, MAX_FINDINGS, PAGE, report_html, write_report
 from billing.report_history import DayReliability, load_currencies, load_history
 from billing.settings import get_settings
 from tests.books import Books, told_call
@@ -375,3 +377,14 @@ def test_calls_that_are_not_charged_yet_are_counted_by_their_reason() -> None:
     shown = night(*(Finding("missing", str(place), None, None, how) for place, how in enumerate(outcomes)))
 
     assert shown.unbilled == {"unattributed": 2, "unpriced": 1, "refused": 1, "held": 1}
+
+
+def test_every_kind_of_finding_has_words(place: Callable[[str], None]) -> None:
+    """What a comparison counts, and what is wrong with a run itself; the page and the summary say what it means."""
+    failed = night(missing("c-1")).with_problem("alert", "could not alert: TimeoutError")
+    page, summary = report_html(failed, []), summary_markdown(failed)
+
+    assert set(KINDS) == {*COMPARED, *get_args(FindingKind)}
+    assert KINDS["alert"] in page
+    assert KINDS["alert"] in summary
+    assert "could not alert: TimeoutError" in page
