@@ -95,8 +95,8 @@ def check_paths(client: httpx.Client, host: str) -> None:
 
 
 @needs("nginx")
-def test_nginx_passes_on_webhooks_and_nothing_else(tmp_path: Path, upstream: int) -> None:
-    """Our site, with a certificate, ports and folders of this test."""
+def test_nginx_passes_on_webhooks_and_asks_for_a_password_before_prefect(tmp_path: Path, upstream: int) -> None:
+    """Our sites, with a certificate, ports and folders of this test."""
     port = free_port()
     key = [
         "openssl",
@@ -116,7 +116,10 @@ def test_nginx_passes_on_webhooks_and_nothing_else(tmp_path: Path, upstream: int
     for ours, here in (
         ("listen 443 ssl", f"listen 127.0.0.1:{port} ssl"),
         ("/etc/letsencrypt/live/billing.example.com", str(tmp_path)),
+        ("/etc/letsencrypt/live/prefect.example.com", str(tmp_path)),
+        ("/etc/nginx/prefect.htpasswd", str(tmp_path / "htpasswd")),
         ("127.0.0.1:3001", f"127.0.0.1:{upstream}"),
+        ("127.0.0.1:4200", f"127.0.0.1:{upstream}"),
     ):
         assert ours in site
         site = site.replace(ours, here)
@@ -128,8 +131,15 @@ def test_nginx_passes_on_webhooks_and_nothing_else(tmp_path: Path, upstream: int
     command = ["nginx", "-c", str(configuration), "-p", str(tmp_path)]
     here = f"daemon off; user {getuser()}; error_log stderr; pid {tmp_path}/pid;"
 
+    code, hashed = verdict("openssl", "passwd", "-apr1", "open sesame", folder=tmp_path)
+    assert code == 0, hashed
+    (tmp_path / "htpasswd").write_text(f"operator:{hashed}")
+    page, headers = "/runs/flow-run/1", {"Host": "prefect.example.com"}
+
     with proxy([*command, "-g", here], tmp_path, f"https://127.0.0.1:{port}", os.environ) as client:
         check_paths(client, "billing.example.com")
+        assert client.get(page, headers=headers).status_code == 401
+        assert client.get(page, headers=headers, auth=("operator", "open sesame")).text.startswith(page)
 
 
 @needs("caddy")
