@@ -58,8 +58,8 @@ format: $(READY) ## rewrite the code in the house style
 schema: $(READY) ## write sql/schema.sql anew
 	$(BIN)/python -m tests.sql.schema
 
-bench: $(READY) ## figures, each beside a limit measured in the same run
-	$(BIN)/python -m benchmarks
+bench: $(READY) ## figures, each beside a limit measured in the same run; PART=listing for one of them
+	$(BIN)/python -m benchmarks $(PART)
 
 soak: $(READY) ## everything at once for HOURS=24 or MINUTES=10 at RATE=200 a second; samples go to soak.csv
 	$(BIN)/python -m tests.soak $(if $(HOURS),--hours $(HOURS)) $(if $(MINUTES),--minutes $(MINUTES)) \

@@ -15,20 +15,20 @@ from calltally.sandbox.world import Sandbox
 FULL_DAY = datetime(2026, 11, 3, tzinfo=UTC)
 SLIM_DAY = FULL_DAY + timedelta(days=1)
 DAY = timedelta(days=1)
-FULL_CALLS = 6_000
-SLIM_CALLS = 60_000
 ASSISTANTS = 100
 
 
 def main() -> None:
-    """Serve on the port given."""
-    routes = tuple(Route(assistant_id=f"a3d6c1f2-9b44-4e0b-8f52-{number:012d}") for number in range(ASSISTANTS))
+    """Serve so many full and slim calls on the port given."""
+    port, full_calls, slim_calls = map(int, sys.argv[1:])
+    routes = tuple(Route(assistant_id=f"bench-{number}") for number in range(ASSISTANTS))
     world = VapiWorld()
-    world.place_calls(Traffic(FULL_CALLS, routes, FULL_DAY, FULL_DAY + DAY, detail="full"))
-    world.place_calls(Traffic(SLIM_CALLS, routes, SLIM_DAY, SLIM_DAY + DAY, detail="slim"))
+    world.place_calls(Traffic(full_calls, routes, FULL_DAY, FULL_DAY + DAY, detail="full"))
+    slim = Traffic(slim_calls, routes, SLIM_DAY, SLIM_DAY + DAY, never_connected_share=0.0, detail="slim")
+    world.place_calls(slim)
     world.encode_all()
     config = server_config(sandbox_app(Sandbox(vapi=world)))
-    config.port = int(sys.argv[1])
+    config.port = port
     uvicorn.Server(config).run()
 
 

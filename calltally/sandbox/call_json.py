@@ -40,12 +40,12 @@ def render_call(call: Call) -> JsonObject:
     else:
         shown |= {"cost": costs.total, "costBreakdown": costs.breakdown, "costs": costs.items}
     shown |= _parties(call)
+    if call.ended_reason != START_ERROR_REASON:
+        shown["monitor"] = _monitor(call.id)
     if call.detail == "slim":
         return shown
     if call.route.is_inline:
         shown["assistant"] = assistant_of(call.route, call.detail)
-    if call.ended_reason != START_ERROR_REASON:
-        shown["monitor"] = _monitor(call.id)
     return shown | conversation_fields(call)
 
 

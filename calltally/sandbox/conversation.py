@@ -13,7 +13,7 @@ SUMMARY = "The caller moved an appointment to another day and the assistant conf
 
 _STORAGE = "https://storage.vapi.ai"
 _SMALL_PROMPT = "You answer the phone for the Sandbox Clinic. Keep answers short."
-_FULL_PROMPT_CHARACTERS = 10_200
+_FULL_PROMPT_CHARACTERS = 9_800
 _FULL_TURN_SECONDS = 6
 _FULL_TURN_CHARACTERS = 330
 _SMALL_TURNS = 4
