@@ -12,7 +12,7 @@ RELOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gene
 	--no-annotate --no-header --constraint requirements.lock
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up notebook test test-all check format schema bench soak lock clean
+.PHONY: help setup demo up notebook test test-all check format schema bench soak screens lock clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -64,6 +64,9 @@ bench: $(READY) ## figures, each beside a limit measured in the same run; PART=l
 soak: $(READY) ## everything at once for HOURS=24 or MINUTES=10 at RATE=200 a second; samples go to soak.csv
 	$(BIN)/python -m tests.soak $(if $(HOURS),--hours $(HOURS)) $(if $(MINUTES),--minutes $(MINUTES)) \
 		$(if $(RATE),--rate $(RATE)) $(if $(CSV),--csv $(CSV))
+
+screens: $(READY) ## take the pictures of docs/images anew (needs chromium)
+	@$(BIN)/python -m tests.docs.screens
 
 lock: $(READY) ## resolve requirements.lock anew
 	$(BIN)/uv pip compile pyproject.toml --group dev --all-extras --universal --python-version 3.11 --generate-hashes \

@@ -76,7 +76,7 @@ async def tell(*, keep: bool, seed: int) -> int:
         async with open_stage(seed) as stage:
             status.stop()
             narrator.console.print(f"Everything runs. Prefect: {stage.stack.prefect_ui_url}")
-            await _tell_chapters(narrator, stage)
+            await tell_chapters(narrator, stage)
             if keep:
                 where = f"Prefect at {stage.stack.prefect_ui_url}, receiver at {stage.stack.receiver_url}"
                 narrator.console.print(f"\nStill running: {where}. Ctrl-C stops it all.")
@@ -84,7 +84,8 @@ async def tell(*, keep: bool, seed: int) -> int:
     return 1 if narrator.broken else 0
 
 
-async def _tell_chapters(narrator: Narrator, stage: Stage) -> None:
+async def tell_chapters(narrator: Narrator, stage: Stage) -> None:
+    """All of it, on a stage that is open."""
     cast = _open_wallets(narrator, stage)
     await _pay(narrator, stage, cast)
     lost = await _call(narrator, stage, cast)
