@@ -132,7 +132,10 @@ def photograph(screen: Screen) -> None:
             f"--screenshot={IMAGES / screen.name}.png",
         ]
         subprocess.run(
-            [*CHROMIUM, *QUIET, *STEADY, *options, screen.address], check=True, capture_output=True, timeout=PATIENCE_SECONDS
+            [*CHROMIUM, *QUIET, *STEADY, *options, screen.address],
+            check=True,
+            capture_output=True,
+            timeout=PATIENCE_SECONDS,
         )
 
 
