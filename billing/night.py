@@ -202,7 +202,7 @@ class Comparison:
         self.by_organization = self._worst(by_group(*bounds, "organization_id", names))
         self.by_assistant = self._worst(by_group(*bounds, "assistant_id", {}))
         self.cause = likely_cause(*bounds)
-        self.lost_ids: list[str] = lost_calls(*bounds)["call_id"].tolist()
+        self.lost: list[EndedCall] = ended_calls(lost_calls(*bounds))
 
         unknown = differences["by_webhook"].isna() & differences["kind"].isin(
             ["missing", "unconnected", "unattributed"]

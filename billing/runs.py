@@ -1,4 +1,4 @@
-"""What a night keeps of itself: the run, its plan and its findings. Each function is one transaction."""
+"""What a night keeps of itself: the run, its figures and its findings. Each function is one transaction."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -11,16 +11,11 @@ import msgspec
 from sqlalchemy import Connection, Engine
 
 from billing.database import rows, transaction, value
-from billing.errors import PermanentError
 from billing.figures import Finding, Window
 from billing.organizations import find_organization
 from billing.reconcile import SETTLING
 
 FINDINGS_AT_ONCE = 10_000
-
-
-class UnknownPlan(PermanentError):
-    """There is no such rehearsal, or it cannot be carried out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +35,8 @@ class Order:
     applies_run_id: UUID | None = None
     """The rehearsal that is carried out."""
     plan_digest: str | None = None
+    is_booked: bool = False
+    """Of a plan: whether a run has booked it already, whose process then died."""
 
 
 LOCK = "SELECT pg_advisory_lock(hashtextextended('reconciliation run ' || CAST(:run_id AS text), 0))"
@@ -95,36 +92,6 @@ def start_run(engine: Engine, run_id: UUID, order: Order, flow_run_id: UUID | No
             flow_run_id=flow_run_id,
         )
     return order
-
-
-def read_plan(engine: Engine, plan_id: UUID) -> Order:
-    """The order that carries out a rehearsal: the same window and organization, as of the same moment.
-
-    Raises:
-        UnknownPlan: it was no rehearsal, or has not ended well, or is carried out already.
-    """
-    with transaction(engine) as connection:
-        found = rows(
-            connection,
-            "SELECT run.*, (SELECT id FROM reconciliation_runs AS done WHERE done.applies_run_id = run.id"
-            " AND done.state = 'completed' LIMIT 1) AS done_by FROM reconciliation_runs AS run WHERE id = :id",
-            id=plan_id,
-        )
-    if not found or not found[0]["dry_run"] or found[0]["plan_digest"] is None:
-        raise UnknownPlan(
-            f"{plan_id} is no rehearsal that has ended. Make one with: calltally reconcile --dry-run; it names it"
-        )
-    run = found[0]
-    if run["done_by"] is not None:
-        raise UnknownPlan(f"plan {plan_id} was carried out by run {run['done_by']}; there is nothing left to do")
-    return Order(
-        window=Window(run["window_from"], run["window_to"], run["listed_from"]),
-        as_of=run["as_of"],
-        kind=run["kind"],
-        organization=str(run["organization_id"]) if run["organization_id"] else None,
-        applies_run_id=plan_id,
-        plan_digest=run["plan_digest"],
-    )
 
 
 def is_compared(engine: Engine, window: Window) -> bool:

@@ -19,6 +19,7 @@ from tasks.books import (
     begin_run,
     compare_calls,
     correct_drift,
+    finish_plan,
     read_plan,
     record_missing,
     rehearse_repair,
@@ -28,7 +29,7 @@ from tasks.books import (
 from tasks.fan_out import on_all, processes_for, task_runner
 from tasks.findings import store_findings
 from tasks.open_list import list_opened
-from tasks.progress import progress_shown
+from tasks.progress import Progress, progress_shown
 from tasks.providers import list_calls, provider_totals
 from tasks.publish import draw_chart, publish_artifacts, read_history, write_report
 from tasks.runs import name_this_run, scheduled_start
@@ -63,7 +64,7 @@ async def reconcile_calls(
         dry_run: Rehearse only: show what would be billed, keep it as a plan, and book nothing.
         organization: Name or id; only the calls of this organization. Left empty: all.
         plan: Id of a rehearsal: book exactly what it showed, or nothing if the world has moved since. It decides
-            window and organization.
+            window and organization. If a run has booked it and then died, the rest is made up for.
         look_back_hours: Listed before the window as well: calls may last 12 hours, and reach the list late.
         kind: What the run counts as; only a night tells Slack how reliable the webhooks were.
     """
@@ -74,30 +75,44 @@ async def reconcile_calls(
         window = night_window(window_from, window_to, scheduled_start(), now=now, look_back=look_back)
         order = Order(window, as_of=now, kind=kind, organization=organization, dry_run=dry_run)
     await name_this_run(_title(order))
-    run_id, parts = uuid4(), listed_parts(order.window, order.as_of, get_settings().vapi_retention)
+    run_id = uuid4()
     async with watched_over(run_id), progress_shown(run_id) as progress:
         order = await begin_run(run_id, order)
-        async with list_opened(run_id):
-            totals = await provider_totals(parts)
-            stretches = spans(order.window, totals)
-            progress.expect(stretches)
-            processes = await processes_for(len(stretches))
-            provider = concatenated(await on_all(list_calls, [(run_id, span, processes) for span in stretches]))
-        progress.reached("comparing")
-        comparison = (await on_all(compare_calls, [(order, provider, totals)]))[0]
+        if order.applies_run_id and order.is_booked:
+            await _finish(run_id, order.applies_run_id, order)
+            return str(run_id)
+        comparison = await _compare(run_id, order, progress)
         progress.reached("booking")
         if order.dry_run:
             repair = await rehearse_repair(comparison, run_id)
-        elif order.plan_digest:
-            repair = await apply_plan(comparison, run_id, order.plan_digest)
+        elif order.applies_run_id:
+            repair = await apply_plan(comparison, run_id, order.applies_run_id)
         else:
             recorded = await record_missing(comparison.missing, run_id)
             corrected = await correct_drift(comparison.drifted, run_id)
-            repair = Repair(recorded, corrected, await value_lost_calls(comparison.lost_ids))
+            repair = Repair(recorded, corrected, await value_lost_calls(comparison.lost))
         progress.reached("publishing")
         night = await store_findings(run_id, order, comparison, repair)
         await _publish(await send_night_alert(night), comparison)
     return str(run_id)
+
+
+async def _compare(run_id: UUID, order: Order, progress: Progress) -> Comparison:
+    parts = listed_parts(order.window, order.as_of, get_settings().vapi_retention)
+    async with list_opened(run_id):
+        totals = await provider_totals(parts)
+        stretches = spans(order.window, totals)
+        progress.expect(stretches)
+        processes = await processes_for(len(stretches))
+        provider = concatenated(await on_all(list_calls, [(run_id, span, processes) for span in stretches]))
+    progress.reached("comparing")
+    return (await on_all(compare_calls, [(order, provider, totals)]))[0]
+
+
+async def _finish(run_id: UUID, plan_id: UUID, order: Order) -> None:
+    """For a plan that is booked already; its report is the rehearsal's."""
+    night = await send_night_alert(await finish_plan(run_id, plan_id, order))
+    await publish_artifacts(night, await draw_chart(await read_history()))
 
 
 async def _publish(night: Night, comparison: Comparison) -> None:

@@ -163,7 +163,9 @@ TABLE reconciliation_runs (
     cause text,
     plan_digest text,
     plan jsonb,
-    applies_run_id uuid
+    applies_run_id uuid,
+    applied_at timestamp with time zone,
+    applied_by_run_id uuid
 );
 TABLE reversals (
     id text NOT NULL,
@@ -293,6 +295,7 @@ CONSTRAINT prices.prices_minimum_seconds_check CHECK ((minimum_seconds >= 0));
 CONSTRAINT prices.prices_organization_id_fkey FOREIGN KEY (organization_id) REFERENCES organizations(id);
 CONSTRAINT prices.prices_per_minute_micros_check CHECK ((per_minute_micros >= 0));
 CONSTRAINT prices.prices_pkey PRIMARY KEY (id);
+CONSTRAINT reconciliation_runs.reconciliation_runs_applied_by_run_id_fkey FOREIGN KEY (applied_by_run_id) REFERENCES reconciliation_runs(id);
 CONSTRAINT reconciliation_runs.reconciliation_runs_applies_run_id_fkey FOREIGN KEY (applies_run_id) REFERENCES reconciliation_runs(id);
 CONSTRAINT reconciliation_runs.reconciliation_runs_check CHECK ((window_to > window_from));
 CONSTRAINT reconciliation_runs.reconciliation_runs_kind_check CHECK ((kind = ANY (ARRAY['night'::text, 'recent'::text, 'backfill'::text])));
@@ -488,6 +491,7 @@ FUNCTION is_event_step(text,text) RETURNS boolean;
 FUNCTION left_of_payment(text) RETURNS bigint;
 FUNCTION link_customer(uuid,text) RETURNS integer SECURITY DEFINER;
 FUNCTION lock_payments(text[]) RETURNS void SECURITY DEFINER;
+FUNCTION lock_plan(jsonb,text[]) RETURNS void SECURITY DEFINER;
 FUNCTION lock_wallet(uuid) RETURNS wallets;
 FUNCTION messages_to_poll(interval,integer) RETURNS TABLE(sid text, account_sid text) SECURITY DEFINER;
 FUNCTION note_alert_in_doubt(bigint,uuid,text) RETURNS text SECURITY DEFINER;
@@ -531,7 +535,7 @@ FUNCTION sms_rank(text) RETURNS integer;
 FUNCTION sweep_events() RETURNS integer SECURITY DEFINER;
 FUNCTION take_back(text,text,text,bigint,timestamp with time zone,bigint) RETURNS TABLE(duplicate boolean, balance_before_micros bigint, balance_after_micros bigint);
 FUNCTION unfinished_events() RETURNS SETOF events;
-FUNCTION value_calls(text[]) RETURNS TABLE(currency text, charged_micros bigint, at_risk_micros bigint) SECURITY DEFINER;
+FUNCTION value_calls(jsonb) RETURNS TABLE(currency text, charged_micros bigint, at_risk_micros bigint) SECURITY DEFINER;
 FUNCTION wake_events(text) RETURNS integer;
 FUNCTION with_price_in_force(charges,timestamp with time zone) RETURNS charges;
 FUNCTION withdraw_dispute(text,text,bigint,timestamp with time zone) RETURNS TABLE(duplicate boolean, balance_before_micros bigint, balance_after_micros bigint) SECURITY DEFINER;
@@ -764,6 +768,7 @@ GRANT EXECUTE ON hold_alerts(text,boolean) TO calltally_app;
 GRANT EXECUTE ON left_of_payment(text) TO calltally_app, calltally_owner;
 GRANT EXECUTE ON link_customer(uuid,text) TO calltally_app;
 GRANT EXECUTE ON lock_payments(text[]) TO calltally_app;
+GRANT EXECUTE ON lock_plan(jsonb,text[]) TO calltally_app;
 GRANT EXECUTE ON messages_to_poll(interval,integer) TO calltally_app;
 GRANT EXECUTE ON note_alert_in_doubt(bigint,uuid,text) TO calltally_app;
 GRANT EXECUTE ON note_alert_outcome(bigint,uuid,text,boolean) TO calltally_app;
@@ -795,5 +800,5 @@ GRANT EXECUTE ON sms_is_billable(text) TO calltally_app, calltally_owner;
 GRANT EXECUTE ON sms_is_final(text) TO calltally_app, calltally_owner;
 GRANT EXECUTE ON sms_rank(text) TO calltally_app, calltally_owner;
 GRANT EXECUTE ON sweep_events() TO calltally_app;
-GRANT EXECUTE ON value_calls(text[]) TO calltally_app;
+GRANT EXECUTE ON value_calls(jsonb) TO calltally_app;
 GRANT EXECUTE ON withdraw_dispute(text,text,bigint,timestamp with time zone) TO calltally_app;

@@ -13,9 +13,9 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.runtime import flow_run, task_run
 
-from billing import known_calls, repair, runs
+from billing import known_calls, plans, repair, runs
 from billing.call_frames import concatenated, ids_missing
-from billing.figures import Recovered, Rows, Totals, Window
+from billing.figures import Night, Recovered, Rows, Totals, Window
 from billing.night import Comparison, ListTolerance, Range, prove_complete
 from billing.process import get_engine
 from billing.reconcile import Tolerances, find_differences
@@ -41,7 +41,7 @@ async def begin_run(run_id: UUID, order: Order) -> Order:
 @task(task_run_name="read plan {plan_id}", cache_policy=NO_CACHE)
 async def read_plan(plan_id: UUID) -> Order:
     """What a rehearsal was about."""
-    return await asyncio.to_thread(runs.read_plan, get_engine(), plan_id)
+    return await asyncio.to_thread(plans.read_plan, get_engine(), plan_id)
 
 
 @task(task_run_name="was {start:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M} compared?", cache_policy=NO_CACHE)
@@ -150,9 +150,9 @@ async def correct_drift(calls: Sequence[EndedCall], run_id: UUID) -> Rows[Correc
 
 
 @task(task_run_name="value the calls that no webhook told us of", cache_policy=NO_CACHE)
-async def value_lost_calls(call_ids: Sequence[str]) -> list[LostValue]:
+async def value_lost_calls(calls: Sequence[EndedCall]) -> list[LostValue]:
     """What they are worth, by currency."""
-    return await asyncio.to_thread(repair.value_calls, get_engine(), call_ids)
+    return await asyncio.to_thread(repair.value_calls, get_engine(), calls)
 
 
 @task(
@@ -165,7 +165,7 @@ async def value_lost_calls(call_ids: Sequence[str]) -> list[LostValue]:
 async def rehearse_repair(comparison: Comparison, run_id: UUID) -> Repair:
     """Do the whole repair and take it back: what would happen."""
     return await asyncio.to_thread(
-        repair.rehearse, get_engine(), comparison.missing, comparison.drifted, comparison.lost_ids, run_id
+        plans.rehearse, get_engine(), comparison.missing, comparison.drifted, comparison.lost, run_id
     )
 
 
@@ -176,17 +176,23 @@ async def rehearse_repair(comparison: Comparison, run_id: UUID) -> Repair:
     retry_delay_seconds=DELAYS_SECONDS,
     retry_condition_fn=is_transient,
 )
-async def apply_plan(comparison: Comparison, run_id: UUID, plan_digest: str) -> Repair:
-    """Do the whole repair in one transaction, if it is the one that was shown."""
+async def apply_plan(comparison: Comparison, run_id: UUID, plan_id: UUID) -> Repair:
+    """Do the whole repair in one transaction, if it is the one that was shown; again, it is the same answer."""
     return await asyncio.to_thread(
-        repair.apply_plan,
+        plans.apply_plan,
         get_engine(),
         comparison.missing,
         comparison.drifted,
-        comparison.lost_ids,
+        comparison.lost,
         run_id,
-        plan_digest,
+        plan_id,
     )
+
+
+@task(task_run_name="finish a plan that is booked already", cache_policy=NO_CACHE)
+async def finish_plan(run_id: UUID, plan_id: UUID, order: Order) -> Night:
+    """Finish the run with what the rehearsal has stored: the process that booked it has died before it could."""
+    return await asyncio.to_thread(plans.finish_plan, get_engine(), run_id, plan_id, order, flow_run.ui_url)
 
 
 async def _in_batches(run_id: UUID, calls: Sequence[T], book: Callable[[Sequence[T]], list[R]]) -> Rows[R]:

@@ -84,7 +84,7 @@ def _figures(night: Night, comparison: Comparison, repair: Repair) -> dict[str, 
         "groups": {"organizations": night.by_organization, "assistants": night.by_assistant},
         "completeness": night.completeness,
         "cause": night.cause,
-        "plan": list(repair.transfers) if night.dry_run else None,
+        "plan": repair.plan if night.dry_run else None,
         "plan_digest": night.plan_digest,
     }
 

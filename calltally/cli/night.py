@@ -13,8 +13,8 @@ import typer
 from calltally.cli.database import open_books
 from calltally.cli.output import Json, print_facts, print_rows, utc
 
-SHOWN_TRANSFERS = 50
-"""Of a plan, in a table; `--json` has all of them."""
+SHOWN = 50
+"""Rows of each table of a plan; `--json` has all of them."""
 FIGURES = (
     "SELECT id, kind, state, window_from, window_to, dry_run, applies_run_id, provider_calls, known_calls, counts,"
     " ended_calls, ended_by_webhook, reliability_ratio::text, reliability_low::text, reliability_high::text,"
@@ -93,6 +93,11 @@ def _run(deployment: str, given: dict[str, Any], *, as_json: bool) -> None:
         ids = [result] if isinstance(result, str) else result
         with transaction(engine) as connection:
             runs = rows(connection, FIGURES, ids=[UUID(run_id) for run_id in ids])
+            customers = {
+                str(row["id"]): row for row in rows(connection, "SELECT id, name, currency FROM organizations")
+            }
+    for run in runs:
+        _name_organizations(run["plan"], customers)
     if as_json:
         print_facts(runs[0], as_json=True) if isinstance(result, str) else print_rows(runs, as_json=True)
         return
@@ -120,10 +125,38 @@ def _print_run(run: dict[str, Any]) -> None:
     print_rows(parts, as_json=False, title="Is the list complete?")
     if plan is None:
         return
-    print_rows(plan[:SHOWN_TRANSFERS], as_json=False, title="The transfers that it would book")
-    if len(plan) > SHOWN_TRANSFERS:
-        typer.echo(f"and {len(plan) - SHOWN_TRANSFERS} more: `--json` shows all of them")
+    _print_plan(plan)
     typer.echo(f"To book exactly this: calltally reconcile --apply {run['id']}")
+
+
+def _name_organizations(plan: dict[str, Any] | None, customers: dict[str, dict[str, Any]]) -> None:
+    """Add name and currency to what a rehearsal has stored; whom nobody is routed to has none."""
+    for row in [*plan["calls"], *plan["corrections"]] if plan else []:
+        customer = customers.get(row["organization_id"], {})
+        row["organization"], row["currency"] = customer.get("name"), customer.get("currency", "USD")
+
+
+def _print_plan(plan: dict[str, Any]) -> None:
+    """Every call with what would become of it, what would be corrected, and the transfers of both."""
+    tables = {
+        "The calls that it would bill": (
+            plan["calls"],
+            ("call_id", "organization", "outcome", "amount_micros", "currency", "problem"),
+        ),
+        "The corrections that it would make": (
+            plan["corrections"],
+            ("call_id", "organization", "difference_micros", "currency", "problem"),
+        ),
+        "The transfers that it would book": (
+            plan["transfers"],
+            ("idempotency_key", "kind", "organization", "currency", "amount_micros"),
+        ),
+    }
+    for title, (found, columns) in tables.items():
+        shown = [{column: row.get(column) for column in columns} for row in found[:SHOWN]]
+        print_rows(shown, as_json=False, title=title)
+        if len(found) > SHOWN:
+            typer.echo(f"and {len(found) - SHOWN} more; --json shows all")
 
 
 @contextmanager

@@ -23,9 +23,37 @@ BEGIN
 END;
 $$;
 
+-- lock_plan: what a plan is going to touch, locked at once in the order that everybody keeps: routes and prices, calls,
+-- wallets. Batch by batch its wallets would be locked in an order of their own, and two who cross each other wait for
+-- ever.
+--
+-- p_missing: calls to be recorded, as record_calls takes them. p_changed: ids of calls to be corrected.
+CREATE OR REPLACE FUNCTION lock_plan(p_missing jsonb, p_changed text[])
+RETURNS void LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp SET enable_seqscan = off AS $$
+BEGIN
+    LOCK TABLE routes, prices IN ROW EXCLUSIVE MODE;
+    PERFORM FROM calls WHERE id = ANY (p_changed) ORDER BY id FOR UPDATE;
+    PERFORM FROM wallets
+    WHERE organization_id IN (
+        SELECT calls.organization_id FROM calls WHERE calls.id = ANY (p_changed)
+        UNION ALL
+        SELECT route.organization_id
+        FROM jsonb_to_recordset(p_missing) AS told (
+            assistant_id text, squad_id text, phone_number_id text, created_at timestamptz
+        )
+        CROSS JOIN LATERAL find_route(assistant_id, squad_id, phone_number_id, created_at) AS route
+    )
+    ORDER BY organization_id
+    FOR UPDATE;
+END;
+$$;
+
 -- value_calls: what these calls cost their organizations, by currency, corrections included; and what those of them
--- that cannot be charged yet would cost at the default price in force when they began (USD first).
-CREATE OR REPLACE FUNCTION value_calls(p_call_ids text[])
+-- that are not charged would cost at the price in force when they began: their organization's, else the default (USD
+-- first).
+--
+-- p_calls: as record_calls takes them; what is stored of a call holds before that.
+CREATE OR REPLACE FUNCTION value_calls(p_calls jsonb)
 RETURNS TABLE (currency text, charged_micros bigint, at_risk_micros bigint)
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = public, pg_temp SET enable_seqscan = off AS $$
     WITH valued AS (
@@ -34,13 +62,22 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = public, pg_temp SET enabl
             charged.amount_micros AS charged_micros,
             CASE
                 WHEN charged.amount_micros IS NULL THEN billed_amount_micros(billed_seconds(
-                    call.duration_ms, price.increment_seconds, price.minimum_seconds, price.free_seconds
+                    coalesce(call.duration_ms, call_duration_ms(told.started_at, told.ended_at)),
+                    price.increment_seconds, price.minimum_seconds, price.free_seconds
                 ), price.per_minute_micros)
             END AS at_risk_micros
-        FROM unnest(p_call_ids) AS told (id)
-        CROSS JOIN LATERAL (SELECT * FROM calls WHERE calls.id = told.id LIMIT 1) AS call
+        FROM jsonb_to_recordset(p_calls) AS told (
+            id text, assistant_id text, squad_id text, phone_number_id text,
+            created_at timestamptz, started_at timestamptz, ended_at timestamptz
+        )
+        LEFT JOIN LATERAL (SELECT * FROM calls WHERE calls.id = told.id LIMIT 1) AS call ON true
+        LEFT JOIN LATERAL find_route(
+            told.assistant_id, told.squad_id, told.phone_number_id, told.created_at
+        ) AS route ON true
         LEFT JOIN LATERAL (
-            SELECT wallets.currency FROM wallets WHERE wallets.organization_id = call.organization_id LIMIT 1
+            SELECT wallets.organization_id, wallets.currency FROM wallets
+            WHERE wallets.organization_id = coalesce(call.organization_id, route.organization_id)
+            LIMIT 1
         ) AS wallet ON true
         LEFT JOIN LATERAL (
             SELECT sum(charges.amount_micros)::bigint AS amount_micros FROM charges
@@ -49,9 +86,10 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = public, pg_temp SET enabl
         ) AS charged ON true
         LEFT JOIN LATERAL (
             SELECT prices.* FROM prices
-            WHERE prices.organization_id IS NULL AND prices.valid @> coalesce(call.started_at, call.created_at)
+            WHERE (prices.organization_id = wallet.organization_id OR prices.organization_id IS NULL)
+                AND prices.valid @> coalesce(call.started_at, call.created_at, told.started_at, told.created_at)
                 AND (wallet.currency IS NULL OR prices.currency = wallet.currency)
-            ORDER BY prices.currency <> 'USD'
+            ORDER BY prices.organization_id NULLS LAST, prices.currency <> 'USD'
             LIMIT 1
         ) AS price ON true
     )

@@ -1,13 +1,14 @@
-"""A night whose process is killed at one of its steps: `python -m tests.flows.dying_night STEP FROM TO`."""
+"""A night whose process is killed at one of its steps: `python -m tests.flows.dying_night STEP PARAMETERS` (JSON)."""
 
 import asyncio
+import json
 import os
 import signal
 import sys
 from collections.abc import Callable
 from typing import Any
 
-from billing import known_calls, repair, report, runs, slack
+from billing import known_calls, plans, repair, report, runs, slack
 from calltally.stack.deployments import install_deployments
 from calltally.stack.warm_worker import run_deployed
 from flows.reconcile_calls import reconcile_calls
@@ -24,18 +25,24 @@ STEPS: dict[str, tuple[Any, str, int]] = {
     "after writing the report": (report, "write_report", 1),
 }
 """Where it dies: the module and function after whose so many-th call, on the side of the world that it changed."""
+PLAN_STEPS: dict[str, tuple[Any, str, int]] = {
+    "before booking": (known_calls, "load_routes", 1),
+    "after booking": (plans, "apply_plan", 1),
+    "after storing the findings": (runs, "finish_run", 1),
+}
+"""The same for one that carries out a plan."""
 
 
-def main(step: str, window_from: str, window_to: str) -> None:
+def main(step: str, parameters: str) -> None:
     """Run the night until it dies."""
-    module, name, times = STEPS[step]
+    given = json.loads(parameters)
+    module, name, times = (PLAN_STEPS if "plan" in given else STEPS)[step]
     repair.BATCH = 2
     setattr(module, name, deadly(getattr(module, name), times))
 
     async def night() -> None:
         deployment_id = (await install_deployments())["reconcile_calls"]
-        parameters = {"window_from": window_from, "window_to": window_to}
-        await run_deployed(reconcile_calls, deployment_id, parameters, "a night that dies")
+        await run_deployed(reconcile_calls, deployment_id, given, "a night that dies")
 
     asyncio.run(night())
 

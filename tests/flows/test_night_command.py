@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from billing.errors import BillingError, UnknownOrganization
-from calltally.cli import app
+from calltally.cli import app, night
 
 from .stage import Stage
 
@@ -40,6 +40,32 @@ def test_command_bills_lost_calls_once(shell: Stage) -> None:
     assert rehearsal["recovered_micros"] == shown["recovered_micros"] > 0
     assert (again["recovered_calls"], again["counts"]["matched"]) == (0, 3)
     assert shell.charged() == {call.id for call in calls}
+
+
+@pytest.mark.slow
+def test_plan_names_every_call_and_is_applied_by_its_id(shell: Stage) -> None:
+    """Those that are owed or nobody's too; the table is cut, and JSON is not."""
+    poor = shell.books.organization("Poor", debt_limit_micros=0)
+    shell.books.route(poor, "asst-poor")
+    calls = {
+        "settled": shell.place_calls(3),
+        "outstanding": shell.place_calls(night.SHOWN, assistant="asst-poor"),
+        "unattributed": shell.place_calls(2, assistant="asst-nobody"),
+    }
+    rehearsal, _ = reconcile("--dry-run")
+    shown = CliRunner().invoke(app, ["reconcile", "--dry-run"]).stdout
+    done, _ = reconcile("--apply", rehearsal["id"])
+    plan = rehearsal["plan"]
+
+    assert {call["call_id"]: call["outcome"] for call in plan["calls"]} == {
+        call.id: outcome for outcome, placed in calls.items() for call in placed
+    }
+    assert {call["organization"] for call in plan["calls"]} == {"Acme", "Poor", None}
+    assert "and 5 more; --json shows all" in shown
+    assert f"To book exactly this: calltally reconcile --apply {done['applies_run_id']}"[:40] in shown
+    assert done["applies_run_id"] == rehearsal["id"]
+    assert (done["state"], done["recovered_micros"]) == ("completed", rehearsal["recovered_micros"])
+    assert shell.charged() == {call.id for call in [*calls["settled"], *calls["outstanding"]]}
 
 
 def test_command_takes_its_window_in_utc(shell: Stage) -> None:

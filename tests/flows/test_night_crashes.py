@@ -1,5 +1,6 @@
 """Killed at any step and run again, a night comes to the same books and the same ratio as one that was left alone."""
 
+import json
 import os
 import signal
 import subprocess
@@ -11,11 +12,12 @@ from typing import Any
 
 import pytest
 
+from billing.plans import UnknownPlan
 from calltally.sandbox.calls import Call
 from flows.process_webhooks import process_webhooks
 from flows.reconcile_calls import reconcile_calls
 
-from .dying_night import STEPS
+from .dying_night import PLAN_STEPS, STEPS
 from .stage import Stage, run
 
 ROOT = Path(__file__).parents[2]
@@ -63,15 +65,19 @@ def expected(calls: Sequence[Call], shown: dict[str, Any]) -> None:
     assert (shown["state"], shown["broken"]) == ("completed", [])
 
 
+def die(prefect_api: str, step: str, **parameters: str) -> None:
+    """A night in a process of its own, until it is killed."""
+    command = [sys.executable, "-m", "tests.flows.dying_night", step, json.dumps(parameters)]
+    died = subprocess.run(command, cwd=ROOT, env={**os.environ, "PREFECT_API_URL": prefect_api}, check=False)
+    assert died.returncode == -signal.SIGKILL
+
+
 @pytest.mark.parametrize("step", STEPS)
 def test_night_that_died_is_made_up_for_by_the_next(stage: Stage, prefect_api: str, step: str) -> None:
     """Nothing twice and nothing left out, whatever the dead one had done already."""
     calls = day_with_losses(stage)
-    command = [sys.executable, "-m", "tests.flows.dying_night", step, *windows(stage)]
-    died = subprocess.run(command, cwd=ROOT, env={**os.environ, "PREFECT_API_URL": prefect_api}, check=False)
-    assert died.returncode == -signal.SIGKILL
-
     window_from, window_to = windows(stage)
+    die(prefect_api, step, window_from=window_from, window_to=window_to)
     night = run(reconcile_calls, window_from=window_from, window_to=window_to)
     states = [row["state"] for row in stage.books.rows("SELECT state FROM reconciliation_runs ORDER BY started_at")]
 
@@ -79,3 +85,17 @@ def test_night_that_died_is_made_up_for_by_the_next(stage: Stage, prefect_api: s
     expected(calls, result(stage))
     assert "running" not in states
     assert 1 <= len(stage.sandbox.slack.messages) <= 2
+
+
+@pytest.mark.parametrize("step", PLAN_STEPS)
+def test_plan_whose_run_died_is_carried_out_once(stage: Stage, prefect_api: str, step: str) -> None:
+    """Applied again, it books what was not booked, finishes what was, and refuses what was finished."""
+    calls = day_with_losses(stage)
+    window_from, window_to = windows(stage)
+    rehearsal = run(reconcile_calls, window_from=window_from, window_to=window_to, dry_run=True)
+    die(prefect_api, step, plan=rehearsal.result)
+    again = run(reconcile_calls, plan=rehearsal.result)
+
+    assert again.state.is_failed() == (step == "after storing the findings")
+    expected(calls, result(stage))
+    assert isinstance(run(reconcile_calls, plan=rehearsal.result).result, UnknownPlan)

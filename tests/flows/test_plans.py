@@ -2,12 +2,13 @@
 
 import pytest
 
+from billing import runs
 from billing.errors import PermanentError
-from billing.repair import PlanOutdated
-from billing.runs import UnknownPlan
+from billing.plans import PlanOutdated, UnknownPlan
+from calltally.sandbox.faults import json_fault
 from flows.reconcile_calls import reconcile_calls
 
-from .stage import Run, Stage, run
+from .stage import Run, Stage, artifacts, run
 
 
 def transfers(stage: Stage) -> list[tuple[str, int]]:
@@ -19,7 +20,7 @@ def transfers(stage: Stage) -> list[tuple[str, int]]:
 def planned(stage: Stage, rehearsal: Run) -> list[tuple[str, int]]:
     """The transfers that a rehearsal has stored."""
     plan = stage.books.value("SELECT plan FROM reconciliation_runs WHERE id = CAST(:id AS uuid)", id=rehearsal.result)
-    return sorted((row["idempotency_key"], row["amount_micros"]) for row in plan)
+    return sorted((row["idempotency_key"], row["amount_micros"]) for row in plan["transfers"])
 
 
 def test_plan_books_exactly_what_the_rehearsal_showed_and_only_once(stage: Stage) -> None:
@@ -56,12 +57,45 @@ def test_plan_is_refused_when_a_webhook_came_in_between(stage: Stage) -> None:
 
 
 @pytest.mark.slow
-def test_plan_is_refused_when_the_provider_s_list_has_changed(stage: Stage) -> None:
+@pytest.mark.parametrize("change", ["corrected", "came late"])
+def test_plan_is_refused_when_the_provider_s_list_has_changed(stage: Stage, change: str) -> None:
     """A call that was corrected, or came to the window, after the rehearsal."""
     call = stage.place_calls(3)[0]
     rehearsal = run(reconcile_calls, dry_run=True)
-    stage.sandbox.vapi.correct_call(call.id, at=stage.day[1], duration_ms=(call.duration_ms or 0) + 60_000)
+    if change == "corrected":
+        stage.sandbox.vapi.correct_call(call.id, at=stage.day[1], duration_ms=(call.duration_ms or 0) + 60_000)
+    else:
+        stage.place_calls(1)
     done = run(reconcile_calls, plan=rehearsal.result)
 
     assert isinstance(done.result, PermanentError)
     assert transfers(stage) == []
+
+
+@pytest.mark.slow
+def test_plan_whose_run_failed_after_it_was_booked_is_finished_by_the_next(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The books keep what was booked; the next run tells the rest, without the provider, and never books again."""
+    stage.place_calls(4)
+    rehearsal = run(reconcile_calls, dry_run=True)
+    with monkeypatch.context() as broken:
+        broken.setattr(runs, "finish_run", fail)
+        first = run(reconcile_calls, plan=rehearsal.result)
+    booked = transfers(stage)
+    stage.sandbox.vapi.faults.add(json_fault(401, {"message": "Invalid Key"}), times=99)
+    second = run(reconcile_calls, plan=rehearsal.result)
+    third = run(reconcile_calls, plan=rehearsal.result)
+    night = stage.books.rows("SELECT * FROM reconciliation_runs WHERE id = CAST(:id AS uuid)", id=second.result)[0]
+
+    assert (first.state.is_failed(), second.state.is_completed()) == (True, True)
+    assert booked == transfers(stage) == planned(stage, rehearsal)
+    assert (night["recovered_calls"], night["alert"]) == (4, "sent")
+    assert "reconciliation-summary" in artifacts(second.id)
+    assert isinstance(third.result, UnknownPlan)
+    assert stage.books.broken() == []
+
+
+def fail(*_: object) -> None:
+    """What a process meets that dies."""
+    raise ConnectionResetError("the process died here")

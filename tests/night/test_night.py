@@ -196,7 +196,7 @@ def test_comparison_says_what_is_to_be_done() -> None:
         "unreadable": 1,
     }
     assert (compared.reliability.by_webhook, compared.reliability.ended) == (4, 6)
-    assert sorted(compared.lost_ids) == ["lost", "stray"]
+    assert sorted(call.id for call in compared.lost) == ["lost", "stray"]
     assert listed_findings == {
         ("missing", "lost", 700_000, "settled"),
         ("unattributed", "stray", None, "unattributed"),
@@ -262,7 +262,7 @@ def test_call_that_ended_a_moment_ago_may_yet_tell_us() -> None:
     just_now = AS_OF - timedelta(minutes=2)
     compared = comparison(differences([listed("now", 10, created_at=just_now), listed("before")], []))
 
-    assert (compared.reliability.ended, compared.lost_ids) == (1, ["before"])
+    assert (compared.reliability.ended, [call.id for call in compared.lost]) == (1, ["before"])
 
 
 def test_call_whose_times_the_provider_lost_is_not_made_free() -> None:

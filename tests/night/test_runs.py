@@ -14,11 +14,10 @@ from sqlalchemy import Engine
 from billing import runs
 from billing.errors import UnknownOrganization
 from billing.figures import Completeness, Finding, NightMoney, Totals
-from billing.runs import UnknownPlan
 from tests.books import Books
 
 from .bookkeeping import WINDOW, acme, begin, order
-from .listed import AS_OF, CREATED
+from .listed import CREATED
 
 FIGURES: dict[str, Any] = {
     "provider_calls": 3,
@@ -145,32 +144,6 @@ def test_organization_of_a_run_has_its_name_and_id_however_it_was_typed(
     begun = runs.start_run(engine, uuid4(), asked, None)
 
     assert (begun.organization, begun.organization_id) == ("Acme", organization_id)
-
-
-def test_plan_knows_what_it_is_about(books: Books, engine: Engine) -> None:
-    """The same window and organization, as of the same moment."""
-    organization_id = books.organization("Acme")
-    rehearsal = begin(engine, organization="Acme", dry_run=True)
-    runs.finish_run(engine, rehearsal, [], {**FIGURES, "plan_digest": "abc"})
-    plan = runs.read_plan(engine, rehearsal)
-
-    assert (plan.window, plan.as_of, plan.organization) == (WINDOW, AS_OF, str(organization_id))
-    assert (plan.dry_run, plan.applies_run_id, plan.plan_digest) == (False, rehearsal, "abc")
-
-
-def test_only_a_finished_rehearsal_is_a_plan_and_only_once(books: Books, engine: Engine) -> None:
-    """An unknown id, a real night and a plan that was carried out are refused, each with its reason."""
-    night, rehearsal, unfinished = begin(engine), begin(engine, dry_run=True), begin(engine, dry_run=True)
-    runs.finish_run(engine, rehearsal, [], {**FIGURES, "plan_digest": "abc"})
-    carried_out = uuid4()
-    runs.start_run(engine, carried_out, runs.read_plan(engine, rehearsal), None)
-    runs.finish_run(engine, carried_out, [], FIGURES)
-
-    for other in (uuid4(), night, unfinished):
-        with pytest.raises(UnknownPlan, match="is no rehearsal that has ended"):
-            runs.read_plan(engine, other)
-    with pytest.raises(UnknownPlan, match=f"was carried out by run {carried_out}"):
-        runs.read_plan(engine, rehearsal)
 
 
 def test_window_counts_as_compared_once_a_real_run_for_all_has_ended_well(books: Books, engine: Engine) -> None:
