@@ -85,8 +85,8 @@ def examine(settings: "Settings") -> Iterator["Finding"]:
 
 
 def _database(
-    settings: "Settings", routed_ids: Callable[[str], set[tuple[str, str]] | None]
-) -> tuple[list["Finding"], set[tuple[str, str]] | None]:
+    settings: "Settings", routed_ids: Callable[[str], dict[tuple[str, str], str] | None]
+) -> tuple[list["Finding"], dict[tuple[str, str], str] | None]:
     from calltally.cli.complaints import in_words  # noqa: PLC0415
     from calltally.doctor.database import AREA, check_database  # noqa: PLC0415
 

@@ -29,14 +29,17 @@ def check_database(url: str) -> list[Finding]:
         return [AREA.problem(f"it does not answer: {str(error).strip()}", URL_FIX)]
 
 
-def routed_ids(url: str) -> set[tuple[str, str]] | None:
-    """Kind and id of everything that has a payer now; None if the database cannot say."""
+def routed_ids(url: str) -> dict[tuple[str, str], str] | None:
+    """Who pays now, by kind and id of what is routed; None if the database cannot say."""
     try:
         with psycopg.connect(url, connect_timeout=5) as connection:
-            found = connection.execute("SELECT kind, external_id FROM routes WHERE upper_inf(valid)").fetchall()
+            found = connection.execute(
+                "SELECT kind, external_id, name FROM routes JOIN organizations ON organizations.id = organization_id"
+                " WHERE upper_inf(valid)"
+            ).fetchall()
     except psycopg.Error:
         return None
-    return {(kind, external_id) for kind, external_id in found}
+    return {(kind, external_id): name for kind, external_id, name in found}
 
 
 def _server(connection: psycopg.Connection[Any]) -> Iterator[Finding]:

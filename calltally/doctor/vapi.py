@@ -5,19 +5,18 @@ the dashboard shows (docs.vapi.ai/server-url/setting-server-urls). Without `back
 """
 
 import json
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 import httpx
 
 from billing.settings import Settings
 from calltally.doctor.database import clock_skew
-from calltally.doctor.findings import Area, Finding
+from calltally.doctor.findings import Finding
+from calltally.doctor.vapi_routes import AREA, Routed, Thing, check_routes, name_of
 
-AREA = Area("vapi")
 REPORT = "end-of-call-report"
 PAGE = 100
 """Vapi has timed out on longer lists of assistants."""
@@ -25,17 +24,16 @@ BACKOFF = {"type": "exponential", "maxRetries": 10, "baseDelaySeconds": 5}
 SHOWN = 20
 """Findings of one kind; of a thousand assistants most have the same trouble."""
 
-Thing = dict[str, Any]
 
-
-def check_vapi(settings: Settings, routed: Collection[tuple[str, str]] | None) -> list[Finding]:
-    """Ask Vapi's API; `routed` is kind and id of everything that has a payer, None if that is not known."""
+def check_vapi(settings: Settings, routed: Routed | None) -> list[Finding]:
+    """Ask Vapi's API; without `routed` nothing is said of who pays."""
     if settings.vapi_api_key is None:
         return [AREA.warning("not looked at: VAPI_API_KEY is not set", "set it, and run calltally doctor again")]
     headers = {"Authorization": f"Bearer {settings.vapi_api_key.get_secret_value()}"}
     try:
         with httpx.Client(base_url=settings.vapi_base_url, headers=headers, timeout=20) as client:
             assistants, answer = _list(client, "/assistant")
+            squads, _ = _list(client, "/squad")
             numbers, _ = _list(client, "/phone-number")
     except httpx.HTTPStatusError as error:
         return [_refused(error, settings.vapi_base_url)]
@@ -43,10 +41,13 @@ def check_vapi(settings: Settings, routed: Collection[tuple[str, str]] | None) -
         fix = "check VAPI_BASE_URL (https://api.vapi.ai, or https://api.eu.vapi.ai) and status.vapi.ai"
         return [AREA.problem(f"{settings.vapi_base_url} does not answer as Vapi does ({type(error).__name__})", fix)]
     return [
-        AREA.ok(f"the key is accepted: {len(assistants)} assistant(s), {len(numbers)} phone number(s)"),
+        AREA.ok(
+            f"the key is accepted: {len(assistants)} assistant(s), {len(squads)} squad(s), {len(numbers)} phone"
+            " number(s)"
+        ),
         *_clock(answer),
         *_limited(_servers(settings, assistants, numbers)),
-        *_limited(_routes(assistants, numbers, routed)),
+        *_limited(check_routes(assistants, squads, numbers, routed) if routed is not None else iter(())),
     ]
 
 
@@ -130,7 +131,7 @@ def _message_troubles(kind: str, thing: Thing) -> Iterator[str]:
 def _inherits(settings: Settings, thing: Thing, wanted: str | None) -> Finding:
     told = [*_message_troubles("assistant", thing)]
     server = {"url": wanted or "https://YOUR-RECEIVER/webhooks/vapi", "backoffPlan": BACKOFF}
-    what = f"assistant {_name(thing)} has no server of its own: the phone number's or the organization's counts"
+    what = f"assistant {name_of(thing)} has no server of its own: the phone number's or the organization's counts"
     command = _patch_command(settings, "assistant", thing, {"server": server, **_messages(thing)})
     fix = f"look at Vapi dashboard > Organization Settings > Server URL, or give it one: {command}"
     speak = AREA.problem if told else AREA.warning
@@ -150,7 +151,7 @@ def _mend(
     if "credentialId" not in kept:
         patched["credentialId"] = "ID-OF-YOUR-CREDENTIAL"
     patch = {"server": patched, **(_messages(thing) if kind == "assistant" else {})}
-    what = f"{kind.replace('-', ' ')} {_name(thing)}: {'; '.join(troubles)}"
+    what = f"{kind.replace('-', ' ')} {name_of(thing)}: {'; '.join(troubles)}"
     fix = _patch_command(settings, kind, thing, patch)
     if server.get("headers") or server.get("secret"):
         fix += " (add its headers and secret again: they are not shown here)"
@@ -173,26 +174,6 @@ def _patch_command(settings: Settings, kind: str, thing: Thing, patch: Thing) ->
         f'curl -X PATCH {settings.vapi_base_url}/{kind}/{thing["id"]} -H "Authorization: Bearer $VAPI_API_KEY"'
         f" -H 'Content-Type: application/json' -d '{json.dumps(patch)}'"
     )
-
-
-def _routes(
-    assistants: list[Thing], numbers: list[Thing], routed: Collection[tuple[str, str]] | None
-) -> Iterator[Finding]:
-    """Assistants whose calls nobody would pay for, unless a number or squad of theirs has a payer."""
-    if routed is None:
-        return
-    by_number = {number.get("assistantId") for number in numbers if ("phone_number", number["id"]) in routed}
-    for thing in assistants:
-        if ("assistant", thing["id"]) not in routed and thing["id"] not in by_number:
-            yield AREA.warning(
-                f"assistant {_name(thing)} has no payer: its calls wait in quarantine",
-                f"calltally route add ORG --assistant {thing['id']}",
-                id=thing["id"],
-            )
-
-
-def _name(thing: Thing) -> str:
-    return f"{thing.get('name') or 'without a name'} ({thing['id']})"
 
 
 def _limited(findings: Iterator[Finding]) -> Iterator[Finding]:

@@ -1,4 +1,4 @@
-"""What people set up at Vapi: assistants and phone numbers, and where each sends its messages."""
+"""What people set up at Vapi: assistants, squads and phone numbers, and where each sends its messages."""
 
 from __future__ import annotations
 
@@ -27,19 +27,25 @@ class VapiSetup:
     """Lists that the API shows newest first, as bare arrays; change them at will."""
 
     assistants: list[JsonObject] = field(default_factory=list)
+    squads: list[JsonObject] = field(default_factory=list)
     phone_numbers: list[JsonObject] = field(default_factory=list)
 
     def add_assistant(self, assistant_id: str, name: str, **fields: Any) -> JsonObject:
         """Add an assistant; `fields` are Vapi's, such as `server` and `serverMessages`."""
         return _added(self.assistants, {"id": assistant_id, "name": name, **fields})
 
+    def add_squad(self, squad_id: str, name: str, *assistant_ids: str) -> JsonObject:
+        """Add a squad of these assistants, and of one that is written into the squad itself."""
+        members = [*({"assistantId": assistant_id} for assistant_id in assistant_ids), {"assistant": {"name": name}}]
+        return _added(self.squads, {"id": squad_id, "name": name, "members": members})
+
     def add_phone_number(self, number_id: str, name: str, **fields: Any) -> JsonObject:
-        """Add a phone number; `fields` are Vapi's, such as `server` and `assistantId`."""
+        """Add a phone number; `fields` are Vapi's, such as `server`, `assistantId` and `squadId`."""
         return _added(self.phone_numbers, {"id": number_id, "name": name, "provider": "twilio", **fields})
 
 
 def setup_routes(setup: VapiSetup, authorize: Callable[[Request], None]) -> list[Route]:
-    """`GET /assistant` and `GET /phone-number`, with `limit` and bounds on `createdAt`."""
+    """`GET /assistant`, `GET /squad` and `GET /phone-number`, with `limit` and bounds on `createdAt`."""
 
     def listing(things: list[JsonObject]) -> Callable[[Request], Any]:
         async def answer(request: Request) -> Response:
@@ -60,6 +66,7 @@ def setup_routes(setup: VapiSetup, authorize: Callable[[Request], None]) -> list
 
     return [
         Route("/assistant", listing(setup.assistants)),
+        Route("/squad", listing(setup.squads)),
         Route("/phone-number", listing(setup.phone_numbers)),
     ]
 

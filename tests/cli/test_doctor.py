@@ -70,7 +70,7 @@ def test_assistants_that_lose_reports_are_named_with_their_patch(
 
     lost = "assistant Lost (a-lost): it reports to https://old.example.com/hook, not to https://billing.example.com"
     assert [finding["what"] for finding in findings if finding["verdict"] == "ok"] == [
-        "the key is accepted: 4 assistant(s), 1 phone number(s)",
+        "the key is accepted: 4 assistant(s), 0 squad(s), 1 phone number(s)",
         f"1 assistant(s) and number(s) report to {SERVER['url']}, with retries and a credential",
     ]
     assert f"{lost}/webhooks/vapi" in troubles
@@ -99,8 +99,39 @@ def test_long_list_of_assistants_is_read_to_its_end(
         sandbox.vapi.setup.add_assistant(f"a-{number}", f"Number {number}", server={**SERVER, "backoffPlan": None})
     findings = found(calltally, "vapi")
 
-    assert findings[0]["what"] == "the key is accepted: 205 assistant(s), 0 phone number(s)"
+    assert findings[0]["what"] == "the key is accepted: 205 assistant(s), 0 squad(s), 0 phone number(s)"
     assert "185 more have such troubles" in said(findings)
+
+
+def test_squads_are_routed_as_a_whole(calltally: Calltally, sandbox: RunningSandbox, books: Books) -> None:
+    """No advice about a member would move its squad's calls to whoever pays for the member alone."""
+    setup = sandbox.vapi.setup
+    for assistant_id in ("a-paid", "a-owed", "a-both", "a-alone", "a-shared"):
+        setup.add_assistant(assistant_id, assistant_id, server=SERVER)
+    setup.add_squad("s-paid", "Paid", "a-paid", "a-shared")
+    setup.add_squad("s-owed", "Owed", "a-owed", "a-both")
+    setup.add_squad("s-number", "By number")
+    setup.add_phone_number("n-both", "Both", assistantId="a-both")
+    setup.add_phone_number("n-squad", "Squad", squadId="s-number")
+    acme, beta = books.organization("Acme"), books.organization("Beta")
+    for kind, external_id, organization_id in (
+        ("squad", "s-paid", acme),
+        ("assistant", "a-shared", beta),
+        ("phone_number", "n-squad", acme),
+    ):
+        books.rows("SELECT add_route(:id, :kind, :what)", id=organization_id, kind=kind, what=external_id)
+    troubles = said(found(calltally, "vapi"))
+
+    assert {fix.partition(" (")[0] for fix in troubles.values()} == {
+        "calltally route add ORG --squad s-owed",
+        "calltally route add ORG --phone-number n-both",
+        "calltally route add ORG --assistant a-alone",
+        "give the squad a copy of the assistant",
+    }
+    assert (
+        "assistant a-shared (a-shared) has a route of its own, to Beta, which goes before that of its squad Paid"
+        " (s-paid), to Acme"
+    ) in troubles
 
 
 def test_endpoint_of_stripe_is_compared_with_what_is_needed(calltally: Calltally, sandbox: RunningSandbox) -> None:
