@@ -8,6 +8,7 @@ from uuid import UUID
 import httpx
 
 from billing.errors import ProviderUnavailable
+from billing.prefect_access import CREDENTIALS_FIX, REFUSED
 
 TIMEOUT_SECONDS = 10.0
 
@@ -22,25 +23,42 @@ class StartedRun:
 
 
 async def start_deployment(
-    api_url: str, name: str, parameters: Mapping[str, Any], ui_url: str | None = None
+    api_url: str,
+    name: str,
+    parameters: Mapping[str, Any],
+    *,
+    ui_url: str | None = None,
+    headers: Mapping[str, str] | None = None,
 ) -> StartedRun:
     """Ask for a flow run now; `name` is that of flow and deployment alike, `parameters` are JSON.
 
-    `ui_url` is where people open Prefect's pages; None: where the API is.
+    `ui_url` is where people open Prefect's pages; None: where the API is. `headers` prove who asks.
 
     Raises:
-        ProviderUnavailable: Prefect does not answer, or has no such deployment.
+        ProviderUnavailable: Prefect does not answer, does not believe us, or has no such deployment.
     """
     try:
-        async with httpx.AsyncClient(base_url=api_url, timeout=TIMEOUT_SECONDS) as client:
+        async with httpx.AsyncClient(base_url=api_url, headers=headers, timeout=TIMEOUT_SECONDS) as client:
             deployment = (await client.get(f"/deployments/name/{name}/{name}")).raise_for_status().json()
             created = await client.post(
                 f"/deployments/{deployment['id']}/create_flow_run", json={"parameters": dict(parameters)}
             )
             run_id = UUID(created.raise_for_status().json()["id"])
+    except httpx.HTTPStatusError as error:
+        raise ProviderUnavailable(f"Prefect at {api_url} did not start {name}: {_why(error)}") from error
     except (httpx.HTTPError, KeyError, TypeError, ValueError) as error:
         raise ProviderUnavailable(
             f"Prefect at {api_url} did not start {name} ({type(error).__name__}): is it up, with its deployments?"
         ) from error
     pages = (ui_url or api_url.removesuffix("/api")).rstrip("/")
     return StartedRun(run_id, f"{pages}/runs/flow-run/{run_id}")
+
+
+def _why(error: httpx.HTTPStatusError) -> str:
+    """With what mends it."""
+    status = error.response.status_code
+    if status in REFUSED:
+        return f"it refuses our credentials ({status}); {CREDENTIALS_FIX}"
+    if status == httpx.codes.NOT_FOUND:
+        return "it has no such deployment (404); install them: python -m calltally.stack.deployments"
+    return f"it answers {status}; see its log"

@@ -31,6 +31,10 @@ class Settings(BaseSettings):
     """`postgresql://…` of a PostgreSQL 15 to 18; absent: the embedded one in `calltally_home`."""
     prefect_api_url: str | None = None
     """`http://…/api` of a Prefect server; absent: `calltally up` starts one."""
+    prefect_api_auth_string: SecretStr | None = None
+    """`user:password`, if the server has PREFECT_SERVER_API_AUTH_STRING. Prefect's own client reads it as well."""
+    prefect_api_key: SecretStr | None = None
+    """The same for Prefect Cloud."""
     prefect_ui_url: str | None = None
     """Where people open Prefect's pages, for links in alerts; absent: `prefect_api_url` without `/api`."""
 

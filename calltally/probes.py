@@ -1,8 +1,6 @@
 """Looking at services over the network without waiting for them: each answer has a second, all of them at once."""
 
-import base64
 import json
-import os
 import threading
 import urllib.error
 import urllib.request
@@ -72,21 +70,6 @@ def fetch(url: str, *, body: Any = None, headers: Mapping[str, str] | None = Non
     except (OSError, ValueError) as error:
         reason = getattr(error, "reason", error)
         raise NoAnswer(getattr(reason, "strerror", None) or str(reason)) from error
-
-
-def prefect_headers(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """How Prefect's own client would prove itself, by the same variables."""
-    if key := environment.get("PREFECT_API_KEY"):
-        return {"Authorization": f"Bearer {key}"}
-    if secret := environment.get("PREFECT_API_AUTH_STRING"):
-        return {"Authorization": f"Basic {base64.b64encode(secret.encode()).decode()}"}
-    return {}
-
-
-def prefect_api_url(setting: str | None) -> str:
-    """Where Prefect's API is, or where `calltally up` would start it."""
-    port = os.environ.get("PREFECT_SERVER_API_PORT", "4200")
-    return (setting or f"http://127.0.0.1:{port}/api").rstrip("/")
 
 
 def _json_or_nothing(content: bytes) -> Any:

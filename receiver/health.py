@@ -11,6 +11,7 @@ import httpx
 import psycopg
 from sqlalchemy import Engine
 
+from billing.prefect_access import prefect_api_url, prefect_headers
 from billing.probe import PATIENCE_SECONDS, Probe, Reader
 from billing.settings import Settings
 
@@ -54,7 +55,7 @@ class Health:
         self._settings = settings
         self._started = time.monotonic()
         self._database = Probe(engine, _read)
-        self._client = httpx.AsyncClient(timeout=PATIENCE_SECONDS)
+        self._client = httpx.AsyncClient(headers=prefect_headers(settings), timeout=PATIENCE_SECONDS)
         self._asking_prefect: asyncio.Task[bool] | None = None
 
     async def close(self) -> None:
@@ -92,11 +93,12 @@ class Health:
         return self._asking_prefect.done() and self._asking_prefect.result()
 
     async def _ask_prefect(self) -> bool:
+        """Whether it is ready, which asks its database too; its `/health` says only that the process is there."""
         if self._settings.prefect_api_url is None:
             return False
         try:
             async with asyncio.timeout(PATIENCE_SECONDS):
-                answer = await self._client.get(f"{self._settings.prefect_api_url.rstrip('/')}/health")
+                answer = await self._client.get(f"{prefect_api_url(self._settings)}/ready")
         except Exception:  # noqa: BLE001 - every failure to answer means the same
             return False
         return answer.status_code == httpx.codes.OK

@@ -17,6 +17,7 @@ from starlette.routing import Route
 
 from billing.database import rows, transaction
 from billing.errors import BillingError, ProviderUnavailable
+from billing.prefect_access import prefect_api_url, prefect_headers
 from billing.prefect_api import start_deployment
 from billing.settings import Settings
 
@@ -88,7 +89,11 @@ class OperatorsApi:
         parameters = msgspec.to_builtins({name: content for name, content in given.items() if content is not None})
         try:
             run = await start_deployment(
-                self._settings.prefect_api_url, "reconcile_calls", parameters, self._settings.prefect_ui_url
+                prefect_api_url(self._settings),
+                "reconcile_calls",
+                parameters,
+                ui_url=self._settings.prefect_ui_url,
+                headers=prefect_headers(self._settings),
             )
         except ProviderUnavailable as error:
             return _refusal(503, str(error))

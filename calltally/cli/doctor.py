@@ -67,13 +67,12 @@ def examine(settings: "Settings") -> Iterator["Finding"]:
     from calltally.doctor.settings import check_settings  # noqa: PLC0415
     from calltally.doctor.stripe import check_stripe  # noqa: PLC0415
     from calltally.doctor.vapi import check_vapi  # noqa: PLC0415
-    from calltally.probes import prefect_api_url  # noqa: PLC0415
 
     yield from check_settings(settings, Path(os.environ.get(ENV_FILE_VARIABLE, ".env")))
     with ThreadPoolExecutor(4) as pool:
         database, routed = _database(settings, routed_ids)
         looks: list[Callable[[], list[Finding]]] = [
-            lambda: check_prefect(prefect_api_url(settings.prefect_api_url)),
+            lambda: check_prefect(settings),
             lambda: check_receiver(settings),
             lambda: check_vapi(settings, routed),
             lambda: check_stripe(settings),

@@ -11,6 +11,7 @@ from uuid import UUID
 import typer
 
 from calltally.cli.database import open_books
+from calltally.cli.flow_runs import installed_deployments, point_at_prefect
 from calltally.cli.output import Json, print_facts, print_rows, utc
 
 SHOWN = 50
@@ -80,10 +81,7 @@ def _run(deployment: str, given: dict[str, Any], *, as_json: bool) -> None:
     from billing.database import rows, transaction  # noqa: PLC0415 - the command line itself starts without them
     from billing.settings import get_settings  # noqa: PLC0415
 
-    os.environ.setdefault("PREFECT_LOGGING_LEVEL", "WARNING")
-    os.environ.setdefault("PREFECT_API_URL", get_settings().prefect_api_url or "http://127.0.0.1:4200/api")
-    if ui_url := get_settings().prefect_ui_url:
-        os.environ.setdefault("PREFECT_UI_URL", ui_url)
+    point_at_prefect(get_settings())
     with open_books() as engine:
         os.environ["DATABASE_URL"] = engine.url.set(drivername="postgresql").render_as_string(hide_password=False)
         get_settings.cache_clear()
@@ -190,21 +188,11 @@ def _progress(*, shown: bool) -> Iterator[None]:
 
 async def _deployed(name: str, parameters: dict[str, Any]) -> Any:
     """What the flow returns: the id of its reconciliation run, or several."""
-    from httpx import HTTPError  # noqa: PLC0415 - Prefect takes seconds to import
-
-    from billing.errors import PermanentError  # noqa: PLC0415
-    from calltally.stack.deployments import install_deployments  # noqa: PLC0415
-    from calltally.stack.warm_worker import run_deployed  # noqa: PLC0415
+    from calltally.stack.warm_worker import run_deployed  # noqa: PLC0415 - Prefect takes seconds to import
     from flows.backfill_calls import backfill_calls  # noqa: PLC0415
     from flows.reconcile_calls import reconcile_calls  # noqa: PLC0415
 
-    try:
-        deployments = await install_deployments()
-    except (HTTPError, RuntimeError, OSError) as error:
-        raise PermanentError(
-            f"no Prefect server answers at {os.environ['PREFECT_API_URL']}: start everything with `calltally up`, "
-            "or set PREFECT_API_URL"
-        ) from error
+    deployments = await installed_deployments()
     work: Coroutine[Any, Any, Any] = (
         run_deployed(reconcile_calls, deployments[name], parameters, "by hand")
         if name == "reconcile_calls"

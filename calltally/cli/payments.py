@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from calltally.cli.database import open_books
+from calltally.cli.flow_runs import installed_deployments, point_at_prefect
 from calltally.cli.output import Json, print_facts, utc
 
 payments = typer.Typer(no_args_is_help=True, help="Payments: ask Stripe for those that no webhook told us of.")
@@ -30,8 +31,7 @@ def backfill(
     """Store the payment events whose webhook never arrived; the worker applies them at once."""
     from billing.settings import get_settings  # noqa: PLC0415 - the command line itself starts without them
 
-    os.environ.setdefault("PREFECT_LOGGING_LEVEL", "WARNING")
-    os.environ.setdefault("PREFECT_API_URL", get_settings().prefect_api_url or "http://127.0.0.1:4200/api")
+    point_at_prefect(get_settings())
     given = {"window_from": utc(window_from), "window_to": utc(window_to), "dry_run": dry_run}
     parameters = {name: content for name, content in given.items() if content is not None}
     with open_books() as engine:
@@ -42,18 +42,8 @@ def backfill(
 
 
 async def _deployed(parameters: dict[str, Any]) -> dict[str, int]:
-    from httpx import HTTPError  # noqa: PLC0415 - Prefect takes seconds to import
-
-    from billing.errors import PermanentError  # noqa: PLC0415
-    from calltally.stack.deployments import install_deployments  # noqa: PLC0415
-    from calltally.stack.warm_worker import run_deployed  # noqa: PLC0415
+    from calltally.stack.warm_worker import run_deployed  # noqa: PLC0415 - Prefect takes seconds to import
     from flows.backfill_payments import backfill_payments  # noqa: PLC0415
 
-    try:
-        deployments = await install_deployments()
-    except (HTTPError, RuntimeError, OSError) as error:
-        raise PermanentError(
-            f"no Prefect server answers at {os.environ['PREFECT_API_URL']}: start everything with `calltally up`, "
-            "or set PREFECT_API_URL"
-        ) from error
+    deployments = await installed_deployments()
     return await run_deployed(backfill_payments, deployments["backfill_payments"], parameters, "by hand")

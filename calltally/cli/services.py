@@ -14,11 +14,11 @@ import typer
 
 from billing.database import open_engine, transaction, value
 from billing.errors import PermanentError
+from billing.prefect_access import prefect_api_url
 from billing.process import NotConfigured
 from billing.settings import ENV_FILE_VARIABLE, Settings, get_settings
 from calltally.cli.database import closing_engine
 
-PREFECT_API_URL = "http://127.0.0.1:4200/api"
 WORKER_SILENCE = timedelta(seconds=60)
 """A worker beats every 5 s; what restarts it is in less of a hurry than what reports it."""
 TIMEOUT_SECONDS = 4.0
@@ -82,11 +82,10 @@ def healthy(service: Annotated[Service, typer.Argument(help="The one that runs o
     if service is Service.WORKER:
         _require_heartbeat(settings)
         return
-    prefect = settings.prefect_api_url or PREFECT_API_URL
     address = {
         Service.RECEIVER: f"http://127.0.0.1:{settings.receiver_port}/openapi.json",
         Service.NIGHTS: f"http://127.0.0.1:{os.environ.get('PREFECT_WORKER_WEBSERVER_PORT', '8080')}/health",
-        Service.PREFECT_SERVER: f"{prefect}/ready",
+        Service.PREFECT_SERVER: f"{prefect_api_url(settings)}/ready",
     }[service]
     try:
         answer = httpx.get(address, timeout=TIMEOUT_SECONDS, trust_env=False)
@@ -117,8 +116,7 @@ def _prepare_prefect(settings: Settings) -> None:
     """What Prefect reads from the environment, unless somebody has set it; before Prefect is imported."""
     from calltally.stack.prefect_server import client_environment  # noqa: PLC0415 - only where Prefect runs
 
-    api_url = settings.prefect_api_url or PREFECT_API_URL
-    _set_defaults(client_environment(api_url, settings.calltally_home, settings.prefect_ui_url))
+    _set_defaults(client_environment(prefect_api_url(settings), settings.calltally_home, settings.prefect_ui_url))
     _set_defaults({ENV_FILE_VARIABLE: str(Path(".env").absolute())})
 
 

@@ -8,7 +8,7 @@ import typer
 from billing.errors import BillingError
 from calltally.cli.database import database_url, migrated_books
 from calltally.cli.output import Json, print_json
-from calltally.probes import NoAnswer, Probe, fetch, prefect_api_url, prefect_headers
+from calltally.probes import NoAnswer, Probe, fetch
 
 if TYPE_CHECKING:
     from billing.settings import Settings
@@ -40,10 +40,12 @@ def status(as_json: Json = False) -> None:
 
 def look(settings: "Settings") -> dict[str, Any]:
     """Everything at once: the network in threads, the books here."""
-    prefect_url = prefect_api_url(settings.prefect_api_url)
+    from billing.prefect_access import prefect_api_url, prefect_headers  # noqa: PLC0415
+
+    prefect_url, headers = prefect_api_url(settings), prefect_headers(settings)
     host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(settings.receiver_host, settings.receiver_host)
     receiver_url = f"http://{host}:{settings.receiver_port}/health"
-    prefect = Probe(lambda: _ask_prefect(prefect_url))
+    prefect = Probe(lambda: _ask_prefect(prefect_url, headers))
     receiver = Probe(lambda: fetch(receiver_url))
     database, parts = _read_books(settings)
     services = [database, _workers(parts), _prefect(prefect, prefect_url), _receiver(receiver, receiver_url)]
@@ -84,12 +86,13 @@ def _read_books(settings: "Settings") -> tuple[dict[str, Any], dict[str, "Facts"
         return service, {}
 
 
-def _ask_prefect(url: str) -> dict[str, Any]:
-    """Whether it is well, and when the next night is due."""
-    headers = prefect_headers()
-    code, _ = fetch(f"{url}/health", headers=headers)
+def _ask_prefect(url: str, headers: dict[str, str]) -> dict[str, Any]:
+    """Whether it and its database are well, and when the next night is due."""
+    code, _ = fetch(f"{url}/ready", headers=headers)
     if code != 200:  # noqa: PLR2004
-        raise NoAnswer(f"answers {code}")
+        raise Unwell(f"it answers {code}", "see the log of Prefect's server, and whether its database is up")
+    from billing.prefect_access import CREDENTIALS_FIX, REFUSED  # noqa: PLC0415
+
     wanted = {
         "deployments": {"name": {"any_": ["reconcile_calls"]}},
         "flow_runs": {"state": {"type": {"any_": ["SCHEDULED"]}}},
@@ -97,9 +100,19 @@ def _ask_prefect(url: str) -> dict[str, Any]:
         "limit": 1,
     }
     code, runs = fetch(f"{url}/flow_runs/filter", body=wanted, headers=headers)
+    if code in REFUSED:
+        raise Unwell(f"it refuses our credentials ({code})", CREDENTIALS_FIX)
     if code != 200:  # noqa: PLR2004
-        raise NoAnswer(f"answers {code} when asked for the next night")
+        raise Unwell(f"it answers {code} when asked for the next night", "see the log of Prefect's server")
     return {"next_night": runs[0]["expected_start_time"] if runs else None}
+
+
+class Unwell(NoAnswer):
+    """Something is there, and refuses or fails; `fix` mends it."""
+
+    def __init__(self, what: str, fix: str) -> None:
+        super().__init__(what)
+        self.fix = fix
 
 
 def _workers(parts: dict[str, "Facts"]) -> dict[str, Any]:
@@ -121,6 +134,14 @@ def _workers(parts: dict[str, "Facts"]) -> dict[str, Any]:
 def _prefect(probe: Probe, url: str) -> dict[str, Any]:
     try:
         seen = probe.result()
+    except Unwell as error:
+        what = f"Prefect at {url} is not well: {error}; webhooks are stored, but wait"
+        return {
+            "name": "prefect",
+            "state": "unwell",
+            "detail": f"{url}: {error}",
+            "trouble": _trouble(what, error.fix),
+        }
     except NoAnswer as error:
         what = f"Prefect does not answer at {url} ({error}): webhooks are stored, but wait"
         fix = "run: calltally up, or set PREFECT_API_URL to where it is"

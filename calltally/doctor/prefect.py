@@ -8,31 +8,43 @@ from typing import Any
 import httpx
 import yaml  # type: ignore[import-untyped]
 
+from billing.prefect_access import CREDENTIALS_FIX, REFUSED, prefect_api_url, prefect_headers
+from billing.settings import Settings
 from calltally import stack
 from calltally.doctor.findings import Area, Finding
-from calltally.probes import prefect_headers
 
 AREA = Area("prefect")
 INSTALL = "calltally up installs them; elsewhere: python -m calltally.stack.deployments"
 POOL_WORKERS = {"webhooks": "calltally worker", "nights": "calltally nights"}
 
 
-def check_prefect(api_url: str) -> list[Finding]:
+def check_prefect(settings: Settings) -> list[Finding]:
     """Look; nothing is changed."""
+    api_url = prefect_api_url(settings)
+    fix = "calltally up starts one; or set PREFECT_API_URL (it ends with /api) to where it runs"
     try:
-        with httpx.Client(base_url=api_url, headers=prefect_headers(), timeout=10) as client:
-            health = client.get("/health")
-            if health.is_success:
-                return [*_version(client, api_url), *_deployments(client, api_url), *_work_pools(client)]
-            problem = f"it answers {health.status_code} at {api_url}"
+        with httpx.Client(base_url=api_url, headers=prefect_headers(settings), timeout=10) as client:
+            client.get("/ready").raise_for_status()
+            return [*_version(client, api_url), *_deployments(client, api_url), *_work_pools(client)]
+    except httpx.HTTPStatusError as error:
+        problem, fix = _refusal(error, api_url, fix)
     except (httpx.HTTPError, KeyError, TypeError, ValueError) as error:
         problem = f"it does not answer as Prefect does at {api_url} ({type(error).__name__})"
-    fix = "calltally up starts one; or set PREFECT_API_URL (it ends with /api) to where it runs"
     return [AREA.problem(f"{problem}: webhooks are stored, but not applied", fix)]
 
 
+def _refusal(error: httpx.HTTPStatusError, api_url: str, otherwise: str) -> tuple[str, str]:
+    """What an answer that is no success means, and what mends it."""
+    status = error.response.status_code
+    if status in REFUSED:
+        return f"it refuses our credentials at {api_url} ({status})", CREDENTIALS_FIX
+    if status == httpx.codes.SERVICE_UNAVAILABLE:
+        return f"its database is away (503 at {api_url}/ready)", "see the log of Prefect's server, and bring it back"
+    return f"it answers {status} at {api_url}", otherwise
+
+
 def _version(client: httpx.Client, api_url: str) -> Iterator[Finding]:
-    server, ours = str(client.get("/admin/version").json()), version("prefect")
+    server, ours = str(client.get("/admin/version").raise_for_status().json()), version("prefect")
     if server.split(".")[:2] == ours.split(".")[:2]:
         yield AREA.ok(f"version {server} answers at {api_url}")
     else:

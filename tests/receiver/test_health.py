@@ -1,5 +1,6 @@
 """`GET /health` in each state of what it looks at."""
 
+import asyncio
 import os
 import socket
 import threading
@@ -19,9 +20,11 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from billing.database import open_engine, transaction
+from billing.probe import PATIENCE_SECONDS, STATEMENT_MS
 from calltally.sandbox.serving import running_app
+from receiver.health import Health
 from tests.books import Books
-from tests.receiver.conftest import Serve, receiver, send_stripe, stripe_event
+from tests.receiver.conftest import Serve, receiver, send_stripe, settings_with, stripe_event
 from tests.receiver.serving import LOOPBACK, until
 
 ALL_UP = {"database": "up", "prefect": "up", "worker": "up", "webhookQueue": "up"}
@@ -31,12 +34,15 @@ Change = Callable[[str], None]
 
 
 def prefect_answering(status: int) -> Starlette:
-    """As much of a Prefect server as health asks for."""
+    """As much of a Prefect server as health asks for; `/health` says well as long as the process is there."""
 
-    async def health(_request: Request) -> JSONResponse:
+    async def ready(_request: Request) -> JSONResponse:
         return JSONResponse(status == 200, status)
 
-    return Starlette(routes=[Route("/api/health", health)])
+    async def health(_request: Request) -> JSONResponse:
+        return JSONResponse(True)
+
+    return Starlette(routes=[Route("/api/ready", ready), Route("/api/health", health)])
 
 
 @pytest.fixture(scope="module")
@@ -87,8 +93,8 @@ def paused(books: Books) -> Iterator[None]:
 
 
 def health(served_url: str) -> tuple[int, dict[str, Any]]:
-    """Status and body."""
-    answer = httpx.get(f"{served_url}/health", trust_env=False, timeout=20, verify=False)
+    """Status and body; far more time than a second, since other tests use the processors too."""
+    answer = httpx.get(f"{served_url}/health", trust_env=False, timeout=8, verify=False)
     return answer.status_code, answer.json()
 
 
@@ -153,7 +159,7 @@ def test_health_with_prefect_refusing_connections_is_unhealthy(serve: Serve, wor
 
 @pytest.mark.parametrize("status", [404, 500, 503])
 def test_health_with_prefect_answering_an_error_is_unhealthy(serve: Serve, worker: None, status: int) -> None:
-    """It is there, and not well."""
+    """It is there, and not well: 503 is what it says while its own database is gone."""
     with running_app(prefect_answering(status)) as port:
         body = health(serve(prefect_api_url=f"http://{LOOPBACK}:{port}/api").url)[1]
 
@@ -182,6 +188,50 @@ def test_health_does_not_wait_for_a_database_that_hangs(prefect: str, silence: i
     with receiver(open_engine(f"postgresql://nobody@{LOOPBACK}:{silence}/x"), prefect_api_url=prefect) as served:
         for _ in range(2):
             assert health(served.url)[1]["services"]["database"] == "down"
+
+
+class TimeFlies(asyncio.SelectorEventLoop):
+    """A loop in which waiting takes no time: its clock jumps to whatever is due next, and stands still otherwise."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        super().__init__()
+
+    def time(self) -> float:
+        """Seconds that were waited for, however long that took."""
+        return self.now
+
+    def _run_once(self) -> None:
+        inside = vars(self)
+        if not inside["_ready"] and inside["_scheduled"]:
+            self.now = max(self.now, inside["_scheduled"][0].when())
+        super()._run_once()  # type: ignore[misc]  # every loop of asyncio's has it
+
+
+def test_health_waits_less_than_a_second_for_all_that_hangs(silence: int) -> None:
+    """Database and Prefect together, whatever the machine is busy with; two slow statements fit into it."""
+
+    async def waited() -> float:
+        url = f"postgresql://nobody@{LOOPBACK}:{silence}/x"
+        health = Health(open_engine(url), settings_with(prefect_api_url=f"http://{LOOPBACK}:{silence}/api"))
+        begun = asyncio.get_running_loop().time()
+        await health.report()
+        seconds = asyncio.get_running_loop().time() - begun
+        await health.close()
+        return seconds
+
+    with asyncio.Runner(loop_factory=TimeFlies) as runner:
+        assert 0 < runner.run(waited()) < 1
+    assert 2 * STATEMENT_MS / 1000 < PATIENCE_SECONDS
+
+
+def test_health_while_everything_hangs_says_so(silence: int) -> None:
+    """Neither waits for the other."""
+    url = f"postgresql://nobody@{LOOPBACK}:{silence}/x"
+    with receiver(open_engine(url), prefect_api_url=f"http://{LOOPBACK}:{silence}/api") as served:
+        services = health(served.url)[1]["services"]
+
+    assert services == {"database": "down", "prefect": "down", "worker": "down", "webhookQueue": "down"}
 
 
 def test_health_asked_by_a_crowd_of_a_database_that_hangs_takes_one_connection_and_one_thread(prefect: str) -> None:

@@ -6,6 +6,7 @@ from uuid import UUID
 
 import httpx
 import pytest
+from pydantic import SecretStr
 from sqlalchemy import Engine
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -27,11 +28,15 @@ class Prefect:
 
     def __init__(self) -> None:
         self.parameters: list[dict[str, Any]] = []
+        self.credentials: str | None = None
+        """Whoever does not send this is refused."""
 
     def app(self) -> Starlette:
         """Knows one deployment."""
 
         async def deployment(request: Request) -> JSONResponse:
+            if self.credentials not in {None, request.headers.get("Authorization")}:
+                return JSONResponse({"exception_message": "Unauthorized"}, 401)
             return JSONResponse({"id": FLOW_RUN})
 
         async def create(request: Request) -> JSONResponse:
@@ -159,6 +164,30 @@ def test_trigger_with_a_strange_body_says_what_to_send(client: httpx.Client, pre
     assert [answer.status_code for answer in answers] == [400] * len(STRANGE_BODIES)
     assert all(answer.json()["error"] for answer in answers)
     assert prefect.parameters == []
+
+
+@pytest.mark.parametrize(
+    ("setting", "credentials"),
+    [("prefect_api_auth_string", "Basic YWRtaW46aHVzaA=="), ("prefect_api_key", "Bearer admin:hush")],
+)
+def test_trigger_proves_itself_to_prefect(engine: Engine, prefect: Prefect, setting: str, credentials: str) -> None:
+    """As Prefect's own client does; without it the answer says what to set, and not the secret."""
+    prefect.credentials = credentials
+    answers = []
+    for changes in ({setting: SecretStr("admin:hush")}, {setting: SecretStr("admin:wrong")}):
+        with (
+            running_app(prefect.app()) as port,
+            receiver(
+                engine, prefect_api_url=f"http://{LOOPBACK}:{port}/api", operator_token="operator-token", **changes
+            ) as served,
+            httpx.Client(base_url=served.url, trust_env=False) as client,
+        ):
+            answers.append(client.post(f"{NIGHTS}/trigger", headers=TOKEN))
+
+    assert [answer.status_code for answer in answers] == [202, 503]
+    assert "refuses our credentials (401)" in answers[1].json()["error"]
+    assert "PREFECT_API_AUTH_STRING" in answers[1].json()["error"]
+    assert "wrong" not in answers[1].text
 
 
 def test_trigger_without_prefect_asks_to_come_again(engine: Engine) -> None:
