@@ -25,6 +25,8 @@ log = logging.getLogger("billing.inbox")
 LEASE = timedelta(seconds=30)
 """How long a claimed event is left to its worker; longer than a batch and the retries of a failed event take."""
 
+NAMED = 3
+"""Kinds of events in the name of a run; the commonest first."""
 LONGEST_APPLYING = timedelta(minutes=10)
 """For how long a lease is renewed: a batch takes seconds, and whoever applies one for longer hangs. Its events go
 back in line then, and if it comes to life again, its claim is over.
@@ -61,7 +63,10 @@ def in_words(events: Sequence[Event]) -> str:
     if len(events) == 1:
         return events[0].name
     counts = Counter(f"{event.provider} {event.type}" for event in events)
-    return ", ".join(f"{count} {kind}" for kind, count in counts.most_common(3)) or "nothing waiting"
+    shown = counts.most_common(NAMED)
+    more = len(events) - sum(count for _, count in shown)
+    named = ", ".join(f"{count} {kind}" for kind, count in shown) or "nothing waiting"
+    return f"{named} and {more} more" if more else named
 
 
 @dataclass(frozen=True, slots=True)

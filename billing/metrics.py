@@ -120,16 +120,12 @@ DATABASE_GAUGES: Final[Sequence[DatabaseGauge]] = (
     ),
     DatabaseGauge(
         "calltally_wallets",
-        "Wallets that are well, low (below their recharge threshold), or at their debt limit (or owing charges).",
+        "Wallets that are well, low (below their recharge threshold), near their debt limit (four fifths used), "
+        "or at it (or owing charges).",
         """
-        SELECT currency, states.state, count(*) FILTER (WHERE wallet.state = states.state) AS value
-        FROM (
-            SELECT currency, CASE
-                WHEN outstanding_micros > 0 OR balance_micros <= -debt_limit_micros AND balance_micros < 0
-                    THEN 'at_limit'
-                WHEN needs_recharge THEN 'low' ELSE 'well' END AS state
-            FROM wallet_balances
-        ) AS wallet CROSS JOIN (VALUES ('well'), ('low'), ('at_limit')) AS states (state) GROUP BY 1, 2
+        SELECT currency, states.state, count(*) FILTER (WHERE wallet_balances.state = states.state) AS value
+        FROM wallet_balances
+        CROSS JOIN (VALUES ('well'), ('low'), ('near_limit'), ('at_limit')) AS states (state) GROUP BY 1, 2
         """,
         ("currency", "state"),
     ),

@@ -5,7 +5,7 @@ from datetime import datetime
 
 from sqlalchemy import Engine
 
-from billing.alerts import note_condition
+from billing.alerts import Told, note_condition
 from billing.database import rows, transaction
 from billing.rules.registry import RULES
 from billing.rules.rule import Condition, Rule
@@ -29,8 +29,15 @@ def note(engine: Engine, conditions: Sequence[Condition]) -> None:
         note_condition(engine, condition.key, condition.failing, condition.facts, condition.severity)
 
 
-def health_rows(engine: Engine, conditions: Sequence[Condition]) -> list[dict[str, str]]:
-    """One row per condition, failing ones first, and one per open incident of others, such as a night's."""
+def run_name(failing: int, rows: int, told: Sequence[Told]) -> str:
+    """What a person reads of a look among others; that Slack could not be told is seen nowhere sooner."""
+    found = f"{failing} of {rows} conditions fail" if failing else "all is well"
+    unsent = [message for message in told if message.failed]
+    return f"{found}; {len(unsent)} not told, {unsent[0].outcome}" if unsent else found
+
+
+def health_rows(engine: Engine, conditions: Sequence[Condition], told: Sequence[Told] = ()) -> list[dict[str, str]]:
+    """One row per condition, failing ones first; one per open incident of others, such as a night's; and Slack."""
     with transaction(engine) as connection:
         found = rows(
             connection, "SELECT key, severity, opened_at FROM incidents WHERE closed_at IS NULL ORDER BY key"
@@ -49,4 +56,20 @@ def health_rows(engine: Engine, conditions: Sequence[Condition]) -> list[dict[st
         }
         for key in [*states, *(key for key in opened if key not in states)]
     ]
+    table.append(_channel(told))
     return sorted(table, key=lambda row: row["state"] != STATES[True])
+
+
+def _channel(told: Sequence[Told]) -> dict[str, str]:
+    """Whether messages go out, as a row of the table."""
+    unsent = [message for message in told if message.failed]
+    held = sum(not message.failed and not message.sent for message in told)
+    counts = f"{sum(message.sent for message in told)} sent" + (f", {held} held back by quiet hours" if held else "")
+    return {
+        "rule": "messages to Slack",
+        "state": STATES[bool(unsent)],
+        "severity": "",
+        "since": "",
+        "measured": f"{len(unsent)} not sent, {unsent[0].outcome}" if unsent else counts,
+        "runbook": "docs/runbook.md, section alerts_unsent",
+    }

@@ -22,8 +22,8 @@ NIGHT_OVERDUE = timedelta(hours=27)
 NIGHT_STUCK = timedelta(hours=6)
 FRESH_DEATH = timedelta(hours=24)
 """A dead event is news for a day; after that it is known, and somebody's decision."""
-NEAR_LIMIT = 5
-"""A wallet is near its debt limit once less than a fifth of it is left."""
+UNSENT = timedelta(minutes=15)
+"""Messages leave within a minute; Slack may be away for some."""
 LISTED = 10
 SEEN_HERE = ("webhook_reliability", "dead_events")
 """Incidents of these kinds are troubles of another part already, with a better remedy."""
@@ -184,10 +184,8 @@ def _money(books: Books) -> Facts:
     tight = books.rows(
         "SELECT name, balances.currency, balance_micros, debt_limit_micros, outstanding_micros"
         " FROM wallet_balances AS balances JOIN organizations ON organizations.id = organization_id"
-        " WHERE outstanding_micros > 0 OR balance_micros + debt_limit_micros < debt_limit_micros / :near"
-        " OR balance_micros <= -debt_limit_micros AND debt_limit_micros > 0"
+        " WHERE balances.state IN ('at_limit', 'near_limit')"
         " ORDER BY outstanding_micros DESC, balance_micros LIMIT :listed",
-        near=NEAR_LIMIT,
         listed=LISTED,
     )
     recharge = books.rows(
@@ -217,7 +215,27 @@ def _alerts(books: Books) -> Facts:
         for incident in incidents
         if not incident["key"].startswith(SEEN_HERE)
     ]
+    troubles += _about_unsent(books)
     return Facts({"incidents": incidents, "alerts": alerts}, troubles)
+
+
+def _about_unsent(books: Books) -> list[Trouble]:
+    """Messages that should have gone out: whatever else is wrong, nobody hears of it. Quiet hours hold some back."""
+    [waiting] = books.rows(
+        "SELECT count(*) AS messages, min(opened_at) AS since, max(outcome) AS outcome FROM alerts"
+        " WHERE sent_at IS NULL AND withdrawn_at IS NULL AND opened_at < now() - CAST(:unsent AS interval)"
+        " AND NOT starts_with(coalesce(outcome, ''), 'held back')",
+        unsent=UNSENT,
+    )
+    if not waiting["messages"]:
+        return []
+    what = (
+        f"messages for Slack wait since {waiting['since']:%Y-%m-%d %H:%M} UTC ({waiting['messages']}): "
+        f"{waiting['outcome'] or 'nobody has tried to send them'}"
+    )
+    if "SLACK_WEBHOOK_URL is not set" in (waiting["outcome"] or ""):  # as billing.slack says it
+        return [Trouble(what, "set SLACK_WEBHOOK_URL, and restart the worker", serious=False)]
+    return [Trouble(what, "see docs/runbook.md, section alerts_unsent: a webhook that works, or a worker")]
 
 
 def _check(books: Books) -> Facts:

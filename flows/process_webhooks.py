@@ -11,7 +11,7 @@ from pydantic import Field
 from billing.inbox import in_words
 from tasks.alerts import note_dead_events, send_alerts
 from tasks.inbox import apply_event, apply_events, claim_events, show_unsettled
-from tasks.runs import name_this_run
+from tasks.runs import name_at_first, name_this_run
 
 HARMLESS = {"done", "skipped"}
 """How events end about which nobody has to do anything."""
@@ -41,6 +41,7 @@ async def process_webhooks(
     Args:
         batch_limit: At most so many events in this run, 1 to 10,000; the next one takes the rest.
     """
+    await name_at_first("take what waits")
     events = await claim_events(batch_limit)
     if not events:
         await name_this_run(in_words(events))

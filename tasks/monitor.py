@@ -10,6 +10,7 @@ from prefect.artifacts import acreate_table_artifact
 from prefect.cache_policies import NO_CACHE
 
 from billing import monitoring, summaries
+from billing.alerts import Told
 from billing.process import get_engine
 from billing.rules.registry import RULES
 from billing.rules.rule import Condition
@@ -47,9 +48,9 @@ async def enqueue_summaries(now: datetime) -> list[str]:
 
 
 @task(task_run_name="show how billing is", cache_policy=NO_CACHE)
-async def publish_health(conditions: Sequence[Condition]) -> list[dict[str, str]]:
-    """The table of all rules, in Prefect's UI."""
-    table = await asyncio.to_thread(monitoring.health_rows, get_engine(), conditions)
+async def publish_health(conditions: Sequence[Condition], told: Sequence[Told]) -> list[dict[str, str]]:
+    """The table of all rules and of what came of the messages, in Prefect's UI."""
+    table = await asyncio.to_thread(monitoring.health_rows, get_engine(), conditions, told)
     failing = sum(row["state"] == monitoring.STATES[True] for row in table)
     described = f"{failing} of {len(table)} conditions fail." if failing else "All is well."
     await acreate_table_artifact(table, key="billing-health", description=described)

@@ -28,3 +28,9 @@ async def name_this_run(name: str) -> None:
             await client.update_flow_run(flow_run.id, name=name)
     except HTTPError as error:
         log.warning("run.not_named error=%s", type(error).__name__)
+
+
+async def name_at_first(name: str) -> None:
+    """The same for a run that still has the two words which Prefect drew for it; whoever starts one may name it."""
+    if flow_run.name and " " not in flow_run.name:
+        await name_this_run(name)

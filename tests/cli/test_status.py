@@ -3,6 +3,8 @@
 import json
 import socket
 from collections.abc import Iterator
+from datetime import timedelta
+from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
@@ -143,3 +145,32 @@ def test_part_that_takes_too_long_hides_nothing_else(books: Books, database_url:
 
     assert (parts["queue"].missing, parts["money"].missing) == ("took longer than 0.2 s", None)
     assert parts["money"].facts["currencies"][0]["organizations"] == 1
+
+
+@pytest.mark.parametrize(
+    ("outcome", "minutes", "serious", "words"),
+    [
+        ("could not alert: Slack answered 404 no_service", 16, True, "Slack answered 404 no_service"),
+        (None, 16, True, "nobody has tried to send them"),
+        ("could not alert: SLACK_WEBHOOK_URL is not set", 16, False, "is not set"),
+        ("held back until 2026-11-18 06:00 UTC by quiet hours", 300, None, ""),
+        ("could not alert: TimeoutError", 14, None, ""),
+    ],
+    ids=["refused", "untried", "not wanted", "quiet hours", "young"],
+)
+def test_messages_that_do_not_go_out_are_wrong(
+    books: Books, database_url: str, outcome: str | None, minutes: int, serious: bool | None, words: str
+) -> None:
+    """Whatever else is wrong, nobody hears of it; quiet hours hold messages back, and young ones are on their way."""
+    with psycopg.connect(database_url) as connection:
+        connection.execute(
+            "INSERT INTO alerts (key, facts, opened_at, outcome)"
+            " VALUES ('k', '{}', now() - %s * interval '1 min', %s)",
+            [minutes, outcome],
+        )
+    with open_books(database_url) as ours:
+        found = read_status(ours, Limits(timedelta(minutes=5), Decimal("0.95")))["alerts"].troubles
+
+    assert [(trouble.serious, words in trouble.what) for trouble in found] == (
+        [] if serious is None else [(serious, True)]
+    )

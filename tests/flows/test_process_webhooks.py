@@ -1,6 +1,7 @@
 """What lies in the inbox becomes bookings, whatever lies beside it."""
 
 import json
+from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 from uuid import uuid4
@@ -260,3 +261,14 @@ def test_one_poison_delays_none_of_a_thousand(stage: Stage) -> None:
     assert all(wait >= planned for wait, planned in zip(waits, DELAYS_SECONDS, strict=True))
     assert retry in {known.name for known in task_runs(ended.id, 3)}
     assert stage.books.broken() == []
+
+
+def test_run_that_cannot_reach_the_database_says_what_it_was_about(
+    stage: Stage, changed: Callable[..., None]
+) -> None:
+    """Of a row of runs that failed nobody could tell by their names what they were to do."""
+    changed(DATABASE_URL="postgresql://nobody@127.0.0.1:1/nothing")
+    ended = run(process_webhooks)
+
+    assert ended.state.is_failed()
+    assert ended.name == "take what waits"

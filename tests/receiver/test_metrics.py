@@ -15,7 +15,7 @@ from sqlalchemy import Engine
 
 from billing import inbox
 from billing.database import open_engine, transaction
-from billing.metrics import DATABASE_GAUGES, WORKER
+from billing.metrics import DATABASE_GAUGES, WORKER, count_runs_from_zero
 from calltally.metrics import serve_metrics
 from calltally.sandbox.signing import VapiBearer
 from tests.books import Books
@@ -266,3 +266,23 @@ def test_worker_counts_what_it_applied(serve: Serve, engine: Engine, owner: Engi
     assert after["done"] - before["done"] == 1
     assert after["batches"] - before["batches"] == 1
     assert timedelta(hours=1) <= timedelta(seconds=after["latency"] - before["latency"]) < timedelta(hours=2)
+
+
+def test_flows_are_counted_before_any_has_failed() -> None:
+    """A series that begins with its first failure has never increased, so Prometheus would not notice it."""
+    count_runs_from_zero(["a_flow"])
+
+    assert WORKER.get_sample_value("calltally_flow_runs_total", {"flow": "a_flow", "state": "failed"}) == 0
+
+
+def test_event_that_a_worker_holds_and_does_not_end_grows_old_as_well(
+    serve: Serve, own_tables: str, engine: Engine, owner: Engine
+) -> None:
+    """A worker that hangs is no shorter line."""
+    served = serve()
+    with served.client() as client:
+        send_stripe(client, stripe_event("evt_1"))
+    inbox.claim(engine, "a worker that hangs", 10)
+    execute(owner, "UPDATE events SET received_at = now() - interval '1 hour'")
+
+    assert (of(scrape(served.url), "calltally_oldest_waiting_event_seconds", provider="stripe") or 0) >= 3600

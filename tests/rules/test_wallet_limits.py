@@ -1,11 +1,15 @@
 """Wallets at their debt limit."""
 
 from datetime import timedelta
+from decimal import Decimal
 from uuid import UUID
 
 import pytest
 
+from billing.books import open_books
+from billing.metrics import DATABASE_GAUGES
 from billing.rules.wallet_limits import RULE
+from billing.status import Limits, read_status
 from tests.books import Books, told_call
 
 from .looking import NOW, all_clear, looked, written
@@ -49,6 +53,7 @@ def test_first_ten_are_named_those_past_the_limit_first(books: Books, owner: Boo
     assert (facts["wallets"], facts["past"], len(facts["first"])) == (13, 1, 10)
     assert facts["first"][0] == {
         "name": "Past", "currency": "USD", "balance_micros": -9_000_000, "debt_limit_micros": 5_000_000,
+        "outstanding_micros": 0,
     }  # fmt: skip
     assert "and 3 more" in written(looked(books, RULE)["wallet_limits"])
 
@@ -61,3 +66,25 @@ def test_customer_who_left_is_no_alarm_for_ever(books: Books) -> None:
 
     assert looked(books, RULE)["wallet_limits"].facts["wallets"] == 1
     assert later.failing is False
+
+
+@pytest.mark.parametrize("limit_micros", [0, 5_000_000], ids=["prepaid", "with a credit line"])
+def test_wallet_whose_charges_are_refused_is_found_as_everywhere_else(
+    books: Books, package_url: str, limit_micros: int
+) -> None:
+    """Far from its limit or without one: a large call was refused, is owed, and the next ones may be as well."""
+    owing = spend(books, "Owing", 0, limit_micros)
+    spend(books, "Well", 0, limit_micros)
+    books.deduct(owing, "large", 6_000_000)
+    condition = looked(books, RULE, NOW + timedelta(days=8))["wallet_limits"]
+    [gauge] = [gauge for gauge in DATABASE_GAUGES if gauge.name == "calltally_wallets"]
+    with open_books(package_url) as screen:
+        shown = read_status(screen, Limits(timedelta(minutes=5), Decimal("0.95")))["money"].facts["near_limit"]
+
+    assert (condition.failing, condition.facts["owing"], condition.facts["past"]) == (True, 1, 0)
+    assert "Owing: $0.00, limit" in written(condition)
+    assert "$6.00 refused and owed" in written(condition)
+    assert [row["name"] for row in shown] == ["Owing"]
+    assert {row["state"]: row["value"] for row in books.rows(gauge.query) if row["value"]} == {
+        "at_limit": 1, "well": 1,
+    }  # fmt: skip
