@@ -38,12 +38,13 @@ def test_trouble_is_told_once_shown_since_when_and_told_when_it_is_over(stage: S
     assert (well.name, well.result) == ("all is well", 0)
     assert {row["state"] for row in health(well.id).values()} == {"ok", "cannot tell"}
     assert health(well.id)["applied_events:twilio"]["measured"] == "no events"
-    assert (failing.result, again.result, over.result) == (2, 2, 1)
+    assert (failing.result, again.result, over.result) == (3, 3, 2)
     assert health(again.id)["broken_books"]["state"] == "FAILING"
     assert health(again.id)["broken_books"]["since"] == health(failing.id)["broken_books"]["since"] != ""
     assert health(over.id)["broken_books"]["state"] == "ok"
     assert [headline.partition(": ")[2] for headline in headlines(stage)] == [
         "Critical: check_books() finds 1 broken row",
+        "1 wallet is at the debt limit or near it",
         "$60.00 outstanding with 1 organization",
         "Every invariant of the books holds again",
     ]
