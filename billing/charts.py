@@ -24,10 +24,13 @@ VEGALITE = "6.4"
 """The version of the drawing library that altair 6 writes for."""
 
 
-def reliability_chart(history: Sequence[DayReliability], threshold: Decimal) -> alt.VConcatChart:
+def reliability_chart(
+    history: Sequence[DayReliability], threshold: Decimal, organization: str | None = None
+) -> alt.VConcatChart:
     """Share of calls reported by webhook, day by day over 30 days, with its 95 % interval, the threshold and counts.
 
-    Days below the threshold are red; the title says how many. No history: axes, and a title that says so.
+    Days below the threshold are red; the title says how many, and of which organization if it is one alone. No
+    history: axes, and a title that says so.
     """
     import altair as alt  # noqa: PLC0415 - costs time
 
@@ -36,7 +39,7 @@ def reliability_chart(history: Sequence[DayReliability], threshold: Decimal) -> 
     shares = _shares(alt, data, days, threshold)
     counts = _counts(alt, data, days)
     headline = alt.TitleParams(
-        text=chart_title(days, threshold),
+        text=chart_title(days, threshold, organization),
         subtitle=f"Ended calls reported by webhook, per day (UTC); shaded: 95 % interval; dashed: alert below"
         f" {_short(threshold)}",
         anchor="start",
@@ -59,18 +62,23 @@ def reliability_chart(history: Sequence[DayReliability], threshold: Decimal) -> 
     return chart
 
 
-def chart_title(history: Sequence[DayReliability], threshold: Decimal) -> str:
+def chart_title(history: Sequence[DayReliability], threshold: Decimal, organization: str | None = None) -> str:
     """What the chart shows, in a sentence."""
+    of = f" of {organization}" if organization else ""
     measured = [day for day in history if day.reliability.ended]
     if not measured:
-        return "No calls in the last 30 days"
+        return f"No calls{of} in the last 30 days"
     below = [day for day in measured if day.reliability.is_below(threshold)]
     last = measured[-1]
     newest = f"{last.day:%-d %b}: {percent(last.reliability.ratio)}"
     noun = "day" if len(measured) == 1 else "days"
     if not below:
-        return f"Webhooks stayed at or above {_short(threshold)} on all {len(measured)} {noun} with calls ({newest})"
-    return f"Webhooks fell below {_short(threshold)} on {len(below)} of {len(measured)} {noun} with calls ({newest})"
+        return (
+            f"Webhooks{of} stayed at or above {_short(threshold)} on all {len(measured)} {noun} with calls ({newest})"
+        )
+    return (
+        f"Webhooks{of} fell below {_short(threshold)} on {len(below)} of {len(measured)} {noun} with calls ({newest})"
+    )
 
 
 def svg(chart: alt.VConcatChart) -> str:

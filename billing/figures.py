@@ -113,6 +113,8 @@ class NightMoney:
     """Net worth of calls that the provider changed after they were charged."""
     projected_monthly_loss_micros: int = 0
     """What lost webhooks would cost in 30 days like this window, if no night found them."""
+    earlier_micros: int = 0
+    """Charged before this run, by another one, for calls of the window whose webhook got lost."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,6 +201,8 @@ class Night:
     money: Sequence[NightMoney]
     recovered: Sequence[Recovered]
     """The calls whose webhook got lost and that the night charged."""
+    lost_ids: Sequence[str]
+    """The calls of the window whose webhook got lost, whichever run charged them."""
     completeness: Sequence[Completeness]
     organizations: Mapping[UUID, str]
     """Names, of all."""

@@ -1,7 +1,7 @@
 """One night, as data: which windows are read, what is to be done, and what was found. No database, no clock."""
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -335,20 +335,25 @@ def money(
     recovered: Sequence[Recovered],
     corrected: Sequence[Corrected],
     lost: Sequence[LostValue],
+    lost_ids: Collection[str],
     currencies: Mapping[UUID, str],
 ) -> list[NightMoney]:
-    """What the night did and prevented, by currency."""
+    """What the night did and prevented, by currency; `lost` is what the calls of `lost_ids` are worth."""
     sums: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
+    of_window = set(lost_ids)
     months = Fraction(MONTH // MICROSECOND, (window.end - window.start) // MICROSECOND)
     for call in recovered:
         if call.organization_id and call.outcome in {"settled", "outstanding"}:
             name = "recovered_micros" if call.outcome == "settled" else "outstanding_micros"
             sums[currencies[call.organization_id]][name] += call.amount_micros or 0
+            if call.call_id in of_window:
+                sums[currencies[call.organization_id]]["earlier_micros"] -= call.amount_micros or 0
     for change in corrected:
         if change.organization_id and change.difference_micros:
             sums[currencies[change.organization_id]]["corrected_micros"] += change.difference_micros
     for value in lost:
         sums[value.currency]["at_risk_micros"] += value.at_risk_micros
+        sums[value.currency]["earlier_micros"] += value.charged_micros
         worth = value.charged_micros + value.at_risk_micros
         sums[value.currency]["projected_monthly_loss_micros"] += round(worth * months)
     return [NightMoney(currency, **amounts) for currency, amounts in sorted(sums.items()) if any(amounts.values())]

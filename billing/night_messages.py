@@ -12,9 +12,20 @@ from billing.money import format_micros
 MONEY = {
     "Recovered": "recovered_micros",
     "Outstanding": "outstanding_micros",
+    "Billed earlier": "earlier_micros",
     "At risk": "at_risk_micros",
     "Projected monthly loss": "projected_monthly_loss_micros",
 }
+LOOK = (
+    "Look at Vapi's webhook logs of that time, and at the server URL and `backoffPlan` of the assistants concerned."
+)
+UNBILLED = {
+    "unattributed": "without an organization: `calltally route add ORG --assistant {whose}` bills them",
+    "unpriced": "without a price: `set_price` gives their organization one (docs/reference/sql.md)",
+    "refused": "refused: the run's findings say why; run the same window again once that is mended",
+    "held": "held back until Vapi's list is complete: run the same window again (`calltally reconcile`)",
+}
+"""What somebody has to do about calls that were found and are not charged, by the outcomes of figures.UNBILLED."""
 
 
 def night_facts(night: Night, threshold: Decimal) -> dict[str, Any]:
@@ -31,7 +42,9 @@ def night_facts(night: Night, threshold: Decimal) -> dict[str, Any]:
             for money in night.money
         ],
         "recovered_calls": len(night.recovered),
-        "first_ids": [call.call_id for call in night.recovered[:MAX_REFERENCES]],
+        "first_ids": list(night.lost_ids[:MAX_REFERENCES]),
+        "unbilled": {outcome: calls for outcome, calls in night.unbilled.items() if calls},
+        "unrouted": _first_without_route(night),
         "incomplete": sum(part.verdict == "incomplete" for part in night.completeness),
         "cause": night.cause,
         "run_url": night.run_url,
@@ -43,30 +56,54 @@ def night_words(facts: Mapping[str, Any]) -> Words:
     reliability = Reliability(facts["by_webhook"], facts["ended"])
     threshold = Decimal(facts["threshold"])
     of = f" of {facts['organization']}" if facts["organization"] else ""
+    amounts = {name: _amounts(facts["money"], field) for name, field in MONEY.items()}
     return Words(
         headline=f"{reliability.lost} of {reliability.ended} calls{of} did not tell us by webhook",
         all_clear=f"Webhooks are reliable again: {percent(reliability.ratio)} of {reliability.ended} calls{of}",
-        next_step=(
-            "Look at Vapi's webhook logs of that time, and at the server URL and `backoffPlan` of the assistants "
-            "concerned. What was recovered is billed; nothing has to be repeated."
-        ),
+        next_step=f"{LOOK} {_what_is_left(facts)}",
         values={
             "Webhook reliability": f"{with_interval(reliability)}, alert below {percent(threshold)}",
-            **{name: _amounts(facts["money"], field) for name, field in MONEY.items()},
+            **amounts,
+            "Recovered": f"{amounts['Recovered']} ({_calls(facts['recovered_calls'])} of this run)",
             "Window": facts["window"],
         },
         paragraphs={
             "Likely cause": facts["cause"] or "",
-            "Recovered calls": listing(facts["first_ids"], facts["recovered_calls"]),
+            "Calls": listing(facts["first_ids"], reliability.lost),
             "Incomplete list": _incomplete(facts["incomplete"]),
         },
         link=("Open the run", facts["run_url"]) if facts["run_url"] else None,
     )
 
 
+def _first_without_route(night: Night) -> str | None:
+    """The assistant of the first call that nobody pays for; None if there is no such call, or it had none."""
+    details = (finding.detail or {} for finding in night.findings if finding.outcome == "unattributed")
+    return next((str(detail["assistant_id"]) for detail in details if detail.get("assistant_id")), None)
+
+
+def _what_is_left(facts: Mapping[str, Any]) -> str:
+    """What has to be done before all that was found is billed. Alerts of an earlier version do not say."""
+    unbilled: Mapping[str, int] = facts.get("unbilled", {})
+    steps = [
+        f"{_calls(unbilled[outcome])} {step.format(whose=facts.get('unrouted') or 'ID')}."
+        for outcome, step in UNBILLED.items()
+        if outcome in unbilled
+    ]
+    if steps:
+        return " ".join(steps)
+    if any(part["at_risk_micros"] for part in facts["money"]):
+        return "What is at risk is not billed yet: it waits for `calltally route add`, or for a price."
+    return "What was found is billed; nothing has to be repeated."
+
+
+def _calls(count: int) -> str:
+    return "1 call" if count == 1 else f"{count} calls"
+
+
 def _amounts(money: Sequence[Mapping[str, Any]], field: str) -> str:
-    """One amount per currency; a night without any wrote no money at all."""
-    return ", ".join(format_micros(part[field], part["currency"]) for part in money) or "none"
+    """One amount per currency; a night without any wrote no money at all. Alerts of an earlier version know less."""
+    return ", ".join(format_micros(part.get(field, 0), part["currency"]) for part in money) or "none"
 
 
 def _incomplete(parts: int) -> str:

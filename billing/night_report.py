@@ -83,6 +83,11 @@ def money_rows(money: NightMoney, *, dry_run: bool) -> list[tuple[str, str, str]
             f"{would}owed past a debt limit: the next top-up settles it",
         ),
         (
+            "Billed earlier",
+            format_micros(money.earlier_micros, money.currency),
+            "by runs before this one, for calls of this window that no webhook told us of",
+        ),
+        (
             "At risk",
             format_micros(money.at_risk_micros, money.currency),
             "estimate for calls that have no organization or price yet",

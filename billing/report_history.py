@@ -14,21 +14,28 @@ HISTORY_DAYS = 30
 
 @dataclass(frozen=True, slots=True)
 class DayReliability:
-    """Of the calls that ended on one day (UTC), over all organizations: how many told us by webhook."""
+    """Of the calls that ended on one day (UTC): how many told us by webhook."""
 
     day: date
     reliability: Reliability
 
 
-def load_history(engine: Engine, days: int = HISTORY_DAYS) -> list[DayReliability]:
-    """The last so many days, today included, oldest first; a day without calls is left out."""
+def load_history(
+    engine: Engine, organization_id: UUID | None = None, days: int = HISTORY_DAYS
+) -> list[DayReliability]:
+    """The last so many days, today included, oldest first; a day without calls is left out.
+
+    Of one organization, or of all calls, those of nobody included.
+    """
     with transaction(engine) as connection:
         found = rows(
             connection,
             "SELECT day, sum(by_webhook)::bigint AS by_webhook, sum(ended)::bigint AS ended"
             " FROM vapi_webhook_reliability"
-            " WHERE day > (now() AT TIME ZONE 'UTC')::date - :days AND day <= (now() AT TIME ZONE 'UTC')::date"
+            " WHERE (CAST(:organization_id AS uuid) IS NULL OR organization_id = :organization_id)"
+            " AND day > (now() AT TIME ZONE 'UTC')::date - :days AND day <= (now() AT TIME ZONE 'UTC')::date"
             " GROUP BY day ORDER BY day",
+            organization_id=organization_id,
             days=days,
         )
     return [DayReliability(row["day"], Reliability(row["by_webhook"], row["ended"])) for row in found]

@@ -116,9 +116,9 @@ async def _finish(run_id: UUID, plan_id: UUID, order: Order) -> None:
 
 
 async def _publish(night: Night, comparison: Comparison) -> None:
-    history = await read_history()
+    history = await read_history(night.organization_id)
     night = await write_report(comparison.differences, night, history)
-    await publish_artifacts(night, await draw_chart(history))
+    await publish_artifacts(night, await draw_chart(night, history))
 
 
 def _title(order: Order) -> str:

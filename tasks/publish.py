@@ -5,6 +5,7 @@ import base64
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
+from uuid import UUID
 
 import pandas as pd
 from prefect import task
@@ -37,9 +38,9 @@ log = logging.getLogger("billing.report")
     retry_delay_seconds=DELAYS_SECONDS,
     retry_condition_fn=is_transient,
 )
-async def read_history() -> list[DayReliability]:
-    """How reliable the webhooks were, day by day."""
-    return await asyncio.to_thread(load_history, get_engine())
+async def read_history(organization_id: UUID | None) -> list[DayReliability]:
+    """How reliable the webhooks of one organization were, or of all, day by day."""
+    return await asyncio.to_thread(load_history, get_engine(), organization_id)
 
 
 @task(
@@ -76,10 +77,10 @@ def in_words(error: Exception) -> str:
 
 
 @task(task_run_name="draw the chart", cache_policy=NO_CACHE)
-async def draw_chart(history: Sequence[DayReliability]) -> str:
-    """The last 30 days as SVG."""
+async def draw_chart(night: Night, history: Sequence[DayReliability]) -> str:
+    """The last 30 days as SVG, of the organization that the night is about."""
     threshold = get_settings().reliability_threshold
-    return await asyncio.to_thread(lambda: svg(reliability_chart(history, threshold)))
+    return await asyncio.to_thread(lambda: svg(reliability_chart(history, threshold, night.organization)))
 
 
 @task(task_run_name="show the result", cache_policy=NO_CACHE)
@@ -96,7 +97,7 @@ async def publish_artifacts(night: Night, chart: str) -> None:
     await acreate_markdown_artifact(
         f"![Webhook reliability over 30 days]({picture})",
         key="reliability-chart",
-        description="Webhook reliability over 30 days.",
+        description=f"Webhook reliability over 30 days{f' of {night.organization}' if night.organization else ''}.",
     )
     await acreate_table_artifact(
         findings_rows(night, MAX_ROWS),

@@ -153,6 +153,8 @@ def test_night_of_one_organization_leaves_the_others_alone(stage: Stage) -> None
 
     assert stage.charged() == ours
     assert noted(stage, night)["organization_id"] == stage.organization_id
+    page = Path(noted(stage, night)["report_path"].removeprefix("file://")) / "report.html"
+    assert "Webhooks of Acme fell below" in page.read_text()
     run(reconcile_calls)
     assert stage.charged() == ours | theirs
 

@@ -37,6 +37,13 @@ def test_title_states_what_the_chart_shows(history: list[DayReliability], title:
     assert chart_title(history, THRESHOLD) == title
 
 
+def test_title_names_the_organization_if_it_is_one_alone() -> None:
+    """With calls and without, and in the picture."""
+    assert chart_title(days(), THRESHOLD, "Acme") == "No calls of Acme in the last 30 days"
+    assert chart_title(days((9, 10)), THRESHOLD, "Acme").startswith("Webhooks of Acme fell below 95 %")
+    assert "Webhooks of Acme &amp; Sons stayed" in svg(reliability_chart(days((1, 1)), THRESHOLD, "Acme & Sons"))
+
+
 def test_each_day_with_calls_is_a_point_and_a_bar() -> None:
     """Days without calls are gaps; the worst day below the threshold is named."""
     drawn = svg(reliability_chart(days((90, 100), (0, 0), (100, 100), (80, 100)), THRESHOLD))

@@ -1,6 +1,7 @@
 """What people read of a night keeps to Slack's limits and never flatters."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 
 from billing.alert_messages import write_message
 from billing.alerts import Alert
-from billing.figures import Completeness, Night, NightMoney, Recovered, Reliability, Totals, Window
+from billing.figures import Completeness, Finding, Night, NightMoney, Recovered, Reliability, Totals, Window
 from billing.messages import MAX_REFERENCES, escape, percent
 from billing.night_messages import night_facts
 from calltally.sandbox.slack import refusal
@@ -19,7 +20,7 @@ from calltally.sandbox.wire import encode_json
 START = datetime(2026, 11, 3, tzinfo=UTC)
 THRESHOLD = Decimal("0.95")
 ACME = UUID(int=7)
-DOLLARS = NightMoney("USD", 1_400_000, 250_000, 700_000, 0, 42_000_000)
+DOLLARS = NightMoney("USD", 1_400_000, 250_000, 0, 0, 42_000_000)
 
 
 def recovered(count: int) -> list[Recovered]:
@@ -42,6 +43,7 @@ def night(calls: Sequence[Recovered] = (), **figures: Any) -> Night:
         "by_assistant": [],
         "money": [DOLLARS],
         "recovered": calls,
+        "lost_ids": [call.call_id for call in calls],
         "completeness": [],
         "organizations": {ACME: "Acme"},
         "cause": None,
@@ -75,12 +77,13 @@ def test_message_of_any_size_is_accepted_by_slack(count: int, kind: str) -> None
 
 def test_message_says_what_happened_how_sure_that_is_and_what_it_is_worth() -> None:
     """Counts, ratio with its interval, every sum that the night knows, and the way to the run."""
-    written = as_text(message(night(recovered(2), cause="8 of 10 share assistant a")))
+    money = [replace(DOLLARS, at_risk_micros=700_000)]
+    written = as_text(message(night(recovered(2), cause="8 of 10 share assistant a", money=money)))
 
     for expected in (
         "10 of 100 calls did not tell us by webhook",
         "90.00 % (95 % interval 82.56 % to 94.47 %), alert below 95.00 %",
-        "*Recovered*\\n$1.40",
+        "*Recovered*\\n$1.40 (2 calls of this run)",
         "*Outstanding*\\n$0.25",
         "*At risk*\\n$0.70",
         "*Projected monthly loss*\\n$42.00",
@@ -96,7 +99,7 @@ def test_message_keeps_currencies_apart() -> None:
     """Nobody adds dollars to euros."""
     written = as_text(message(night(money=[DOLLARS, NightMoney("EUR", 3_000_000)])))
 
-    assert "*Recovered*\\n$1.40, €3.00" in written
+    assert "*Recovered*\\n$1.40, €3.00 (0 calls of this run)" in written
 
 
 def test_message_without_a_run_page_has_no_button() -> None:
@@ -108,14 +111,53 @@ def test_message_without_a_run_page_has_no_button() -> None:
 
 
 def test_message_names_the_first_calls_and_counts_the_others() -> None:
-    """Ten ids and the number of the rest."""
+    """Ten ids and the number of the rest, of all whose webhook got lost."""
     exactly = as_text(message(night(recovered(MAX_REFERENCES))))
-    more = as_text(message(night(recovered(MAX_REFERENCES + 3))))
+    more = as_text(message(night(recovered(MAX_REFERENCES + 3), reliability=Reliability(87, 100))))
 
     assert "more" not in exactly
     assert "call-009" in exactly
     assert "and 3 more" in more
     assert "call-010" not in more
+
+
+def test_message_of_calls_that_another_run_billed_names_them_and_what_they_cost() -> None:
+    """An hourly pass may have found them before the night did: the night recovers nothing, and is no less bad."""
+    earlier = NightMoney("USD", earlier_micros=2_100_000, projected_monthly_loss_micros=63_000_000)
+    figures: dict[str, Any] = {"lost_ids": ["call-a", "call-b"], "reliability": Reliability(98, 100)}
+    written = as_text(message(night(money=[earlier], **figures)))
+
+    assert "*Calls*\\n`call-a`, `call-b`" in written
+    assert "*Recovered*\\n$0.00 (0 calls of this run)" in written
+    assert "*Billed earlier*\\n$2.10" in written
+    assert "What was found is billed; nothing has to be repeated." in written
+
+
+@pytest.mark.parametrize(
+    ("outcome", "step"),
+    [
+        ("settled", "What was found is billed; nothing has to be repeated."),
+        ("unattributed", "2 calls without an organization: `calltally route add ORG --assistant new` bills them."),
+        ("unpriced", "2 calls without a price: `set_price` gives their organization one"),
+        ("refused", "2 calls refused: the run's findings say why; run the same window again"),
+        ("held", "2 calls held back until Vapi's list is complete: run the same window again"),
+    ],
+)
+def test_next_step_is_what_is_left_to_do(outcome: str, step: str) -> None:
+    """Only a night that billed all that it found says that nothing has to be repeated."""
+    found = [Finding("missing", f"c-{place}", None, None, outcome, {"assistant_id": "new"}) for place in (1, 2)]
+    sent = message(night(findings=found))
+    [shown] = [block["text"]["text"] for block in sent["blocks"] if "*Next step*" in str(block)]
+
+    assert step in shown
+    assert ("nothing has to be repeated" in shown) == (outcome == "settled")
+
+
+def test_next_step_names_what_calls_of_an_earlier_run_wait_for() -> None:
+    """Those that are in quarantine already are no findings of this run, but their money is still at risk."""
+    written = as_text(message(night(money=[NightMoney("USD", at_risk_micros=1)])))
+
+    assert "What is at risk is not billed yet: it waits for `calltally route add`, or for a price." in written
 
 
 def test_message_says_that_the_list_was_incomplete() -> None:

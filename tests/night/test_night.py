@@ -344,13 +344,15 @@ def test_money_is_added_up_by_currency() -> None:
         Recovered("d", None, "unattributed", None, known=False),
     ]
     corrected = [Corrected("e", acme, -50_000), Corrected("f", globex, None)]
-    lost = [LostValue("EUR", 5_000, 0), LostValue("USD", 800_000, 40_000)]
-    euros, dollars = money(WINDOW, recovered, corrected, lost, {acme: "USD", globex: "EUR"})
+    lost = [LostValue("EUR", 5_000, 0), LostValue("USD", 950_000, 40_000)]
+    currencies = {acme: "USD", globex: "EUR"}
+    euros, dollars = money(WINDOW, recovered, corrected, lost, ["a", "b", "c", "earlier"], currencies)
 
     assert (euros.currency, euros.recovered_micros, euros.projected_monthly_loss_micros) == ("EUR", 5_000, 150_000)
     assert (dollars.recovered_micros, dollars.outstanding_micros) == (700_000, 100_000)
     assert (dollars.at_risk_micros, dollars.corrected_micros) == (40_000, -50_000)
-    assert dollars.projected_monthly_loss_micros == 840_000 * 30
+    assert (euros.earlier_micros, dollars.earlier_micros) == (0, 150_000)
+    assert dollars.projected_monthly_loss_micros == 990_000 * 30
 
 
 def test_three_percent_of_ten_thousand_calls_a_month_cost_what_everybody_quotes() -> None:
@@ -358,4 +360,4 @@ def test_three_percent_of_ten_thousand_calls_a_month_cost_what_everybody_quotes(
     window = Window(AS_OF - timedelta(days=3), AS_OF, AS_OF - timedelta(days=6))
     lost = 30 * 3 * 700_000  # 3 % of the 1,000 calls of three days
 
-    assert money(window, [], [], [LostValue("USD", lost, 0)], {})[0].projected_monthly_loss_micros == 630_000_000
+    assert money(window, [], [], [LostValue("USD", lost, 0)], [], {})[0].projected_monthly_loss_micros == 630_000_000

@@ -78,6 +78,7 @@ def night(*findings: Finding, **changes: Any) -> Night:
         by_assistant=[GroupReliability("asst|1", Reliability(8, 10))],
         money=[NightMoney("USD", 1_400_000, 250_000, 700_000, -12_000, 49_504_999)],
         recovered=[],
+        lost_ids=["c-1", "c-2"],
         completeness=[Completeness(window.start, END, Totals(10, 90_000), Totals(10, 90_000), "complete")],
         organizations={ACME: "Acme Dental", EVIL: FORMULA},
         cause="2 of 2 lost calls went through assistant <script>",
@@ -352,22 +353,24 @@ def test_rows_for_prefect_are_limited_and_say_what_was_done() -> None:
 
 
 def test_history_sums_organizations_by_day(books: Books, engine: Engine) -> None:
-    """The last 30 days, oldest first; what ended earlier, or tomorrow, is not among them."""
+    """The last 30 days, oldest first; not what ended earlier or tomorrow, nor, of one of them, what is another's."""
     now = datetime.now(UTC)
-    for name in ("a", "b"):
-        books.route(books.organization(name), f"asst-{name}")
+    ids = {name: books.organization(name) for name in ("a", "b")}
+    for name, organization_id in ids.items():
+        books.route(organization_id, f"asst-{name}")
     for age in (-2, 0, 0, 1, 29, 30):
         for name in ("a", "b"):
             at = (now - timedelta(days=age)).replace(hour=0, minute=0, second=1)
             told = told_call(f"{name}-{age}-{len(books.rows('SELECT 1 FROM calls'))}", f"asst-{name}", 1, at)
             books.record(told, reconciled=name == "b" and age == 0)
-    history = load_history(engine)
+    history, of_b = load_history(engine), load_history(engine, ids["b"])
 
     assert [((now.date() - day.day).days, day.reliability) for day in history] == [
         (29, Reliability(2, 2)),
         (1, Reliability(2, 2)),
         (0, Reliability(2, 4)),
     ]
+    assert [day.reliability for day in of_b] == [Reliability(1, 1), Reliability(1, 1), Reliability(0, 2)]
     assert set(load_currencies(engine).values()) == {"USD"}
 
 
