@@ -168,6 +168,7 @@ def finish_plan(engine: Engine, run_id: UUID, plan_id: UUID, order: Order, run_u
         by_assistant=msgspec.convert(plan["groups"].get("assistants", []), list[GroupReliability]),
         money=msgspec.convert(plan["money"], list[NightMoney]),
         recovered=Rows(call for call in booked.recorded if call.call_id in lost),
+        lost_ids=Rows(finding.call_id for finding in found if finding.call_id and finding.call_id in lost),
         completeness=msgspec.convert(plan["completeness"], list[Completeness]),
         organizations={number: customer.name for number, customer in customers.items()},
         currencies={number: customer.currency for number, customer in customers.items()},

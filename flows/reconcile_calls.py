@@ -112,7 +112,7 @@ async def _compare(run_id: UUID, order: Order, progress: Progress) -> Comparison
 async def _finish(run_id: UUID, plan_id: UUID, order: Order) -> None:
     """For a plan that is booked already; its report is the rehearsal's."""
     night = await send_night_alert(await finish_plan(run_id, plan_id, order))
-    await publish_artifacts(night, await draw_chart(await read_history()))
+    await publish_artifacts(night, await draw_chart(night, await read_history(night.organization_id)))
 
 
 async def _publish(night: Night, comparison: Comparison) -> None:
