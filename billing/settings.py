@@ -67,7 +67,8 @@ class Settings(BaseSettings):
     vapi_hmac_secret_is_base64: bool = False
 
     twilio_account_sid: str | None = None
-    twilio_auth_token: SecretStr | None = None
+    twilio_auth_token: Annotated[tuple[SecretStr, ...], NoDecode] = ()
+    """Two, with a comma, while rotating: a webhook may be signed by either, and we ask with the first."""
     twilio_base_url: str = "https://api.twilio.com"
 
     public_url: str | None = None
@@ -137,7 +138,7 @@ class Settings(BaseSettings):
     otel_exporter_otlp_endpoint: str | None = None
     """Where traces go by OTLP over HTTP; absent: nowhere. Needs the extra `telemetry`."""
 
-    @field_validator("stripe_webhook_secrets", "vapi_webhook_secrets", mode="before")
+    @field_validator("stripe_webhook_secrets", "vapi_webhook_secrets", "twilio_auth_token", mode="before")
     @classmethod
     def _split_secrets(cls, value: object) -> object:
         """Read `new,old` as two secrets; drop empty ones, since an empty secret verifies anything."""

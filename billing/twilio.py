@@ -5,22 +5,18 @@ https://www.twilio.com/docs/messaging/api/message-resource
 """
 
 import re
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from email.utils import parsedate_to_datetime
 from urllib.parse import parse_qsl
 
-import httpx
 import msgspec
 
-from billing.errors import ProviderRefused, ProviderUnavailable, RateLimited, UnreadablePayload
+from billing.errors import UnreadablePayload
 from billing.money import micros_from_decimal
-from billing.process import NotConfigured
 from billing.provider_json import UNREADABLE, decode
-from billing.settings import Settings
 
 OUTGOING = frozenset(
     [
@@ -32,13 +28,14 @@ OUTGOING = frozenset(
 INCOMING = frozenset(["receiving", "received"])
 BILLABLE = frozenset(["sent", "partially_delivered", "undelivered", "delivered", "read"])
 """A carrier has taken it; only then are the segments those that are billed."""
+MEASURED = BILLABLE | {"failed"}
+"""Of which the segments count, if a carrier took it: one that was sent may still end as failed."""
 
 MAX_FIELDS = 200
 """Of a form. Twilio sends about ten parameters, and may add some."""
 MESSAGE_SID = re.compile(r"(SM|MM)[0-9a-fA-F]{32}")
 ACCOUNT_SID = re.compile(r"AC[0-9a-fA-F]{32}")
 ERROR_CODE = re.compile(r"[0-9]{1,9}")
-API_VERSION = "2010-04-01"
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +122,50 @@ def read_message(body: bytes) -> ToldMessage:
         message = decode(_message, body)
     except UNREADABLE as error:
         raise UnreadablePayload(f"Twilio's message is not readable: {error}") from error
+    return _told(message)
+
+
+class _Page(msgspec.Struct, frozen=True):
+    messages: list[msgspec.Raw]
+    next_page_uri: str | None = None
+
+
+_page = msgspec.json.Decoder(_Page)
+
+
+@dataclass(frozen=True, slots=True)
+class MessagePage:
+    """A page of Twilio's list of messages: the outgoing ones, and how many could not be read."""
+
+    told: Sequence[ToldMessage]
+    unreadable: int
+    next_path: str | None
+    """Where the next page is, within Twilio's API; None: this was the last."""
+
+
+def read_page(body: bytes) -> MessagePage:
+    """A page of the list. What is no message of ours holds up no other.
+
+    Raises:
+        UnreadablePayload: no page of messages.
+    """
+    try:
+        page = decode(_page, body)
+    except UNREADABLE as error:
+        raise UnreadablePayload(f"Twilio's list of messages is not readable: {error}") from error
+    told: list[ToldMessage] = []
+    unreadable = 0
+    for raw in page.messages:
+        try:
+            told.append(read_message(bytes(raw)))
+        except UnreadablePayload:
+            unreadable += 1
+    return MessagePage(
+        [message for message in told if not message.is_incoming], unreadable, page.next_page_uri or None
+    )
+
+
+def _told(message: _Message) -> ToldMessage:
     told = _checked(
         ToldMessage(
             sid=message.sid,
@@ -136,7 +177,7 @@ def read_message(body: bytes) -> ToldMessage:
             polled=True,
         )
     )
-    if told.status not in BILLABLE:
+    if told.status not in MEASURED:
         return told
     price_micros = _price_micros(message.price)
     return replace(
@@ -193,61 +234,3 @@ def _moment(text: str | None) -> datetime | None:
         return None if text is None else parsedate_to_datetime(text).astimezone(UTC)
     except (ValueError, OverflowError) as error:
         raise UnreadablePayload("a time of the message is not RFC 2822") from error
-
-
-@asynccontextmanager
-async def open_twilio(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
-    """A client with our account's token.
-
-    Raises:
-        NotConfigured: there is no account or token.
-    """
-    if settings.twilio_account_sid is None or settings.twilio_auth_token is None:
-        raise NotConfigured(
-            "TWILIO_ACCOUNT_SID and TWILIO_AUTH_TOKEN are not both set: messages that have come to no end are asked "
-            "for at Twilio; both are in its console, under Account Info"
-        )
-    async with httpx.AsyncClient(
-        base_url=settings.twilio_base_url,
-        auth=(settings.twilio_account_sid, settings.twilio_auth_token.get_secret_value()),
-        timeout=httpx.Timeout(30, connect=10),
-        limits=httpx.Limits(max_connections=4),
-    ) as client:
-        yield client
-
-
-async def fetch_message(client: httpx.AsyncClient, account_sid: str, sid: str) -> ToldMessage | None:
-    """The message as it is now; None if Twilio has no such message (any more).
-
-    Raises:
-        ProviderRefused: wrong token, or a request that Twilio does not accept.
-        RateLimited, ProviderUnavailable: worth another try.
-        UnreadablePayload: an answer that is no message.
-    """
-    try:
-        answer = await client.get(f"/{API_VERSION}/Accounts/{account_sid}/Messages/{sid}.json")
-    except httpx.RequestError as error:
-        raise ProviderUnavailable(f"Twilio did not answer ({type(error).__name__})") from error
-    if answer.status_code == httpx.codes.NOT_FOUND:
-        return None
-    _require_success(answer.status_code, answer.headers)
-    told = read_message(answer.content)
-    if told.sid != sid:
-        raise UnreadablePayload("Twilio answered with another message")
-    return told
-
-
-def _require_success(status: int, headers: Mapping[str, str]) -> None:
-    """Bodies of errors are not for logs."""
-    if status in {httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN}:
-        raise ProviderRefused(
-            f"Twilio refuses TWILIO_ACCOUNT_SID with TWILIO_AUTH_TOKEN ({status}). Set them to the account's SID and "
-            "its primary auth token: Twilio console, Account Info",
-            status=status,
-        )
-    if status == httpx.codes.TOO_MANY_REQUESTS:
-        raise RateLimited("Twilio asks us to slow down (429)", retry_after=headers.get("retry-after"))
-    if status in {httpx.codes.REQUEST_TIMEOUT, httpx.codes.CONFLICT} or httpx.codes.is_server_error(status):
-        raise ProviderUnavailable(f"Twilio answered {status}", status=status)
-    if not httpx.codes.is_success(status):
-        raise ProviderRefused(f"Twilio refuses the request for a message ({status})", status=status)

@@ -73,8 +73,7 @@ def _by_headers(check: CheckHeaders, secrets: Sequence[SecretStr]) -> Verify:
 
 def _twilio(settings: Settings) -> Verify:
     """A proof that covers the address to which Twilio sends, which only the settings know."""
-    token = settings.twilio_auth_token
-    secrets = [] if token is None else [token.get_secret_value()]
+    secrets = [token.get_secret_value() for token in settings.twilio_auth_token]
     urls = twilio_urls(settings.public_url)
     if secrets and not urls:
         log.warning(

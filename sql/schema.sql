@@ -205,7 +205,8 @@ TABLE sms_messages (
     first_seen_at timestamp with time zone NOT NULL DEFAULT now(),
     status_at timestamp with time zone NOT NULL DEFAULT now(),
     polled_at timestamp with time zone,
-    gone_at timestamp with time zone
+    gone_at timestamp with time zone,
+    missing_since timestamp with time zone
 );
 TABLE sms_prices (
     id bigint NOT NULL GENERATED ALWAYS AS IDENTITY,
@@ -531,6 +532,7 @@ FUNCTION set_sms_price(uuid,bigint,timestamp with time zone,text) RETURNS bigint
 FUNCTION settle_outstanding(uuid,bigint) RETURNS bigint SECURITY DEFINER;
 FUNCTION sms_is_billable(text) RETURNS boolean;
 FUNCTION sms_is_final(text) RETURNS boolean;
+FUNCTION sms_is_settled(sms_messages) RETURNS boolean;
 FUNCTION sms_rank(text) RETURNS integer;
 FUNCTION sweep_events() RETURNS integer SECURITY DEFINER;
 FUNCTION take_back(text,text,text,bigint,timestamp with time zone,bigint) RETURNS TABLE(duplicate boolean, balance_before_micros bigint, balance_after_micros bigint);
@@ -798,6 +800,7 @@ GRANT EXECUTE ON set_sms_price(uuid,bigint,timestamp with time zone,text) TO cal
 GRANT EXECUTE ON settle_outstanding(uuid,bigint) TO calltally_app;
 GRANT EXECUTE ON sms_is_billable(text) TO calltally_app, calltally_owner;
 GRANT EXECUTE ON sms_is_final(text) TO calltally_app, calltally_owner;
+GRANT EXECUTE ON sms_is_settled(sms_messages) TO calltally_app, calltally_owner;
 GRANT EXECUTE ON sms_rank(text) TO calltally_app, calltally_owner;
 GRANT EXECUTE ON sweep_events() TO calltally_app;
 GRANT EXECUTE ON value_calls(jsonb) TO calltally_app;

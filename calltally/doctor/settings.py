@@ -107,13 +107,13 @@ def _vapi(settings: Settings) -> Iterator[Finding]:
 
 def _twilio(settings: Settings) -> Iterator[Finding]:
     """Only where Twilio is used at all."""
-    sid, token = settings.twilio_account_sid, settings.twilio_auth_token
-    if (sid is None) != (token is None):
+    sid, tokens = settings.twilio_account_sid, settings.twilio_auth_token
+    if (sid is None) != (not tokens):
         missing = "TWILIO_ACCOUNT_SID" if sid is None else "TWILIO_AUTH_TOKEN"
         yield AREA.problem(f"{missing} is not set, though its other half is", "copy both from console.twilio.com")
     if sid is not None and not TWILIO_ACCOUNT.fullmatch(sid):
         yield AREA.problem("TWILIO_ACCOUNT_SID is not AC and 32 digits", "copy it from console.twilio.com")
-    if token is not None and settings.public_url is None:
+    if tokens and settings.public_url is None:
         yield AREA.problem(
             "Twilio signs the address that it calls, and PUBLIC_URL is not set: its callbacks are refused",
             "set PUBLIC_URL to the address that Twilio calls, without the path",

@@ -11,7 +11,7 @@ import hmac
 import threading
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from email.utils import format_datetime
 from random import Random
 from typing import Literal
@@ -210,6 +210,16 @@ class TwilioWorld:
             "to": message.recipient,
             "uri": f"/{API_VERSION}/Accounts/{message.account_sid}/Messages/{sid}.json",
         }
+
+    def sent_on(self, day: date) -> list[str]:
+        """Return the messages that were sent on this day (GMT), newest first."""
+        with self._lock:
+            taken = [message for message in self._messages.values() if message.reached in _TAKEN]
+        return [
+            message.sid
+            for message in sorted(taken, key=lambda message: message.created_ms, reverse=True)
+            if (from_ms(message.created_ms) + timedelta(seconds=1)).date() == day
+        ]
 
     def deliver(
         self,

@@ -1,8 +1,10 @@
-"""Twilio's REST API: the Message resource."""
+"""Twilio's REST API: the account, the Message resource and its list."""
 
 from __future__ import annotations
 
 import base64
+from collections.abc import Awaitable, Callable
+from datetime import date
 
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
@@ -12,31 +14,72 @@ from starlette.routing import Route
 
 from calltally.sandbox.faults import FaultyEdge
 from calltally.sandbox.twilio import API_VERSION, TwilioWorld
-from calltally.sandbox.wire import encode_json
+from calltally.sandbox.wire import JsonObject, encode_json
 
 
 def twilio_app(world: TwilioWorld) -> Starlette:
     """Return the API of this account."""
+    account = f"/{API_VERSION}/Accounts/{{account_sid}}"
+    answers = {
+        f"{account}.json": _account,
+        f"{account}/Messages.json": _page,
+        f"{account}/Messages/{{sid}}.json": _message,
+    }
 
-    def is_authorized(request: Request) -> bool:
-        expected = base64.b64encode(f"{world.account_sid}:{world.auth_token}".encode()).decode()
-        return request.headers.get("authorization") == f"Basic {expected}"
+    def endpoint(answer: Callable[[TwilioWorld, Request], Response]) -> Callable[[Request], Awaitable[Response]]:
+        async def respond(request: Request) -> Response:
+            return _refusal(world, request) or answer(world, request)
 
-    async def get_message(request: Request) -> Response:
-        if not is_authorized(request):
-            return _error(401, 20003, "Authenticate")
-        message = world.resource(request.path_params["sid"])
-        if message is None or request.path_params["account_sid"] != message["account_sid"]:
-            return _error(404, 20404, f"The requested resource {request.url.path} was not found")
-        return Response(encode_json(message), media_type="application/json")
+        return respond
 
     return Starlette(
-        routes=[Route(f"/{API_VERSION}/Accounts/{{account_sid}}/Messages/{{sid}}.json", get_message)],
+        routes=[Route(path, endpoint(answer)) for path, answer in answers.items()],
         middleware=[Middleware(FaultyEdge, faults=world.faults)],
     )
 
 
+def _refusal(world: TwilioWorld, request: Request) -> Response | None:
+    expected = base64.b64encode(f"{world.account_sid}:{world.auth_token}".encode()).decode()
+    if request.headers.get("authorization") != f"Basic {expected}":
+        return _error(401, 20003, "Authenticate")
+    return None if request.path_params["account_sid"] == world.account_sid else _not_found(request)
+
+
+def _account(world: TwilioWorld, _request: Request) -> Response:
+    return _json({"sid": world.account_sid, "status": "active", "type": "Full"})
+
+
+def _message(world: TwilioWorld, request: Request) -> Response:
+    message = world.resource(request.path_params["sid"])
+    return _not_found(request) if message is None else _json(message)
+
+
+def _page(world: TwilioWorld, request: Request) -> Response:
+    """The messages that were sent on a day, newest first."""
+    try:
+        day = date.fromisoformat(request.query_params["DateSent"])
+        size = min(int(request.query_params.get("PageSize", "50")), 1000)
+        page = int(request.query_params.get("Page", "0"))
+    except (KeyError, ValueError):
+        return _error(400, 20001, "DateSent, PageSize or Page is not as it must be")
+    sids = world.sent_on(day)
+    is_last = len(sids) <= (page + 1) * size
+    path = f"/{API_VERSION}/Accounts/{world.account_sid}/Messages.json"
+    following = f"{path}?DateSent={day}&PageSize={size}&Page={page + 1}"
+    shown = [world.resource(sid) for sid in sids[page * size : (page + 1) * size]]
+    return _json(
+        {"messages": shown, "page": page, "page_size": size, "next_page_uri": None if is_last else following}
+    )
+
+
+def _json(content: JsonObject, status: int = 200) -> Response:
+    return Response(encode_json(content), status, media_type="application/json")
+
+
+def _not_found(request: Request) -> Response:
+    return _error(404, 20404, f"The requested resource {request.url.path} was not found")
+
+
 def _error(status: int, code: int, message: str) -> Response:
     more_info = f"https://www.twilio.com/docs/errors/{code}"
-    body = {"code": code, "message": message, "more_info": more_info, "status": status}
-    return Response(encode_json(body), status, media_type="application/json")
+    return _json({"code": code, "message": message, "more_info": more_info, "status": status}, status)

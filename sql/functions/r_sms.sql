@@ -115,7 +115,9 @@ BEGIN
             sent_at = coalesce(known.sent_at, excluded.sent_at),
             provider_price_micros = coalesce(known.provider_price_micros, excluded.provider_price_micros),
             provider_currency = coalesce(known.provider_currency, excluded.provider_currency),
-            polled_at = coalesce(excluded.polled_at, known.polled_at)
+            polled_at = coalesce(excluded.polled_at, known.polled_at),
+            missing_since = NULL,
+            gone_at = NULL
         RETURNING sid
     )
 
@@ -131,7 +133,7 @@ BEGIN
         CASE
             WHEN message.organization_id IS NULL THEN 'unattributed'
             WHEN charge.state IS NOT NULL THEN charge.state
-            WHEN NOT message.carrier_accepted THEN 'not_billable'
+            WHEN NOT message.carrier_accepted OR sms_is_settled(message) THEN 'not_billable'
             WHEN message.num_segments IS NULL OR message.sent_at IS NULL THEN 'unmeasured'
             ELSE 'unpriced'
         END
@@ -263,9 +265,16 @@ BEGIN
 END;
 $$;
 
+-- sms_is_settled: whether Twilio has told all that it ever will of a message that came to nothing: one that failed, even
+-- after a carrier seemed to have it, need have neither segments nor a price.
+CREATE OR REPLACE FUNCTION sms_is_settled(p_message sms_messages)
+RETURNS boolean LANGUAGE sql STABLE PARALLEL SAFE
+RETURN (p_message).status IN ('failed', 'canceled') AND (p_message).polled_at IS NOT NULL
+AND (p_message).missing_since IS NULL;
+
 -- messages_to_poll: the messages that Twilio has to be asked about, longest unasked first: those that a carrier took
 -- and whose segments or price are not known, and those that have come to no end for p_stale. Each is asked about ever
--- more rarely (a quarter of its age) and after 30 days no more, nor is one that Twilio does not know.
+-- more rarely (a quarter of its age) and after 30 days no more, nor is one that Twilio has not known for a day.
 CREATE OR REPLACE FUNCTION messages_to_poll(p_stale interval, p_limit integer)
 RETURNS TABLE (sid text, account_sid text)
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = public, pg_temp AS $$
@@ -273,7 +282,10 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = public, pg_temp AS $$
     FROM sms_messages
     WHERE first_seen_at > now() - interval '30 days' AND gone_at IS NULL
         AND (
-            (carrier_accepted AND (num_segments IS NULL OR provider_price_micros IS NULL))
+            (
+                carrier_accepted AND (num_segments IS NULL OR provider_price_micros IS NULL)
+                AND NOT sms_is_settled(sms_messages)
+            )
             OR (NOT sms_is_final(status) AND status_at < now() - p_stale)
         )
         AND (
@@ -285,9 +297,12 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = public, pg_temp AS $$
 $$;
 
 -- note_messages_asked: Twilio was asked about messages and gave no answer that could be recorded; p_gone: it has no
--- such messages (any more), so they are not asked about again.
+-- such messages. One answer may be wrong: only when it has said so for a day are they not asked about again.
 CREATE OR REPLACE FUNCTION note_messages_asked(p_sids text[], p_gone boolean)
 RETURNS void LANGUAGE sql SECURITY DEFINER SET search_path = public, pg_temp AS $$
-    UPDATE sms_messages SET polled_at = now(), gone_at = CASE WHEN p_gone THEN now() END
+    UPDATE sms_messages SET
+        polled_at = now(),
+        missing_since = CASE WHEN p_gone THEN coalesce(missing_since, now()) ELSE missing_since END,
+        gone_at = CASE WHEN p_gone AND missing_since < now() - interval '1 day' THEN now() ELSE gone_at END
     WHERE sid IN (SELECT sid FROM sms_messages WHERE sid = ANY (p_sids) ORDER BY sid FOR UPDATE)
 $$;

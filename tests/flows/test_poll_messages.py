@@ -1,13 +1,13 @@
 """The flow that asks Twilio for what no callback told, on a real server and Twilio's imitation."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from billing.errors import ProviderRefused
 from billing.process import NotConfigured
 from billing.settings import get_settings
-from calltally.sandbox.faults import json_fault
+from calltally.sandbox.faults import html_fault, json_fault
 from calltally.sandbox.twilio import TextMessage, TwilioWorld
 from flows.poll_messages import poll_messages
 from flows.process_webhooks import process_webhooks
@@ -49,8 +49,8 @@ def test_messages_are_measured_charged_once_and_settled(stage: Stage, twilio: Tw
     twilio.hold(lost.sid, "sent")
     tell(stage, long, failed, twilio.hold(lost.sid, "sent"))
     twilio.hold(lost.sid, "undelivered")
-    polled = run(poll_messages)
-    again = run(poll_messages)
+    polled = run(poll_messages, list_days=0)
+    again = run(poll_messages, list_days=0)
 
     assert (polled.name, polled.result) == ("ask Twilio about 2 messages", {"settled": 2})
     assert (again.name, again.result) == ("ask Twilio about 0 messages", {})
@@ -62,21 +62,69 @@ def test_messages_are_measured_charged_once_and_settled(stage: Stage, twilio: Tw
     assert stage.books.broken() == []
 
 
+def test_messages_whose_callbacks_were_all_lost_are_found_in_the_list_and_charged_once(
+    stage: Stage, twilio: TwilioWorld
+) -> None:
+    """Day by day, as far back as asked for; a list read again tells nothing new, and incoming days stay untouched."""
+    now = datetime.now(UTC)
+    sent = [twilio.send_message(at=now - timedelta(days=days), messaging_service_sid=SERVICE) for days in range(4)]
+    polled = run(poll_messages, list_days=3)
+    again = run(poll_messages, list_days=3)
+    further = run(poll_messages, list_days=4)
+
+    assert (polled.name, polled.result) == ("ask Twilio about 0 messages", {"settled": 3})
+    assert again.result == {}
+    assert further.result == {"settled": 1}
+    charges = {row["idempotency_key"]: row["amount_micros"] for row in stage.books.charges(stage.organization_id)}
+    assert charges == {f"sms:{one.sid}": 20_000 for one in sent}
+    assert stage.books.broken() == []
+
+
 def test_message_that_comes_to_no_end_is_asked_for_after_twelve_hours(stage: Stage, twilio: TwilioWorld) -> None:
-    """And one that Twilio has deleted is asked for no more."""
+    """And one that Twilio has deleted is asked for no more after a day."""
     slow, deleted = send(twilio), send(twilio)
     tell(stage, twilio.hold(slow.sid, "sent"), twilio.hold(deleted.sid, "sent"))
-    run(poll_messages)
+    run(poll_messages, list_days=0)
     as_owner(stage.engine, OLDER)
     twilio.hold(slow.sid, "delivered")
     twilio.delete_message(deleted.sid)
-    polled = run(poll_messages)
-    as_owner(stage.engine, "UPDATE sms_messages SET polled_at = NULL")
+    polled = run(poll_messages, list_days=0)
+    as_owner(stage.engine, "UPDATE sms_messages SET polled_at = NULL, missing_since = missing_since - interval '2 d'")
+    again = run(poll_messages, list_days=0)
 
     assert polled.result == {"settled": 1, "gone": 1}
     assert message(stage.books, slow.sid)["status"] == "delivered"
+    assert again.result == {"gone": 1}
     assert message(stage.books, deleted.sid)["gone_at"] is not None
-    assert run(poll_messages).name == "ask Twilio about 0 messages"
+
+
+def test_one_refused_message_holds_up_no_other(stage: Stage, twilio: TwilioWorld) -> None:
+    """It is asked for again later; only when Twilio tells of none does the run fail, and says what to look at."""
+    first, second = send(twilio), send(twilio)
+    tell(stage, first, second)
+    twilio.faults.add(json_fault(400, {"code": 20001, "status": 400}))
+    polled = run(poll_messages, list_days=0)
+    as_owner(stage.engine, "UPDATE sms_messages SET polled_at = NULL")
+    twilio.faults.add(html_fault(404))
+    refused = run(poll_messages, list_days=0)
+
+    assert polled.result == {"settled": 1, "refused": 1}
+    assert isinstance(refused.result, ProviderRefused)
+    assert "TWILIO_BASE_URL" in str(refused.result)
+    assert stage.books.value("SELECT count(*) FROM sms_messages WHERE missing_since IS NOT NULL") == 0
+
+
+def test_twilio_that_knows_none_of_many_fails_the_run(stage: Stage, twilio: TwilioWorld) -> None:
+    """Its address is of another region: none is given up, and the message says what to look at."""
+    sent = [send(twilio) for _ in range(5)]
+    tell(stage, *sent)
+    for one in sent:
+        twilio.delete_message(one.sid)
+    polled = run(poll_messages, list_days=0)
+
+    assert isinstance(polled.result, ProviderRefused)
+    assert "knows none of 5 messages" in str(polled.result)
+    assert stage.books.value("SELECT count(*) FROM sms_messages WHERE gone_at IS NOT NULL") == 0
 
 
 @pytest.mark.slow
@@ -86,7 +134,7 @@ def test_rate_limit_and_outage_are_waited_for(stage: Stage, twilio: TwilioWorld)
     tell(stage, sent)
     twilio.faults.add(json_fault(429, {"code": 20429, "status": 429}))
     twilio.faults.add(json_fault(503, {"code": 20503, "status": 503}))
-    polled = run(poll_messages)
+    polled = run(poll_messages, list_days=0)
 
     assert polled.result == {"settled": 1}
     asked = [task_run for task_run in task_runs(polled.id, 3) if task_run.name == "ask Twilio about 1 messages"]
@@ -116,6 +164,6 @@ def test_answer_that_is_no_message_is_left_for_a_later_run(stage: Stage, twilio:
     first, second = send(twilio), send(twilio)
     tell(stage, first, second)
     twilio.faults.add(json_fault(200, {"hello": "world"}))
-    polled = run(poll_messages)
+    polled = run(poll_messages, list_days=0)
 
     assert polled.result == {"settled": 1, "unreadable": 1}

@@ -116,7 +116,7 @@ def test_unreadable_event_is_dead_at_once_with_its_reason(stage: Stage) -> None:
     broken = b'{"message": {"type": "end-of-call-report", "call": {"id": "x", "createdAt": "yesterday"}}}'
     inbox.accept(stage.engine, [Delivery("vapi", "x:end-of-call-report", "end-of-call-report", broken)])
     ended = run(process_webhooks)
-    dead = stage.books.rows("SELECT * FROM events WHERE state = 'dead'")
+    dead = stage.books.rows("SELECT * FROM events JOIN event_bodies ON event_id = id WHERE state = 'dead'")
 
     assert ended.result == {"done": 1, "dead": 1, "done after retry": 0, "retried in vain": 0}
     assert [row["body"] for row in dead] == [broken]

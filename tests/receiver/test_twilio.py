@@ -34,7 +34,10 @@ def world() -> TwilioWorld:
 def messaging(lasting_engine: Engine, world: TwilioWorld) -> Iterator[Served]:
     """A receiver behind a proxy that Twilio reaches under another name."""
     with receiver(
-        lasting_engine, public_url=PUBLIC_URL, twilio_auth_token=SecretStr(world.auth_token), webhook_max_bytes=20_000
+        lasting_engine,
+        public_url=PUBLIC_URL,
+        twilio_auth_token=(SecretStr(world.auth_token),),
+        webhook_max_bytes=20_000,
     ) as served:
         yield served
 
@@ -105,12 +108,23 @@ def test_genuine_body_that_is_no_form_is_unreadable(messaging: Served, world: Tw
     assert (answer.status_code, answer.json()) == (400, {"error": "not a form"})
 
 
+def test_rotation_of_the_token_loses_no_callback(serve: Serve, world: TwilioWorld) -> None:
+    """Old and new one are accepted at once, before and after Twilio signs with the new one; no other is."""
+    served = serve(public_url=PUBLIC_URL, twilio_auth_token="old-token, new-token")
+    answers = [
+        post(served, form(world), f"{PUBLIC_URL}{PATH}", token).status_code
+        for token in ("old-token", "new-token", "x")
+    ]
+
+    assert answers == [200, 200, 401]
+
+
 def test_without_a_public_url_everything_is_refused_and_the_log_says_what_to_set(
     serve: Serve, world: TwilioWorld, caplog: pytest.LogCaptureFixture
 ) -> None:
     """At the start already."""
     caplog.set_level(logging.WARNING, "billing")
-    served = serve(twilio_auth_token=SecretStr(world.auth_token))
+    served = serve(twilio_auth_token=(SecretStr(world.auth_token),))
     at_start = caplog.text
     answer = post(served, form(world), f"{served.url}{PATH}", world.auth_token)
 

@@ -252,6 +252,8 @@ def test_messages_without_segments_price_or_end_are_asked_for(books: Books, owne
     for sid in ("SM-no-segments", "SM-no-price", "SM-complete", "SM-stale", "SM-failed", "SM-gone"):
         age(owner, sid, hours=13)
     books.value("SELECT note_messages_asked(ARRAY['SM-gone'], true)")
+    owner.rows("UPDATE sms_messages SET missing_since = now() - interval '25 h' WHERE sid = 'SM-gone' RETURNING 1")
+    books.value("SELECT note_messages_asked(ARRAY['SM-gone'], true)")
 
     assert due(books) == {"SM-no-segments", "SM-no-price", "SM-stale"}
 
@@ -268,6 +270,39 @@ def test_message_is_asked_for_ever_more_rarely(
     age(owner, "SM-1", hours=hours, polled_hours=polled_hours)
 
     assert (due(books) == {"SM-1"}) == is_due
+
+
+def test_message_is_gone_after_a_day_of_asking_and_back_when_anything_is_told(books: Books, owner: Books) -> None:
+    """One answer may be wrong; a callback proves that it was."""
+    record(books, told("SM-1", "sent"))
+    seen = []
+    for hours in (0, 23, 25):
+        owner.rows(
+            "UPDATE sms_messages SET missing_since = missing_since - make_interval(hours => :h) RETURNING 1", h=hours
+        )
+        books.value("SELECT note_messages_asked(ARRAY['SM-1'], true)")
+        seen.append(message(books, "SM-1")["gone_at"] is not None)
+    record(books, told("SM-1", "delivered"))
+    back = message(books, "SM-1")
+
+    assert seen == [False, False, True]
+    assert (back["gone_at"], back["missing_since"]) == (None, None)
+
+
+def test_message_that_failed_after_it_was_sent_is_settled_by_the_look_at_it(books: Books, owner: Books) -> None:
+    """With segments it is charged, as a carrier had it; without any it costs nothing, and nobody asks again."""
+    organization_id = books.organization()
+    books.credit(organization_id, 1_000_000, "topup:pi_1")
+    price(books, organization_id, CENTS_2)
+    route(books, organization_id, "twilio_account", ACCOUNT)
+    record(books, told("SM-counted", "sent"), told("SM-nothing", "sent"))
+    outcomes = record(books, looked_up("SM-counted", "failed"), told("SM-nothing", "failed", polled=True))
+    for sid in ("SM-counted", "SM-nothing"):
+        age(owner, sid, hours=100, polled_hours=50)
+
+    assert outcomes == {"SM-counted": "settled", "SM-nothing": "not_billable"}
+    assert due(books) == set()
+    assert books.broken() == []
 
 
 def test_failures_are_counted_by_error_code_and_hour(books: Books, owner: Books) -> None:

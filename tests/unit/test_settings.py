@@ -75,7 +75,7 @@ def test_defaults_serve_a_laptop(load: Load) -> None:
     assert (settings.reliability_threshold, settings.health_max_waiting) == (Decimal("0.95"), timedelta(minutes=5))
 
 
-@pytest.mark.parametrize("field", ["stripe_webhook_secrets", "vapi_webhook_secrets"])
+@pytest.mark.parametrize("field", ["stripe_webhook_secrets", "vapi_webhook_secrets", "twilio_auth_token"])
 @pytest.mark.parametrize(
     ("written", "read"),
     [

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from billing.deliveries import MAX_KEY_LENGTH, identify_twilio
 from billing.errors import UnreadablePayload
 from billing.events import RecordMessage, Skip, interpret
-from billing.twilio import ToldMessage, read_callback, read_message
+from billing.twilio import ToldMessage, read_callback, read_message, read_page
 
 SID = "SM" + "a1" * 16
 ACCOUNT = "AC" + "b2" * 16
@@ -74,12 +74,32 @@ def test_resource_says_what_was_billed() -> None:
     assert told.polled
 
 
-@pytest.mark.parametrize("status", ["scheduled", "accepted", "queued", "sending", "failed", "canceled"])
+@pytest.mark.parametrize("status", ["scheduled", "accepted", "queued", "sending", "canceled"])
 def test_segments_count_only_once_a_carrier_has_the_message(status: str) -> None:
     """Before, they may change, and with a messaging service they are 0."""
     told = read_message(resource(status=status))
 
     assert (told.num_segments, told.sent_at, told.provider_price_micros) == (None, None, None)
+
+
+def test_segments_of_a_failed_message_are_read_in_case_a_carrier_had_it() -> None:
+    """Whether it is charged is decided by what callbacks told."""
+    assert read_message(resource(status="failed", error_code=30008)).num_segments == 2
+
+
+def test_page_of_the_list_is_read_without_what_is_no_message_of_ours() -> None:
+    """Incoming messages and unreadable ones hold up no other."""
+    messages = [MESSAGE, MESSAGE | {"status": "received"}, MESSAGE | {"num_segments": "many"}]
+    page = read_page(json.dumps({"messages": messages, "next_page_uri": "/2010-04-01/next"}).encode())
+
+    assert ([told.sid for told in page.told], page.unreadable, page.next_path) == ([SID], 1, "/2010-04-01/next")
+
+
+@pytest.mark.parametrize("body", [b"<html>", b"{}", b'{"messages": 1}'])
+def test_answer_that_is_no_page_is_unreadable(body: bytes) -> None:
+    """An empty day has an empty list, and not nothing."""
+    with pytest.raises(UnreadablePayload):
+        read_page(body)
 
 
 def test_what_twilio_does_not_know_yet_is_none() -> None:
