@@ -66,16 +66,18 @@ def examine(settings: "Settings") -> Iterator["Finding"]:
     from calltally.doctor.receiver import check_receiver  # noqa: PLC0415
     from calltally.doctor.settings import check_settings  # noqa: PLC0415
     from calltally.doctor.stripe import check_stripe  # noqa: PLC0415
+    from calltally.doctor.twilio import check_twilio  # noqa: PLC0415
     from calltally.doctor.vapi import check_vapi  # noqa: PLC0415
 
     yield from check_settings(settings, Path(os.environ.get(ENV_FILE_VARIABLE, ".env")))
-    with ThreadPoolExecutor(4) as pool:
+    with ThreadPoolExecutor(5) as pool:
         database, routed = _database(settings, routed_ids)
         looks: list[Callable[[], list[Finding]]] = [
             lambda: check_prefect(settings),
             lambda: check_receiver(settings),
             lambda: check_vapi(settings, routed),
             lambda: check_stripe(settings),
+            lambda: check_twilio(settings),
         ]
         answers = [pool.submit(look) for look in looks]
         yield from database

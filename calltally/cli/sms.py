@@ -1,5 +1,7 @@
 """Text messages: what became of them, and what a segment costs."""
 
+import asyncio
+import os
 from datetime import datetime
 from typing import Annotated
 
@@ -7,7 +9,7 @@ import typer
 
 from billing.errors import InvalidAmount
 from billing.organizations import look_up_organization
-from calltally.cli.database import quick_books
+from calltally.cli.database import open_books, quick_books
 from calltally.cli.output import Json, amount, print_facts, print_rows, utc
 
 sms = typer.Typer(no_args_is_help=True, help="Text messages: delivered or not, charged or not, and their price.")
@@ -90,3 +92,38 @@ def set_price(
         {"price_id": price_id, "organization_id": organization_id, "per_segment_micros": amount(per_segment)},
         as_json=as_json,
     )
+
+
+@sms.command("backfill")
+def backfill(
+    days: Annotated[int, typer.Option(min=1, max=400, help="So many days of Twilio's list, today's among them.")] = 8,
+    as_json: Json = False,
+) -> None:
+    """Record and charge the messages that Twilio knows and no callback told us of; how many came to which outcome."""
+    from billing.settings import get_settings  # noqa: PLC0415 - the command line itself starts without them
+
+    os.environ.setdefault("PREFECT_LOGGING_LEVEL", "WARNING")
+    os.environ.setdefault("PREFECT_API_URL", get_settings().prefect_api_url or "http://127.0.0.1:4200/api")
+    with open_books() as engine:
+        os.environ["DATABASE_URL"] = engine.url.set(drivername="postgresql").render_as_string(hide_password=False)
+        get_settings.cache_clear()
+        found = asyncio.run(_deployed(days))
+    print_facts(found, as_json=as_json)
+
+
+async def _deployed(days: int) -> dict[str, int]:
+    from httpx import HTTPError  # noqa: PLC0415 - Prefect takes seconds to import
+
+    from billing.errors import PermanentError  # noqa: PLC0415
+    from calltally.stack.deployments import install_deployments  # noqa: PLC0415
+    from calltally.stack.warm_worker import run_deployed  # noqa: PLC0415
+    from flows.poll_messages import poll_messages  # noqa: PLC0415
+
+    try:
+        deployments = await install_deployments()
+    except (HTTPError, RuntimeError, OSError) as error:
+        raise PermanentError(
+            f"no Prefect server answers at {os.environ['PREFECT_API_URL']}: start everything with `calltally up`, "
+            "or set PREFECT_API_URL"
+        ) from error
+    return await run_deployed(poll_messages, deployments["poll_messages"], {"list_days": days}, "by hand")

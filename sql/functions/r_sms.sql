@@ -265,8 +265,8 @@ BEGIN
 END;
 $$;
 
--- sms_is_settled: whether Twilio has told all that it ever will of a message that came to nothing: one that failed, even
--- after a carrier seemed to have it, need have neither segments nor a price.
+-- sms_is_settled: whether Twilio has told all that it ever will of a message that came to nothing: one that failed,
+-- even after a carrier seemed to have it, need have neither segments nor a price.
 CREATE OR REPLACE FUNCTION sms_is_settled(p_message sms_messages)
 RETURNS boolean LANGUAGE sql STABLE PARALLEL SAFE
 RETURN (p_message).status IN ('failed', 'canceled') AND (p_message).polled_at IS NOT NULL

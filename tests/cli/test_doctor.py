@@ -9,6 +9,7 @@ import pytest
 
 from billing.settings import get_settings
 from calltally.doctor.settings import check_settings
+from calltally.doctor.twilio import check_twilio
 from calltally.sandbox.server import RunningSandbox, running_sandbox
 from calltally.sandbox.stripe_endpoints import webhook_endpoint
 from calltally.sandbox.world import Sandbox
@@ -283,3 +284,34 @@ def test_readable_env_file_is_a_warning(monkeypatch: pytest.MonkeyPatch, tmp_pat
     get_settings.cache_clear()
 
     assert [finding.fix for finding in findings] == [f"chmod 600 {file}"]
+
+
+@pytest.mark.parametrize(
+    ("token", "says"),
+    [
+        ("{token}", {"the token is accepted": None}),
+        ("very-secret", {"Twilio refuses TWILIO_ACCOUNT_SID with TWILIO_AUTH_TOKEN (401)": "primary auth token"}),
+        (
+            "{token},very-secret",
+            {"the token is accepted": None, "Twilio refuses the second token of TWILIO_AUTH_TOKEN": "leave the old"},
+        ),
+    ],
+)
+def test_twilios_token_is_tried(
+    sandbox: RunningSandbox, monkeypatch: pytest.MonkeyPatch, token: str, says: dict[str, str | None]
+) -> None:
+    """Both while it is rotated; and nothing is said of Twilio where nobody uses it."""
+    get_settings.cache_clear()
+    unused = check_twilio(get_settings())
+    for name, setting in sandbox.twilio_environment(PUBLIC_URL).items():
+        monkeypatch.setenv(name, setting)
+    monkeypatch.setenv("TWILIO_AUTH_TOKEN", token.format(token=sandbox.twilio.auth_token))
+    get_settings.cache_clear()
+    findings = check_twilio(get_settings())
+    get_settings.cache_clear()
+
+    assert unused == []
+    assert [finding.what for finding in findings] == list(says)
+    for finding in findings:
+        assert (says[finding.what] or "") in (finding.fix or "")
+    assert "very-secret" not in str(findings)
