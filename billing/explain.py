@@ -154,7 +154,9 @@ def _price(ask: Ask, basis: Row) -> Row | None:
 
 def _source(call: Row, nights: list[Row]) -> str:
     """Who told us of the call and its times."""
-    if call["reconciled"]:
+    if call["reconciled"] and call["webhook_at"] == call["first_seen_at"]:
+        told = "the end-of-call report, by webhook, which came after a night had seen the call in Vapi's list"
+    elif call["reconciled"]:
         told = "Vapi's list: no webhook had told of it, a night found it"
         if call["webhook_at"]:
             told += "; its webhook came later, and changed nothing"

@@ -10,7 +10,7 @@ import pyarrow.csv as arrow_csv
 from sqlalchemy import Connection, Engine
 
 from billing.call_frames import KNOWN_COLUMNS, ROUTE_COLUMNS, frame
-from billing.database import rows, transaction
+from billing.database import rows, transaction, value
 from billing.figures import Window
 
 INSTANT: Final = pa.timestamp("us", "UTC")
@@ -30,7 +30,8 @@ BLOCK_BYTES: Final = 4_000_000
 FACTS: Final = (
     "SELECT calls.id, calls.organization_id, assistant_id, (extract(epoch FROM created_at) * 1000000)::bigint,"
     " (extract(epoch FROM started_at) * 1000000)::bigint, (extract(epoch FROM ended_at) * 1000000)::bigint,"
-    " duration_ms, provider_cost_micros, CASE WHEN reconciled THEN 'false' ELSE 'true' END FROM calls"
+    " duration_ms, provider_cost_micros, CASE WHEN coalesce(sight.told, NOT reconciled) THEN 'true' ELSE 'false' END"
+    " FROM calls LEFT JOIN first_sights AS sight ON sight.call_id = calls.id"
 )
 """In the order of `COPIED`; times in microseconds since 1970, so that no text of a time has to be read."""
 
@@ -40,7 +41,7 @@ def load_known_calls(engine: Engine, window: Window) -> pd.DataFrame:
     with transaction(engine) as connection:
         return _copy(
             connection,
-            f"{FACTS} WHERE created_at >= %(start)s AND created_at < %(end)s",
+            f"{FACTS} WHERE calls.created_at >= %(start)s AND calls.created_at < %(end)s",
             {"start": window.listed_from, "end": window.end},
         )
 
@@ -52,16 +53,23 @@ def load_known_by_id(engine: Engine, call_ids: Sequence[str]) -> pd.DataFrame:
 
 
 def load_reported(engine: Engine, call_ids: Sequence[str]) -> set[str]:
-    """Those of the calls whose end-of-call report lies in the inbox, applied or not: their webhook did arrive."""
-    keys = [f"{call_id}:end-of-call-report" for call_id in call_ids]
+    """Those of the calls whose report had arrived at first sight, which is now for calls that no night saw before."""
     with transaction(engine) as connection:
         found = rows(
-            connection,
-            "SELECT split_part(delivery_key, ':', 1) AS call_id FROM events"
-            " WHERE provider = 'vapi' AND delivery_key = ANY(:keys)",
-            keys=keys,
+            connection, "SELECT call_id FROM told_at_first_sight(CAST(:ids AS text[])) WHERE told", ids=list(call_ids)
         )
     return {row["call_id"] for row in found}
+
+
+def keep_first_sights(engine: Engine, call_ids: Sequence[str]) -> None:
+    """Keep for good whether the reports of these calls had arrived; what an earlier night kept stays."""
+    with transaction(engine) as connection:
+        value(
+            connection,
+            "INSERT INTO first_sights (call_id, told) SELECT call_id, told"
+            " FROM told_at_first_sight(CAST(:ids AS text[])) ORDER BY call_id ON CONFLICT DO NOTHING RETURNING 1",
+            ids=list(call_ids),
+        )
 
 
 def load_routes(engine: Engine) -> pd.DataFrame:

@@ -187,7 +187,7 @@ class Comparison:
     ) -> None:
         """What follows from `differences`, of a list that was read at `as_of`.
 
-        `reported`: unknown calls whose report lies in the inbox. `names`: of organizations, by id.
+        `reported`: unknown calls whose report had arrived at first sight. `names`: of organizations, by id.
         """
         self.differences = differences
         self.as_of = as_of
@@ -229,8 +229,15 @@ class Comparison:
         return held
 
 
-def findings(comparison: Comparison, recorded: Sequence[Recovered], corrected: Sequence[Corrected]) -> list[Finding]:
+def findings(
+    comparison: Comparison,
+    recorded: Sequence[Recovered],
+    corrected: Sequence[Corrected],
+    earlier: Sequence[Finding] = (),
+) -> list[Finding]:
     """Every difference that somebody may want to look at, with what was done about it.
+
+    `earlier`: those that runs found which failed before they could tell.
 
     Calls that agree, that never connected or that are older than the provider's memory are counted, not listed; so
     are open ones, unless they should be over by now.
@@ -259,7 +266,12 @@ def findings(comparison: Comparison, recorded: Sequence[Recovered], corrected: S
                 found.append(Finding("unreadable", call_id, outcome="noted", detail={"problem": row["problem"]}))
             case kind:
                 found.append(Finding(kind, call_id, _uuid(row["organization_id"]), outcome="noted"))
-    return [*(_incomplete(part) for part in comparison.completeness if part.verdict == "incomplete"), *found]
+    own = {finding.call_id for finding in found if finding.kind in {"missing", "unattributed"}}
+    return [
+        *(_incomplete(part) for part in comparison.completeness if part.verdict == "incomplete"),
+        *found,
+        *(finding for finding in earlier if finding.call_id not in own),
+    ]
 
 
 def _are_stuck(comparison: Comparison) -> "pd.Series[bool]":
@@ -328,6 +340,15 @@ def recovered_calls(comparison: Comparison, recorded: Sequence[Recovered]) -> li
     kinds = comparison.differences.loc[comparison.differences["kind"].isin(["missing", "unattributed"]), "call_id"]
     lost = set(kinds) - comparison.reported
     return [call for call in recorded if call.call_id in lost and call.outcome in CHARGED and not call.known]
+
+
+def recovered_earlier(earlier: Sequence[Finding]) -> list[Recovered]:
+    """The same of what runs recorded that failed before they could tell."""
+    return [
+        Recovered(finding.call_id or "", finding.organization_id, finding.outcome, finding.amount_micros, known=False)
+        for finding in earlier
+        if finding.outcome in CHARGED
+    ]
 
 
 def money(

@@ -14,6 +14,7 @@ from sqlalchemy import Connection, Engine
 from billing.database import rows, transaction, value
 from billing.errors import PermanentError
 from billing.figures import (
+    CHARGED,
     Completeness,
     Finding,
     GroupReliability,
@@ -167,7 +168,7 @@ def finish_plan(engine: Engine, run_id: UUID, plan_id: UUID, order: Order, run_u
         by_organization=msgspec.convert(plan["groups"].get("organizations", []), list[GroupReliability]),
         by_assistant=msgspec.convert(plan["groups"].get("assistants", []), list[GroupReliability]),
         money=msgspec.convert(plan["money"], list[NightMoney]),
-        recovered=Rows(call for call in booked.recorded if call.call_id in lost),
+        recovered=Rows(call for call in booked.recorded if call.call_id in lost and call.outcome in CHARGED),
         lost_ids=Rows(finding.call_id for finding in found if finding.call_id and finding.call_id in lost),
         completeness=msgspec.convert(plan["completeness"], list[Completeness]),
         organizations={number: customer.name for number, customer in customers.items()},

@@ -46,7 +46,7 @@ unreadable: a row that could not be read."""
 DRIFT_FIELDS = ("ended_state", "duration", "cost", "organization")
 """In what a call can differ, in the order in which `drift_fields` names it."""
 
-OF_BOTH = ("created_at", "ended_at", "duration_ms", "cost_micros", "organization_id")
+OF_BOTH = ("assistant_id", "created_at", "started_at", "ended_at", "duration_ms", "cost_micros", "organization_id")
 """Columns of ours that stand beside the provider's, with the suffix `_known`."""
 
 ABSENT = -1
@@ -198,9 +198,10 @@ def _further(theirs: pd.DataFrame, provider: pd.DataFrame) -> Flags:
 def _side_by_side(
     provider: pd.DataFrame, known: pd.DataFrame, routed: "pd.Series[Any]", pairing: _Pairing
 ) -> pd.DataFrame:
-    """The rows of both lists in one frame; who pays is told in one set of categories, so that it can be compared."""
-    organizations = routed.cat.categories.union(known["organization_id"].cat.categories)
-    routed, booked = (ids.cat.set_categories(organizations) for ids in (routed, known["organization_id"]))
+    """The rows of both lists in one frame; who pays, and which assistant spoke, can be compared by category."""
+    routed, booked = _alike(routed, known["organization_id"])
+    theirs, ours = _alike(provider["assistant_id"], known["assistant_id"])
+    provider, known = provider.assign(assistant_id=theirs), known.assign(assistant_id=ours)
     ours_alone = known["call_id"].iloc[pairing.ours[len(provider) :]]
     columns = {name: _take(provider[name], pairing.theirs) for name in PROVIDER_COLUMNS if name != "call_id"}
     beside = {f"{name}_known": _take(known[name], pairing.ours) for name in OF_BOTH if name != "organization_id"}
@@ -212,11 +213,17 @@ def _side_by_side(
             **columns,
             **beside,
             "organization_id_known": by_book,
-            "organization_id": pd.Categorical.from_codes(payer, categories=organizations),
+            "organization_id": pd.Categorical.from_codes(payer, categories=routed.cat.categories),
             "by_webhook": _take(known["by_webhook"], pairing.ours),
         },
         copy=False,
     )
+
+
+def _alike(theirs: "pd.Series[Any]", ours: "pd.Series[Any]") -> "list[pd.Series[Any]]":
+    """Two columns of ids with one set of categories."""
+    categories = theirs.cat.categories.union(ours.cat.categories)
+    return [ids.cat.set_categories(categories) for ids in (theirs, ours)]
 
 
 def _differing(calls: pd.DataFrame, as_of: datetime, tolerances: Tolerances) -> tuple[Flags, ...]:

@@ -48,6 +48,16 @@ FAIL_ABANDONED = (
     " AND pg_try_advisory_xact_lock(hashtextextended('reconciliation run ' || id, 0)) RETURNING 1"
 )
 
+TAKE_OVER = (
+    "UPDATE reconciliation_runs AS dead SET reported_by = this.id FROM reconciliation_runs AS this"
+    " WHERE this.id = :run_id AND dead.id <> this.id AND dead.state = 'failed' AND NOT dead.dry_run"
+    " AND dead.applies_run_id IS NULL"
+    " AND dead.window_from < this.window_to AND dead.window_to > this.listed_from"
+    " AND (this.organization_id IS NULL OR dead.organization_id = this.organization_id)"
+    " AND (dead.reported_by IS NULL OR EXISTS (SELECT FROM reconciliation_runs AS later"
+    " WHERE later.id = dead.reported_by AND later.state = 'failed')) RETURNING 1"
+)
+
 
 @contextmanager
 def marked_alive(engine: Engine, run_id: UUID) -> Iterator[None]:
@@ -79,7 +89,7 @@ def start_run(engine: Engine, run_id: UUID, order: Order, flow_run_id: UUID | No
             connection,
             "INSERT INTO reconciliation_runs (id, kind, window_from, window_to, listed_from, as_of, organization_id,"
             " dry_run, applies_run_id, flow_run_id) VALUES (:run_id, :kind, :start, :end, :listed_from, :as_of,"
-            " :organization_id, :dry_run, :applies_run_id, :flow_run_id) RETURNING 1",
+            " :organization_id, :dry_run, :applies_run_id, :flow_run_id) ON CONFLICT (id) DO NOTHING RETURNING 1",
             run_id=run_id,
             kind=order.kind,
             start=order.window.start,
@@ -116,10 +126,9 @@ def is_compared(engine: Engine, window: Window) -> bool:
 
 
 def finish_run(engine: Engine, run_id: UUID, found: Sequence[Finding], figures: Mapping[str, Any]) -> None:
-    """Store the findings and the figures of a run together; `figures` are columns of `reconciliation_runs`."""
+    """Store the findings and the figures of a run together, once; `figures` are columns of `reconciliation_runs`."""
     with transaction(engine) as connection:
-        _store_findings(connection, run_id, found)
-        value(
+        finished = value(
             connection,
             "UPDATE reconciliation_runs SET state = 'completed', finished_at = now(),"
             " provider_calls = :provider_calls, known_calls = :known_calls, counts = CAST(:counts AS jsonb),"
@@ -129,10 +138,47 @@ def finish_run(engine: Engine, run_id: UUID, found: Sequence[Finding], figures: 
             " recovered_micros = :recovered_micros, outstanding_micros = :outstanding_micros,"
             " money = CAST(:money AS jsonb), groups = CAST(:groups AS jsonb),"
             " completeness = CAST(:completeness AS jsonb), cause = :cause, plan = CAST(:plan AS jsonb),"
-            " plan_digest = :plan_digest WHERE id = :run_id RETURNING 1",
+            " plan_digest = :plan_digest WHERE id = :run_id AND state <> 'completed' RETURNING 1",
             run_id=run_id,
             **{name: _as_json(content) for name, content in figures.items()},
         )
+        if finished:
+            _store_findings(connection, run_id, found)
+
+
+def take_over(engine: Engine, run_id: UUID) -> list[Finding]:
+    """What failed runs recorded of the stretch that this run has listed, and no run has reported: it does so now.
+
+    A failed run has neither figures nor findings, and its calls are in the books, so that no later comparison finds
+    them. Safe to repeat. What a run took over that fails in turn is taken over again. Calls that never connected are
+    no findings. A plan that was booked is finished by applying it again.
+    """
+    with transaction(engine) as connection:
+        value(connection, TAKE_OVER, run_id=run_id)
+        found = rows(
+            connection,
+            "SELECT calls.id, calls.organization_id, charges.amount_micros, CASE WHEN calls.organization_id IS NULL"
+            " THEN 'unattributed' ELSE coalesce(charges.state, 'unpriced') END AS outcome, jsonb_build_object("
+            " 'assistant_id', assistant_id, 'phone_number_id', phone_number_id, 'ended_reason', ended_reason,"
+            " 'ended_at', ended_at, 'duration_ms', calls.duration_ms, 'provider_cost_micros', provider_cost_micros,"
+            " 'recorded_by', dead.id) AS detail FROM reconciliation_runs AS dead"
+            " JOIN calls ON calls.reconciliation_run_id = dead.id"
+            " LEFT JOIN charges ON charges.idempotency_key = 'call:' || calls.id"
+            " WHERE dead.reported_by = :run_id AND calls.reconciled AND calls.started_at IS NOT NULL"
+            " ORDER BY calls.ended_at, calls.id",
+            run_id=run_id,
+        )
+    return [
+        Finding(
+            "unattributed" if row["outcome"] == "unattributed" else "missing",
+            row["id"],
+            row["organization_id"],
+            row["amount_micros"],
+            row["outcome"],
+            row["detail"],
+        )
+        for row in found
+    ]
 
 
 def note_report(engine: Engine, run_id: UUID, url: str) -> None:

@@ -19,7 +19,7 @@ SELECT
     count(*) AS calls,
     count(*) FILTER (WHERE started_at IS NOT NULL) AS ended,
     count(*) FILTER (WHERE started_at IS NOT NULL AND NOT reconciled) AS by_webhook,
-    count(*) FILTER (WHERE reconciled) AS recovered,
+    count(*) FILTER (WHERE reconciled AND webhook_at IS DISTINCT FROM first_seen_at) AS recovered,
     count(*) FILTER (WHERE EXISTS (SELECT FROM charges WHERE idempotency_key = 'call:' || calls.id)) AS billed
 FROM calls
 WHERE created_at >= :start - interval '12 hours' AND ended_at >= :start AND ended_at < :end

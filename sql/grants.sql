@@ -81,7 +81,7 @@ REVOKE CREATE ON SCHEMA public FROM calltally_books; -- it owns its functions no
 
 -- Not money: the night keeps its own records.
 GRANT INSERT, UPDATE ON reconciliation_runs TO calltally_app;
-GRANT INSERT ON findings TO calltally_app;
+GRANT INSERT ON findings, first_sights TO calltally_app;
 
 GRANT EXECUTE ON FUNCTION check_books() TO calltally_owner, calltally_app, calltally_analyst;
 GRANT EXECUTE ON FUNCTION

@@ -101,6 +101,11 @@ TABLE findings (
     outcome text,
     detail jsonb NOT NULL DEFAULT '{}'::jsonb
 );
+TABLE first_sights (
+    call_id text NOT NULL,
+    told boolean NOT NULL,
+    seen_at timestamp with time zone NOT NULL DEFAULT now()
+);
 TABLE incidents (
     id bigint NOT NULL GENERATED ALWAYS AS IDENTITY,
     key text NOT NULL,
@@ -165,7 +170,8 @@ TABLE reconciliation_runs (
     plan jsonb,
     applies_run_id uuid,
     applied_at timestamp with time zone,
-    applied_by_run_id uuid
+    applied_by_run_id uuid,
+    reported_by uuid
 );
 TABLE reversals (
     id text NOT NULL,
@@ -279,6 +285,7 @@ CONSTRAINT events.events_state_check CHECK ((state = ANY (ARRAY['waiting'::text,
 CONSTRAINT findings.findings_organization_id_fkey FOREIGN KEY (organization_id) REFERENCES organizations(id);
 CONSTRAINT findings.findings_pkey PRIMARY KEY (id);
 CONSTRAINT findings.findings_run_id_fkey FOREIGN KEY (run_id) REFERENCES reconciliation_runs(id) ON DELETE CASCADE;
+CONSTRAINT first_sights.first_sights_pkey PRIMARY KEY (call_id);
 CONSTRAINT incidents.incidents_key_check CHECK ((key <> ''::text));
 CONSTRAINT incidents.incidents_pkey PRIMARY KEY (id);
 CONSTRAINT incidents.incidents_severity_check CHECK ((severity = ANY (ARRAY['info'::text, 'warning'::text, 'critical'::text])));
@@ -302,6 +309,7 @@ CONSTRAINT reconciliation_runs.reconciliation_runs_check CHECK ((window_to > win
 CONSTRAINT reconciliation_runs.reconciliation_runs_kind_check CHECK ((kind = ANY (ARRAY['night'::text, 'recent'::text, 'backfill'::text])));
 CONSTRAINT reconciliation_runs.reconciliation_runs_organization_id_fkey FOREIGN KEY (organization_id) REFERENCES organizations(id);
 CONSTRAINT reconciliation_runs.reconciliation_runs_pkey PRIMARY KEY (id);
+CONSTRAINT reconciliation_runs.reconciliation_runs_reported_by_fkey FOREIGN KEY (reported_by) REFERENCES reconciliation_runs(id);
 CONSTRAINT reconciliation_runs.reconciliation_runs_state_check CHECK ((state = ANY (ARRAY['running'::text, 'completed'::text, 'failed'::text])));
 CONSTRAINT reversals.reversals_check CHECK (((taken_micros IS NULL) = (taken_at IS NULL)));
 CONSTRAINT reversals.reversals_check1 CHECK (((returned_micros IS NULL) = (returned_at IS NULL)));
@@ -348,6 +356,7 @@ CREATE UNIQUE INDEX alerts_scheduled ON public.alerts USING btree (key) WHERE (k
 CREATE INDEX alerts_waiting ON public.alerts USING btree (id) WHERE ((sent_at IS NULL) AND (withdrawn_at IS NULL));
 CREATE INDEX calls_created ON public.calls USING btree (created_at);
 CREATE INDEX calls_ended_day ON public.calls USING brin ((((ended_at AT TIME ZONE 'UTC'::text))::date)) WHERE ((started_at IS NOT NULL) AND (ended_at IS NOT NULL));
+CREATE INDEX calls_of_run ON public.calls USING btree (reconciliation_run_id) WHERE (reconciliation_run_id IS NOT NULL);
 CREATE UNIQUE INDEX calls_pkey ON public.calls USING btree (id);
 CREATE INDEX calls_unattributed ON public.calls USING btree (created_at) WHERE (organization_id IS NULL);
 CREATE INDEX charges_corrections ON public.charges USING btree (corrects) WHERE (corrects IS NOT NULL);
@@ -367,6 +376,7 @@ CREATE INDEX events_waiting ON public.events USING btree (provider, id) WHERE (s
 CREATE INDEX findings_call ON public.findings USING btree (call_id);
 CREATE UNIQUE INDEX findings_pkey ON public.findings USING btree (id);
 CREATE INDEX findings_run ON public.findings USING btree (run_id, kind);
+CREATE UNIQUE INDEX first_sights_pkey ON public.first_sights USING btree (call_id);
 CREATE INDEX idx_calls_org_created ON public.calls USING btree (organization_id, created_at);
 CREATE INDEX idx_calls_reconciled ON public.calls USING btree (created_at) WHERE reconciled;
 CREATE UNIQUE INDEX incidents_open ON public.incidents USING btree (key) WHERE (closed_at IS NULL);
@@ -536,6 +546,7 @@ FUNCTION sms_is_settled(sms_messages) RETURNS boolean;
 FUNCTION sms_rank(text) RETURNS integer;
 FUNCTION sweep_events() RETURNS integer SECURITY DEFINER;
 FUNCTION take_back(text,text,text,bigint,timestamp with time zone,bigint) RETURNS TABLE(duplicate boolean, balance_before_micros bigint, balance_after_micros bigint);
+FUNCTION told_at_first_sight(text[]) RETURNS TABLE(call_id text, told boolean) SECURITY DEFINER;
 FUNCTION unfinished_events() RETURNS SETOF events;
 FUNCTION value_calls(jsonb) RETURNS TABLE(currency text, charged_micros bigint, at_risk_micros bigint) SECURITY DEFINER;
 FUNCTION wake_events(text) RETURNS integer;
@@ -570,6 +581,9 @@ POLICY everything_for_calltally_app ON findings TO {calltally_app} USING (true);
 POLICY everything_for_calltally_books ON findings TO {calltally_books} USING (true);
 POLICY everything_for_calltally_owner ON findings TO {calltally_owner} USING (true);
 POLICY own_rows ON findings TO {calltally_tenant} USING ((organization_id = (NULLIF(current_setting('app.org_id'::text, true), ''::text))::uuid));
+POLICY everything_for_calltally_app ON first_sights TO {calltally_app} USING (true);
+POLICY everything_for_calltally_books ON first_sights TO {calltally_books} USING (true);
+POLICY everything_for_calltally_owner ON first_sights TO {calltally_owner} USING (true);
 POLICY everything_for_calltally_app ON incidents TO {calltally_app} USING (true);
 POLICY everything_for_calltally_books ON incidents TO {calltally_books} USING (true);
 POLICY everything_for_calltally_owner ON incidents TO {calltally_owner} USING (true);
@@ -665,6 +679,8 @@ GRANT SELECT ON public.events TO calltally_app;
 GRANT DELETE, INSERT, SELECT, UPDATE ON public.events TO calltally_books;
 GRANT INSERT, SELECT ON public.findings TO calltally_app;
 GRANT INSERT, SELECT ON public.findings TO calltally_books;
+GRANT INSERT, SELECT ON public.first_sights TO calltally_app;
+GRANT INSERT, SELECT ON public.first_sights TO calltally_books;
 GRANT SELECT ON public.incidents TO calltally_app;
 GRANT INSERT, SELECT, UPDATE ON public.incidents TO calltally_books;
 GRANT SELECT ON public.organizations TO calltally_app;
@@ -803,5 +819,6 @@ GRANT EXECUTE ON sms_is_final(text) TO calltally_app, calltally_owner;
 GRANT EXECUTE ON sms_is_settled(sms_messages) TO calltally_app, calltally_owner;
 GRANT EXECUTE ON sms_rank(text) TO calltally_app, calltally_owner;
 GRANT EXECUTE ON sweep_events() TO calltally_app;
+GRANT EXECUTE ON told_at_first_sight(text[]) TO calltally_app;
 GRANT EXECUTE ON value_calls(jsonb) TO calltally_app;
 GRANT EXECUTE ON withdraw_dispute(text,text,bigint,timestamp with time zone) TO calltally_app;

@@ -18,7 +18,8 @@ from billing.call_frames import concatenated, ids_missing
 from billing.figures import Night, Recovered, Rows, Totals, Window
 from billing.night import Comparison, ListTolerance, Range, prove_complete
 from billing.process import get_engine
-from billing.reconcile import Tolerances, find_differences
+from billing.reconcile import SETTLING, Tolerances, find_differences
+from billing.reliability import unseen_calls
 from billing.repair import Corrected, LostValue, Repair
 from billing.runs import Order
 from billing.settings import get_settings
@@ -32,19 +33,37 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-@task(task_run_name="begin the run", cache_policy=NO_CACHE)
+@task(
+    task_run_name="begin the run",
+    cache_policy=NO_CACHE,
+    retries=RETRIES,
+    retry_delay_seconds=DELAYS_SECONDS,
+    retry_condition_fn=is_transient,
+)
 async def begin_run(run_id: UUID, order: Order) -> Order:
     """Note that the run has begun; the order again, with the organization that it means."""
     return await asyncio.to_thread(runs.start_run, get_engine(), run_id, order, flow_run.id)
 
 
-@task(task_run_name="read plan {plan_id}", cache_policy=NO_CACHE)
+@task(
+    task_run_name="read plan {plan_id}",
+    cache_policy=NO_CACHE,
+    retries=RETRIES,
+    retry_delay_seconds=DELAYS_SECONDS,
+    retry_condition_fn=is_transient,
+)
 async def read_plan(plan_id: UUID) -> Order:
     """What a rehearsal was about."""
     return await asyncio.to_thread(plans.read_plan, get_engine(), plan_id)
 
 
-@task(task_run_name="was {start:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M} compared?", cache_policy=NO_CACHE)
+@task(
+    task_run_name="was {start:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M} compared?",
+    cache_policy=NO_CACHE,
+    retries=RETRIES,
+    retry_delay_seconds=DELAYS_SECONDS,
+    retry_condition_fn=is_transient,
+)
 async def is_compared(start: datetime, end: datetime) -> bool:
     """Whether a run has compared this window and ended well."""
     return await asyncio.to_thread(runs.is_compared, get_engine(), Window(start, end, start))
@@ -102,11 +121,15 @@ def _compare(
         tolerances=Tolerances(settings.drift_tolerance_ms, settings.drift_tolerance_micros),
         organization_id=str(order.organization_id) if order.organization_id else None,
     )
+    # What a night once counted, it counts the same way when it is run again, whatever arrives until then.
+    unseen = unseen_calls(differences, order.as_of - SETTLING)
+    if not order.dry_run:
+        known_calls.keep_first_sights(engine, unseen)
     comparison = Comparison(
         differences,
         window=order.window,
         as_of=order.as_of,
-        reported=known_calls.load_reported(engine, elsewhere),
+        reported=known_calls.load_reported(engine, unseen),
         names={str(number): customer.name for number, customer in runs.load_customers(engine).items()},
         completeness=completeness,
         stops_billing=settings.completeness_stops_billing,
@@ -149,7 +172,13 @@ async def correct_drift(calls: Sequence[EndedCall], run_id: UUID) -> Rows[Correc
     return await _in_batches(run_id, calls, lambda batch: repair.correct_calls(get_engine(), batch))
 
 
-@task(task_run_name="value the calls that no webhook told us of", cache_policy=NO_CACHE)
+@task(
+    task_run_name="value the calls that no webhook told us of",
+    cache_policy=NO_CACHE,
+    retries=RETRIES,
+    retry_delay_seconds=DELAYS_SECONDS,
+    retry_condition_fn=is_transient,
+)
 async def value_lost_calls(calls: Sequence[EndedCall]) -> list[LostValue]:
     """What they are worth, by currency."""
     return await asyncio.to_thread(repair.value_calls, get_engine(), calls)

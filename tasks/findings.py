@@ -12,13 +12,20 @@ from prefect.utilities.urls import url_for
 
 from billing import runs
 from billing.figures import Night, NightMoney, Rows
-from billing.night import Comparison, findings, money, recovered_calls
+from billing.night import Comparison, findings, money, recovered_calls, recovered_earlier
 from billing.process import get_engine
 from billing.repair import Repair
 from billing.runs import Order
+from tasks.retries import DELAYS_SECONDS, RETRIES, is_transient
 
 
-@task(task_run_name="store the findings", cache_policy=NO_CACHE)
+@task(
+    task_run_name="store the findings",
+    cache_policy=NO_CACHE,
+    retries=RETRIES,
+    retry_delay_seconds=DELAYS_SECONDS,
+    retry_condition_fn=is_transient,
+)
 async def store_findings(run_id: UUID, order: Order, comparison: Comparison, repair: Repair) -> Night:
     """Finish the run in the books, with its figures and findings."""
     page = url_for("flow-run", obj_id=flow_run.id) if flow_run.id else None
@@ -28,7 +35,9 @@ async def store_findings(run_id: UUID, order: Order, comparison: Comparison, rep
 def _store(run_id: UUID, order: Order, comparison: Comparison, repair: Repair, run_url: str | None) -> Night:
     engine = get_engine()
     customers = runs.load_customers(engine)
-    recovered = Rows(recovered_calls(comparison, repair.recorded))
+    # A rehearsal books nothing, and so has nothing to say of what others booked.
+    earlier = [] if order.dry_run else runs.take_over(engine, run_id)
+    recovered = Rows([*recovered_calls(comparison, repair.recorded), *recovered_earlier(earlier)])
     currencies = {number: customer.currency for number, customer in customers.items()}
     night = Night(
         run_id=run_id,
@@ -58,7 +67,7 @@ def _store(run_id: UUID, order: Order, comparison: Comparison, repair: Repair, r
         cause=comparison.cause,
         run_url=run_url,
         plan_digest=repair.digest if order.dry_run else None,
-        findings=Rows(findings(comparison, repair.recorded, repair.corrected)),
+        findings=Rows(findings(comparison, repair.recorded, repair.corrected, earlier)),
     )
     runs.finish_run(engine, run_id, night.findings, _figures(night, comparison, repair))
     return night
@@ -99,7 +108,13 @@ def _sums(amounts: Sequence[NightMoney]) -> dict[str, int]:
     return sums
 
 
-@task(task_run_name="note where the report is", cache_policy=NO_CACHE)
+@task(
+    task_run_name="note where the report is",
+    cache_policy=NO_CACHE,
+    retries=RETRIES,
+    retry_delay_seconds=DELAYS_SECONDS,
+    retry_condition_fn=is_transient,
+)
 async def note_report(run_id: UUID, url: str) -> None:
     """Keep the address of the run's files in the books."""
     await asyncio.to_thread(runs.note_report, get_engine(), run_id, url)

@@ -41,12 +41,14 @@ $$;
 --
 -- p_calls: array of {id, assistant_id, squad_id, phone_number_id, call_type, ended_reason, created_at, started_at,
 -- ended_at, provider_cost_micros}; times ISO 8601. What was seen first stays: a call that is known already keeps its
--- facts, and only notes that its webhook has arrived. A call that the night sees first counts as reconciled only if its
--- report is not in the inbox either, in whatever state. Waits for changes of routes and prices; locks calls in the
--- order of their ids, then wallets. LATERAL with LIMIT 1, and no sequential scan, keep the plan to one look-up by key
--- per call, however small the tables were when it was made.
--- Answers once per call id with outcome: settled, outstanding, free or cancelled (its charge), unattributed (no route;
--- stored, and charged when a route appears) or unpriced (no price in force; the same), and whether it was known before.
+-- facts, and only notes that its webhook has arrived. What a night kept of its first sight of a call decides whether
+-- the call counts as reconciled, whoever records it and whatever has arrived since; without that, one that the night
+-- records does if its report is not in the inbox either, in whatever state. Waits for changes of routes and prices;
+-- locks calls in the order of their ids, then wallets. LATERAL with LIMIT 1, and no sequential scan, keep the plan to
+-- one look-up by key per call, however small the tables were when it was made.
+-- Answers once per call id with outcome: settled, outstanding, free or cancelled (its charge), unattributed (no
+-- route; stored, and charged when a route appears) or unpriced (no price in force; the same), and whether it was
+-- known before (to anybody but the run p_run_id).
 -- Errors: TY002, TY003.
 CREATE OR REPLACE FUNCTION record_calls(p_calls jsonb, p_reconciled boolean DEFAULT false, p_run_id uuid DEFAULT NULL)
 RETURNS TABLE (call_id text, organization_id uuid, outcome text, amount_micros bigint, known boolean)
@@ -74,7 +76,7 @@ BEGIN
         SELECT
             told_calls.id, route.organization_id, assistant_id, squad_id, phone_number_id, call_type, ended_reason,
             created_at, started_at, ended_at, call_duration_ms(started_at, ended_at), provider_cost_micros,
-            p_reconciled AND report.received_at IS NULL,
+            coalesce(NOT sight.told, p_reconciled AND report.received_at IS NULL),
             CASE WHEN p_reconciled THEN report.received_at ELSE now() END, p_run_id
         FROM told_calls
         LEFT JOIN LATERAL find_route(assistant_id, squad_id, phone_number_id, created_at) AS route ON true
@@ -83,6 +85,9 @@ BEGIN
             WHERE p_reconciled AND provider = 'vapi' AND delivery_key = told_calls.id || ':end-of-call-report'
             LIMIT 1
         ) AS report ON true
+        LEFT JOIN LATERAL (
+            SELECT first_sights.told FROM first_sights WHERE first_sights.call_id = told_calls.id LIMIT 1
+        ) AS sight ON true
         ORDER BY told_calls.id
         ON CONFLICT (id) DO UPDATE SET
             webhook_at = coalesce(calls.webhook_at, excluded.webhook_at),
@@ -103,9 +108,12 @@ BEGIN
             ELSE coalesce(charge.state, 'unpriced')
         END,
         charge.amount_micros,
-        told_call.is_known
+        CASE WHEN p_run_id IS NULL THEN told_call.is_known ELSE call.run_id IS DISTINCT FROM p_run_id END
     FROM unnest(told, are_known) AS told_call (id, is_known)
-    CROSS JOIN LATERAL (SELECT calls.organization_id FROM calls WHERE calls.id = told_call.id LIMIT 1) AS call
+    CROSS JOIN LATERAL (
+        SELECT calls.organization_id, calls.reconciliation_run_id AS run_id
+        FROM calls WHERE calls.id = told_call.id LIMIT 1
+    ) AS call
     LEFT JOIN LATERAL (
         SELECT charges.state, charges.amount_micros FROM charges
         WHERE charges.idempotency_key = 'call:' || told_call.id

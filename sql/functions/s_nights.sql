@@ -1,3 +1,20 @@
+-- told_at_first_sight: whether the end-of-call report of each of these calls had arrived in the inbox, applied or not,
+-- when a night first saw the call; for one that no night has seen, whether it has by now.
+CREATE OR REPLACE FUNCTION told_at_first_sight(p_call_ids text[])
+RETURNS TABLE (call_id text, told boolean)
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = public, pg_temp SET enable_seqscan = off AS $$
+    SELECT asked.id, coalesce(sight.told, report.arrived, false)
+    FROM unnest(p_call_ids) AS asked (id)
+    LEFT JOIN LATERAL (
+        SELECT first_sights.told FROM first_sights WHERE first_sights.call_id = asked.id LIMIT 1
+    ) AS sight ON true
+    LEFT JOIN LATERAL (
+        SELECT true AS arrived FROM events
+        WHERE provider = 'vapi' AND delivery_key = asked.id || ':end-of-call-report'
+        LIMIT 1
+    ) AS report ON true
+$$;
+
 -- correct_calls: correct_call for many, in the order of their ids, so that crossing batches cannot deadlock.
 --
 -- p_calls: array of {id, started_at, ended_at, provider_cost_micros}. Answers as correct_call, once per call.

@@ -18,7 +18,10 @@ SELECT
 FROM calls
 LEFT JOIN organizations ON calls.organization_id = organizations.id
 LEFT JOIN charges ON charges.idempotency_key = 'call:' || calls.id
-WHERE calls.reconciled AND calls.started_at IS NOT NULL AND calls.ended_at IS NOT NULL;
+WHERE
+    calls.reconciled AND calls.started_at IS NOT NULL AND calls.ended_at IS NOT NULL
+    -- Its webhook came after a night had seen the call, and yet was the one that recorded it.
+    AND calls.webhook_at IS DISTINCT FROM calls.first_seen_at;
 COMMENT ON VIEW reporting.recovered_calls IS 'Money that would have been lost with its webhook, call by call.';
 COMMENT ON COLUMN reporting.recovered_calls.webhook_at IS 'When the webhook came after all; null if it never did.';
 COMMENT ON COLUMN reporting.recovered_calls.charge_state IS 'Null: no organization or no price yet.';

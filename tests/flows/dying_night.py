@@ -8,21 +8,27 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from billing import known_calls, plans, repair, report, runs, slack
+import flows.reconcile_calls as night_flow
+from billing import known_calls, plans, repair, report, runs, slack, vapi_list
 from calltally.stack.deployments import install_deployments
 from calltally.stack.warm_worker import run_deployed
-from flows.reconcile_calls import reconcile_calls
+from tasks import publish
 
 STEPS: dict[str, tuple[Any, str, int]] = {
     "after it began": (runs, "start_run", 1),
+    "after asking for the totals": (night_flow, "spans", 1),
+    "while listing": (vapi_list, "read_columns", 1),
     "after loading the routes": (known_calls, "load_routes", 1),
     "after the first batch of calls": (repair, "record_calls", 1),
+    "before it has kept the second batch of calls": (repair, "record", 2),
     "after the second batch of calls": (repair, "record_calls", 2),
     "after correcting": (repair, "correct_calls", 1),
     "after valuing": (repair, "value_calls", 1),
     "after storing the findings": (runs, "finish_run", 1),
     "after telling Slack": (slack, "post", 1),
+    "while writing the report": (report, "_publish", 1),
     "after writing the report": (report, "write_report", 1),
+    "while showing the result": (publish, "findings_rows", 1),
 }
 """Where it dies: the module and function after whose so many-th call, on the side of the world that it changed."""
 PLAN_STEPS: dict[str, tuple[Any, str, int]] = {
@@ -42,7 +48,7 @@ def main(step: str, parameters: str) -> None:
 
     async def night() -> None:
         deployment_id = (await install_deployments())["reconcile_calls"]
-        await run_deployed(reconcile_calls, deployment_id, given, "a night that dies")
+        await run_deployed(night_flow.reconcile_calls, deployment_id, given, "a night that dies")
 
     asyncio.run(night())
 

@@ -130,11 +130,12 @@ def test_dry_run_shows_what_would_be_billed_and_bills_nothing(stage: Stage) -> N
     rehearsal = run(reconcile_calls, dry_run=True)
     after = stage.books.rows("SELECT * FROM transfers ORDER BY id")
     calls = stage.books.value("SELECT count(*) FROM calls")
+    seen = stage.books.value("SELECT count(*) FROM first_sights")
     real = run(reconcile_calls)
     figures = ("recovered_calls", "recovered_micros", "outstanding_micros", "counts", "reliability_ratio")
 
     assert rehearsal.name.startswith("rehearse ")
-    assert (after, calls) == (before, 7)
+    assert (after, calls, seen) == (before, 7, 0)
     assert found(stage, rehearsal) == found(stage, real) == {("missing", call_id) for call_id in lost}
     assert {name: noted(stage, rehearsal)[name] for name in figures} == {
         name: noted(stage, real)[name] for name in figures

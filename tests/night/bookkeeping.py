@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
 from uuid import UUID, uuid4
 
 from sqlalchemy import Engine
@@ -9,7 +11,8 @@ from sqlalchemy import Engine
 from billing import known_calls, runs
 from billing.figures import Window
 from billing.night import Comparison
-from billing.reconcile import Tolerances, find_differences
+from billing.reconcile import SETTLING, Tolerances, find_differences
+from billing.reliability import unseen_calls
 from billing.runs import Order
 from billing.vapi import EndedCall, ListedCall
 from tests.books import Books
@@ -22,6 +25,26 @@ WINDOW = Window(
     listed_from=datetime(2026, 10, 31, tzinfo=UTC),
 )
 A_MINUTE_MICROS = 700_000
+FIGURES: dict[str, Any] = {
+    "provider_calls": 3,
+    "known_calls": 2,
+    "counts": {"missing": 1, "matched": 2},
+    "ended_calls": 3,
+    "ended_by_webhook": 2,
+    "reliability_ratio": Decimal("0.66666667"),
+    "reliability_low": Decimal("0.2"),
+    "reliability_high": Decimal("0.9"),
+    "recovered_calls": 1,
+    "recovered_micros": 2**53 + 1,
+    "outstanding_micros": 0,
+    "money": [],
+    "groups": {},
+    "completeness": [],
+    "cause": None,
+    "plan": None,
+    "plan_digest": None,
+}
+"""Columns of a run that has ended well."""
 
 
 def order(*, organization: str | None = None, dry_run: bool = False) -> Order:
@@ -42,20 +65,23 @@ def ended(call_id: str, seconds: float | None = 60, assistant: str | None = "ass
 
 
 def compare(engine: Engine, theirs: Sequence[ListedCall]) -> Comparison:
-    """What follows from the provider's list and the books as they are now."""
-    ids = [call.id for call in theirs]
+    """What follows from the provider's list and the books as they are now, as the night's task does it."""
+    known = known_calls.load_known_calls(engine, WINDOW)
+    found = find_differences(
+        provider_frame(theirs),
+        known,
+        known_calls.load_routes(engine),
+        AS_OF,
+        retention=RETENTION,
+        tolerances=Tolerances(),
+    )
+    unseen = unseen_calls(found, AS_OF - SETTLING)
+    known_calls.keep_first_sights(engine, unseen)
     return Comparison(
-        find_differences(
-            provider_frame(theirs),
-            known_calls.load_known_by_id(engine, ids),
-            known_calls.load_routes(engine),
-            AS_OF,
-            retention=RETENTION,
-            tolerances=Tolerances(),
-        ),
+        found,
         window=WINDOW,
         as_of=AS_OF,
-        reported=known_calls.load_reported(engine, ids),
+        reported=known_calls.load_reported(engine, unseen),
         names={},
         completeness=[],
         stops_billing=True,

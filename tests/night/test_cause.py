@@ -50,6 +50,10 @@ def cause(*groups: Iterator[Row], reported: set[str] | None = None) -> str | Non
             "call_id": pd.Series([f"call-{place}" for place in range(len(rows))], dtype="string"),
             "started_at": pd.Series([row["ended_at"] - timedelta(seconds=1) for row in rows], dtype=INSTANT),
             "ended_at": pd.Series([row["ended_at"] for row in rows], dtype=INSTANT),
+            "created_at_known": pd.Series([None] * len(rows), dtype=INSTANT),
+            "started_at_known": pd.Series([None] * len(rows), dtype=INSTANT),
+            "ended_at_known": pd.Series([None] * len(rows), dtype=INSTANT),
+            "assistant_id_known": pd.Series([None] * len(rows), dtype="category"),
             "by_webhook": pd.Series([row["by_webhook"] for row in rows], dtype="boolean"),
             **{
                 name: pd.Series([row[name] for row in rows], dtype="category")

@@ -195,7 +195,7 @@ def test_comparison_says_what_is_to_be_done() -> None:
         "open": 1,
         "unreadable": 1,
     }
-    assert (compared.reliability.by_webhook, compared.reliability.ended) == (4, 6)
+    assert (compared.reliability.by_webhook, compared.reliability.ended) == (5, 7)
     assert sorted(call.id for call in compared.lost) == ["lost", "stray"]
     assert listed_findings == {
         ("missing", "lost", 700_000, "settled"),

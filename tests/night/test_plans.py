@@ -17,9 +17,8 @@ from billing.repair import Repair
 from billing.vapi import EndedCall
 from tests.books import Books
 
-from .bookkeeping import A_MINUTE_MICROS, WINDOW, acme, begin, ended, everything
+from .bookkeeping import A_MINUTE_MICROS, FIGURES, WINDOW, acme, begin, ended, everything
 from .listed import AS_OF
-from .test_runs import FIGURES
 
 CALLS = [ended(f"call-{place}", 240) for place in range(4)]
 

@@ -11,7 +11,7 @@ from billing.figures import GroupReliability, Reliability
 from billing.reliability import by_group, lost_calls, measure
 from billing.vapi import ListedCall
 
-from .listed import ACME, AS_OF, GLOBEX, differences, known, listed, route
+from .listed import ACME, AS_OF, CREATED, GLOBEX, RETENTION, differences, known, listed, route
 
 routed = partial(listed, assistant_id="asst")
 START = datetime(2026, 11, 3, tzinfo=UTC)
@@ -61,12 +61,26 @@ def test_report_that_waits_in_the_inbox_counts_as_arrived() -> None:
 
 
 def test_calls_without_a_due_report_do_not_count() -> None:
-    """Never connected, not over, listed twice, or known to us alone: nobody expects a report of these."""
+    """Never connected, not over, or listed a second time: nobody expects a report of these."""
     unanswered = structs.replace(routed("unanswered"), started_at=None)
     theirs = [routed("unconnected", None), routed("running", status="in-progress"), routed("twice"), routed("twice")]
-    ours = [known("phantom"), known("unanswered", None), known("twice")]
+    ours = [known("gone", None), known("unanswered", None), known("twice")]
 
     assert measured([*theirs, unanswered], ours) == (1, 1)
+
+
+@pytest.mark.parametrize("age", [timedelta(0), RETENTION])
+def test_call_that_the_provider_has_deleted_since_keeps_counting(age: timedelta) -> None:
+    """By the books, which know when it ended, through which assistant, and how it was first seen."""
+    start, end, created_at = START - age, END - age, CREATED - age
+    calls = [known(name, by_webhook=name == "told", created_at=created_at) for name in ("told", "found")]
+    ours = [call | {"assistant_id": "asst"} for call in calls]
+    seen = [routed(name, created_at=created_at) for name in ("told", "found")]
+    before, after = differences(seen, ours), differences([], ours)
+
+    assert measure(before, set(), start, end) == measure(after, set(), start, end) == Reliability(1, 2)
+    for column in ("organization_id", "assistant_id"):
+        assert by_group(after, set(), start, end, column, {}) == by_group(before, set(), start, end, column, {})
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,6 @@ import subprocess
 import sys
 from dataclasses import replace
 from datetime import timedelta
-from decimal import Decimal
-from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -16,28 +14,8 @@ from billing.errors import UnknownOrganization
 from billing.figures import Completeness, Finding, NightMoney, Totals
 from tests.books import Books
 
-from .bookkeeping import WINDOW, acme, begin, order
+from .bookkeeping import FIGURES, WINDOW, acme, begin, order
 from .listed import CREATED
-
-FIGURES: dict[str, Any] = {
-    "provider_calls": 3,
-    "known_calls": 2,
-    "counts": {"missing": 1, "matched": 2},
-    "ended_calls": 3,
-    "ended_by_webhook": 2,
-    "reliability_ratio": Decimal("0.66666667"),
-    "reliability_low": Decimal("0.2"),
-    "reliability_high": Decimal("0.9"),
-    "recovered_calls": 1,
-    "recovered_micros": 2**53 + 1,
-    "outstanding_micros": 0,
-    "money": [],
-    "groups": {},
-    "completeness": [],
-    "cause": None,
-    "plan": None,
-    "plan_digest": None,
-}
 
 
 def test_run_is_finished_with_its_findings_and_figures(books: Books, engine: Engine) -> None:
