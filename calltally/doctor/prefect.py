@@ -12,6 +12,7 @@ from billing.prefect_access import CREDENTIALS_FIX, REFUSED, prefect_api_url, pr
 from billing.settings import Settings
 from calltally import stack
 from calltally.doctor.findings import Area, Finding
+from calltally.stack.automation_names import KEEPING_STATES_TRUE, TELLING_SLACK
 
 AREA = Area("prefect")
 INSTALL = "calltally up installs them; elsewhere: python -m calltally.stack.deployments"
@@ -25,7 +26,8 @@ def check_prefect(settings: Settings) -> list[Finding]:
     try:
         with httpx.Client(base_url=api_url, headers=prefect_headers(settings), timeout=10) as client:
             client.get("/ready").raise_for_status()
-            return [*_version(client, api_url), *_deployments(client, api_url), *_work_pools(client)]
+            found = [*_version(client, api_url), *_deployments(client, api_url), *_work_pools(client)]
+            return [*found, *_automations(client, telling=settings.slack_webhook_url is not None)]
     except httpx.HTTPStatusError as error:
         problem, fix = _refusal(error, api_url, fix)
     except (httpx.HTTPError, KeyError, TypeError, ValueError) as error:
@@ -102,6 +104,20 @@ def _work_pools(client: httpx.Client) -> Iterator[Finding]:
             yield AREA.problem(
                 f"work pool {name} has no worker online: its runs wait", f"run: {command} (or calltally up)"
             )
+
+
+def _automations(client: httpx.Client, *, telling: bool) -> Iterator[Finding]:
+    """Those that tell Slack are only made where Slack has an address."""
+    known = {row["name"]: row for row in _all(client, "/automations/filter")}
+    wanted = [*KEEPING_STATES_TRUE, *(TELLING_SLACK if telling else ())]
+    missing = [name for name in wanted if name not in known]
+    paused = [name for name in wanted if name in known and not known[name]["enabled"]]
+    for name in missing:
+        yield AREA.problem(f"automation {name!r} is not installed: nobody would notice", INSTALL)
+    for name in paused:
+        yield AREA.warning(f"automation {name!r} is paused", f"prefect automation resume --id {known[name]['id']}")
+    if not missing and not paused:
+        yield AREA.ok(f"{len(wanted)} automations are installed, none is paused")
 
 
 def _all(client: httpx.Client, path: str) -> list[dict[str, Any]]:

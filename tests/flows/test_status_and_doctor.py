@@ -11,6 +11,8 @@ from typer.testing import CliRunner
 
 from billing.settings import get_settings
 from calltally.cli import app
+from calltally.stack.automation_names import KEEPING_STATES_TRUE, TELLING_SLACK
+from calltally.stack.automations import install_automations
 from calltally.stack.deployments import install_deployments
 
 from .stage import Stage, in_loop
@@ -21,10 +23,10 @@ def said(*arguments: str) -> Any:
     return json.loads(CliRunner().invoke(app, [*arguments, "--json"]).stdout)
 
 
-def problems_of_prefect() -> dict[str, str]:
+def problems_of_prefect(verdict: str = "problem") -> dict[str, str]:
     """What the doctor finds wrong, and how to mend it."""
     findings = said("doctor")["findings"]
-    return {row["what"]: row["fix"] for row in findings if row["area"] == "prefect" and row["verdict"] == "problem"}
+    return {row["what"]: row["fix"] for row in findings if row["area"] == "prefect" and row["verdict"] == verdict}
 
 
 async def pause(deployment_id: UUID, *, active: bool) -> str:
@@ -62,3 +64,29 @@ def test_doctor_sees_paused_nights_and_absent_workers(shell: dict[str, UUID]) ->
     assert trouble not in before
     assert paused[trouble] == f"prefect deployment schedule resume reconcile_calls/reconcile_calls {schedule}"
     assert paused["work pool nights has no worker online: its runs wait"] == "run: calltally nights (or calltally up)"
+
+
+async def automations(*, remove: bool = False, pause: bool = False) -> list[UUID]:
+    """The ids of those that are there, after removing all of them or pausing the first one if asked so."""
+    async with get_client() as client:
+        known = await client.read_automations()
+        for automation in known if remove else []:
+            await client.delete_automation(automation.id)
+        if pause:
+            await client.pause_automation(known[0].id)
+        return [automation.id for automation in known]
+
+
+def test_doctor_sees_automations_that_are_missing_or_paused(shell: dict[str, UUID]) -> None:
+    """A server that refused them said so in a line of a log; the doctor says so until they are there."""
+    in_loop(automations(remove=True))
+    missing = problems_of_prefect()
+    in_loop(install_automations(get_settings().slack_webhook_url))
+    [first, *_] = in_loop(automations(pause=True))
+    paused = problems_of_prefect("warning")
+    still = problems_of_prefect()
+    in_loop(automations(remove=True))
+
+    assert [name for name in (*KEEPING_STATES_TRUE, *TELLING_SLACK) if name not in " ".join(missing)] == []
+    assert f"prefect automation resume --id {first}" in paused.values()
+    assert not any("automation" in what for what in still)
