@@ -81,6 +81,25 @@ def _health() -> Schema:
     }
 
 
+def _queue_stats() -> Schema:
+    count = {"type": ["integer", "null"], "minimum": 0}
+    six = dict.fromkeys(METRICS, count)
+    states = ("waiting", "active", "delayed", "parked", "dead", "finished")
+    text, seconds = {"type": "string"}, {"type": "number", "description": "Age of the oldest."}
+    unfinished = _object(
+        {"provider": text, "type": text, "state": text, "events": {"type": "integer"}, "oldest_seconds": seconds}
+    )
+    return _object(
+        {
+            "totals": {"anyOf": [_object(dict.fromkeys(states, count)), {"type": "null"}]},
+            "queue": {"anyOf": [{"type": "array", "items": unfinished}, {"type": "null"}]},
+            "queueMetrics": _object(six),
+            "byProvider": {"type": "array", "items": _object({"provider": text, **six})},
+            "byType": {"type": "array", "items": _object({"provider": text, "type": text, **six})},
+        }
+    )
+
+
 def _metrics() -> Schema:
     return {
         "get": {
@@ -151,7 +170,10 @@ def _operators_paths() -> Schema:
     run_id = {"name": "id", "in": "path", "required": True, "schema": {"type": "string", "format": "uuid"}}
     return {
         "/api/monitoring/queue-stats": _operators(
-            "get", "get_queue_stats", "Unfinished events by provider and type", {"200": _json("Counts.", anything)}
+            "get",
+            "get_queue_stats",
+            "Events by provider and type, in the names of /health",
+            {"200": _json("Counts; null for what took longer than 2 s to count.", _queue_stats())},
         ),
         "/api/billing-reconciliation/trigger": _trigger(),
         "/api/billing-reconciliation/runs": _operators(

@@ -20,6 +20,7 @@ from billing.errors import BillingError, ProviderUnavailable
 from billing.prefect_access import prefect_api_url, prefect_headers
 from billing.prefect_api import start_deployment
 from billing.settings import Settings
+from receiver.queue_stats import queue_stats
 
 log = logging.getLogger("billing.receiver")
 
@@ -63,15 +64,8 @@ class OperatorsApi:
         ]
 
     async def queue_stats(self, _request: Request) -> Response:
-        """Unfinished events by provider and type, with the age of the oldest in seconds."""
-        queue = await self._ask(
-            "SELECT provider, type, state, count(*) AS events,"
-            " extract(epoch FROM now() - min(received_at))::float8 AS oldest_seconds FROM events"
-            " WHERE state IN ('waiting', 'active', 'delayed', 'parked', 'dead') GROUP BY provider, type, state"
-            " ORDER BY provider, type, state"
-        )
-        totals = (await self._ask("SELECT waiting, active, delayed, parked, dead, finished FROM queue_metrics()"))[0]
-        return _json({"totals": totals, "queue": queue})
+        """Events by provider and type, and the age in seconds of the oldest unfinished ones."""
+        return _json(await run_in_threadpool(queue_stats, self._engine))
 
     async def trigger(self, request: Request) -> Response:
         """Start the nightly deployment; answered as soon as Prefect has taken it."""

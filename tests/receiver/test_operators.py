@@ -5,6 +5,7 @@ from typing import Any
 from uuid import UUID
 
 import httpx
+import psycopg
 import pytest
 from pydantic import SecretStr
 from sqlalchemy import Engine
@@ -100,6 +101,55 @@ def test_queue_stats_count_what_is_unfinished(client: httpx.Client, books: Books
         ("vapi", "x", "waiting", 2),
     ]
     assert all(row["oldest_seconds"] >= 0 for row in stats["queue"])
+
+
+def test_queue_stats_speak_the_names_of_health(client: httpx.Client, books: Books) -> None:
+    """Overall, by provider and by type, finished events too."""
+    books.value(
+        "SELECT accept_events(ARRAY['vapi', 'vapi', 'stripe'], ARRAY['a', 'b', 'c'], ARRAY['x', 'y', 'z'],"
+        " ARRAY[CAST('{}' AS bytea), CAST('{}' AS bytea), CAST('{}' AS bytea)])"
+    )
+    event_id = books.value("SELECT id FROM events WHERE type = 'x'")
+    [claimed] = books.rows("SELECT id, claim_token FROM claim_these_events(:ids, 'w', '1 hour')", ids=[event_id])
+    books.rows(
+        "SELECT finish_events(:token, ARRAY[CAST(:id AS bigint)], ARRAY['done'], ARRAY[NULL])",
+        token=claimed["claim_token"],
+        id=claimed["id"],
+    )
+
+    stats = client.get("/api/monitoring/queue-stats", headers=TOKEN).json()
+
+    none = dict.fromkeys(["waiting", "active", "delayed", "completed", "failed", "paused"], 0)
+    assert stats["queueMetrics"] == {**none, "waiting": 2, "completed": 1}
+    assert stats["byProvider"] == [
+        {"provider": "stripe", **none, "waiting": 1},
+        {"provider": "vapi", **none, "waiting": 1, "completed": 1},
+    ]
+    assert stats["byType"] == [
+        {"provider": "stripe", "type": "z", **none, "waiting": 1},
+        {"provider": "vapi", "type": "x", **none, "completed": 1},
+        {"provider": "vapi", "type": "y", **none, "waiting": 1},
+    ]
+
+
+def test_queue_stats_do_not_wait_for_a_count_that_takes_too_long(
+    client: httpx.Client, books: Books, own_tables: str
+) -> None:
+    """What could not be counted is null, not zero; the rest is told."""
+    books.value("SELECT accept_events(ARRAY['vapi'], ARRAY['a'], ARRAY['x'], ARRAY[CAST('{}' AS bytea)])")
+    with psycopg.connect(own_tables) as connection:
+        connection.execute(
+            "CREATE OR REPLACE FUNCTION queue_metrics() RETURNS TABLE (waiting bigint, active bigint, delayed bigint,"
+            " parked bigint, dead bigint, finished bigint, oldest_waiting_at timestamptz)"
+            " LANGUAGE sql SECURITY DEFINER SET search_path = public, pg_temp"
+            " AS 'SELECT 0, 0, 0, 0, 0, 0, now() FROM pg_sleep(60)'"
+        )
+
+    stats = client.get("/api/monitoring/queue-stats", headers=TOKEN, timeout=30).json()
+
+    assert stats["totals"] is None
+    assert set(stats["queueMetrics"].values()) == {None}
+    assert stats["byType"][0]["waiting"] == 1
 
 
 @pytest.mark.parametrize(
