@@ -7,6 +7,7 @@ from prefect import flow
 from billing.night import days
 from billing.stripe_list import payment_window
 from tasks.payments import list_payments, store_missed
+from tasks.progress import tell_listeners
 from tasks.runs import name_this_run, scheduled_start
 
 TIMEOUT_SECONDS = 3 * 3600
@@ -33,6 +34,9 @@ async def backfill_payments(
     start, end = payment_window(window_from, window_to, scheduled_start())
     listed = missed = 0
     for day_start, day_end in days(start, end):
+        tell_listeners(
+            (day_start - start) / (end - start), f"{day_start:%Y-%m-%d}: {missed} of {listed} were missing"
+        )
         events = await list_payments(day_start, day_end)
         missed += await store_missed(events, dry_run)
         listed += len(events)

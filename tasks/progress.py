@@ -73,6 +73,12 @@ class Progress:
             await _if_possible(aupdate_progress_artifact(self._artifact_id, progress=100.0))
 
 
+def tell_listeners(share: float, words: str) -> None:
+    """How far a run is that shows it nowhere else."""
+    for listener in listeners:
+        listener(share, words)
+
+
 @asynccontextmanager
 async def progress_shown(run_id: UUID) -> AsyncIterator[Progress]:
     """Show the progress of a run while the block lasts."""

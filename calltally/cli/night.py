@@ -86,7 +86,7 @@ def _run(deployment: str, given: dict[str, Any], *, as_json: bool) -> None:
         os.environ["DATABASE_URL"] = engine.url.set(drivername="postgresql").render_as_string(hide_password=False)
         get_settings.cache_clear()
         parameters = {name: content for name, content in given.items() if content is not None}
-        with _progress(shown=not as_json):
+        with shown_progress(shown=not as_json):
             result = asyncio.run(_deployed(deployment, parameters))
         ids = [result] if isinstance(result, str) else result
         with transaction(engine) as connection:
@@ -158,7 +158,7 @@ def _print_plan(plan: dict[str, Any]) -> None:
 
 
 @contextmanager
-def _progress(*, shown: bool) -> Iterator[None]:
+def shown_progress(*, shown: bool) -> Iterator[None]:
     """A bar on the terminal while the block runs."""
     if not shown:
         yield

@@ -8,12 +8,15 @@ import typer
 from billing.errors import InvalidAmount
 from billing.organizations import look_up_organization
 from calltally.cli.database import quick_books
-from calltally.cli.output import Json, Organization, amount, print_facts, print_rows, utc
+from calltally.cli.output import Json, Organization, currency_code, email_address, price, print_facts, print_rows, utc
 
 org = typer.Typer(no_args_is_help=True, help="Organizations: the reseller's customers.")
 route = typer.Typer(
     no_args_is_help=True, help="Routes: which assistant, squad, number or messaging service is whose."
 )
+
+A_DAY = 86_400
+"""Seconds."""
 
 
 def register(app: typer.Typer) -> None:
@@ -25,34 +28,36 @@ def register(app: typer.Typer) -> None:
 @org.command("create")
 def create(
     name: Annotated[str, typer.Option(help="Unique; commands accept it in place of the id.")],
-    email: Annotated[str, typer.Option(help="Where its invoices go.")],
-    currency: Annotated[str, typer.Option(help="ISO code; it never changes.")] = "USD",
+    email: Annotated[str, typer.Option(help="Where its invoices go.", callback=email_address)],
+    currency: Annotated[str, typer.Option(help="ISO code; it never changes.", callback=currency_code)] = "USD",
     debt_limit: Annotated[str, typer.Option(help="How far usage may take it into debt.")] = "5.00",
     price_per_minute: Annotated[str | None, typer.Option(help="Its own price; the default is 0.70 USD.")] = None,
     increment: Annotated[int, typer.Option(help="Billing increment in seconds: 1, 6 or 60.")] = 1,
-    minimum: Annotated[int, typer.Option(help="Seconds that each call is billed at least.")] = 0,
-    free: Annotated[int, typer.Option(help="Seconds of each call that cost nothing.")] = 0,
+    minimum: Annotated[int, typer.Option(help="Seconds that each call is billed at least.", min=0, max=A_DAY)] = 0,
+    free: Annotated[int, typer.Option(help="Seconds of each call that cost nothing.", min=0, max=A_DAY)] = 0,
     stripe_customer: Annotated[str | None, typer.Option(help="cus_… that pays for it.")] = None,
     as_json: Json = False,
 ) -> None:
     """Create an organization with an empty wallet."""
     if increment not in {1, 6, 60}:
         raise InvalidAmount(f"--increment {increment}: calls are billed by 1, 6 or 60 seconds")
+    if not name.strip():
+        raise typer.BadParameter("an organization needs a name", param_hint="--name")
     has_own_price = price_per_minute is not None or (increment, minimum, free) != (1, 0, 0)
     with quick_books() as books:
         organization_id = books.value(
             "SELECT create_organization(:name, :email, :currency, :debt_limit, :customer)",
             name=name,
             email=email,
-            currency=currency.upper(),
-            debt_limit=amount(debt_limit),
+            currency=currency,
+            debt_limit=price(debt_limit),
             customer=stripe_customer,
         )
         if has_own_price:
             books.value(
                 "SELECT set_price(:organization_id, :per_minute, :increment, :minimum, :free)",
                 organization_id=organization_id,
-                per_minute=amount(price_per_minute or "0.70"),
+                per_minute=price(price_per_minute or "0.70"),
                 increment=increment,
                 minimum=minimum,
                 free=free,

@@ -1,7 +1,8 @@
 """What commands print: tables for people, JSON with `--json` for programs."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Annotated, Any, Literal, TypeVar
@@ -17,8 +18,12 @@ from billing.money import format_micros, parse_amount
 
 T = TypeVar("T")
 
+CURRENCY_LETTERS = 3
 MAX_CELL = 60
 """Characters of a cell in a table; `--json` has all of them."""
+
+MOST = 100_000
+"""Rows that a command lists at most; more is for SQL."""
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON; amounts are micros.")]
 Organization = Annotated[str, typer.Argument(metavar="ORG", help="Id or name of the organization.")]
@@ -68,6 +73,44 @@ def progress(steps: Sequence[T], what: str) -> Iterable[T]:
     from rich.progress import track  # noqa: PLC0415 - only for long work
 
     return track(steps, description=what, console=console, transient=True)
+
+
+@contextmanager
+def working(what: str) -> Iterator[None]:
+    """Say on the terminal that something is under way, while the block runs; nothing on a pipe."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield
+        return
+    with console.status(what):
+        yield
+
+
+def price(text: str) -> int:
+    """The same as `amount` for what costs nothing or something.
+
+    Raises:
+        InvalidAmount: negative, or no amount.
+    """
+    micros = amount(text)
+    if micros < 0:
+        raise InvalidAmount(f"{text} is negative: a price or a limit is 0 or more")
+    return micros
+
+
+def currency_code(text: str) -> str:
+    """An ISO code in capitals, for a callback of typer's."""
+    if not (len(text) == CURRENCY_LETTERS and text.isascii() and text.isalpha()):
+        raise typer.BadParameter(f"{text!r} is no currency: write its ISO code, for example USD or EUR")
+    return text.upper()
+
+
+def email_address(text: str) -> str:
+    """An address with both of its parts, for a callback of typer's."""
+    name, _, host = text.rpartition("@")
+    if not name or "." not in host.strip(".") or any(character.isspace() for character in text):
+        raise typer.BadParameter(f"{text!r} is no e-mail address, such as billing@acme.example")
+    return text
 
 
 def amount(text: str) -> int:

@@ -9,6 +9,7 @@ import typer
 
 from calltally.cli.database import open_books
 from calltally.cli.flow_runs import installed_deployments, point_at_prefect
+from calltally.cli.night import shown_progress
 from calltally.cli.output import Json, print_facts, utc
 
 payments = typer.Typer(no_args_is_help=True, help="Payments: ask Stripe for those that no webhook told us of.")
@@ -37,7 +38,8 @@ def backfill(
     with open_books() as engine:
         os.environ["DATABASE_URL"] = engine.url.set(drivername="postgresql").render_as_string(hide_password=False)
         get_settings.cache_clear()
-        found = asyncio.run(_deployed(parameters))
+        with shown_progress(shown=not as_json):
+            found = asyncio.run(_deployed(parameters))
     print_facts(found, as_json=as_json)
 
 

@@ -10,11 +10,14 @@ import typer
 from billing.errors import InvalidAmount
 from billing.organizations import look_up_organization
 from calltally.cli.database import open_books, quick_books
-from calltally.cli.output import Json, amount, print_facts, print_rows, utc
+from calltally.cli.output import MOST, Json, currency_code, price, print_facts, print_rows, utc
 
 sms = typer.Typer(no_args_is_help=True, help="Text messages: delivered or not, charged or not, and their price.")
 
 OfOrganization = Annotated[str | None, typer.Option("--organization", metavar="ORG", help="Only of this one.")]
+
+TEN_YEARS = 10 * 365 * 24
+"""Hours."""
 
 
 def register(app: typer.Typer) -> None:
@@ -26,7 +29,7 @@ def register(app: typer.Typer) -> None:
 def list_messages(
     state: Annotated[str | None, typer.Option(help="For example failed, undelivered or delivered.")] = None,
     organization: OfOrganization = None,
-    limit: Annotated[int, typer.Option(help="How many, newest first.")] = 50,
+    limit: Annotated[int, typer.Option(help="How many, newest first.", min=1, max=MOST)] = 50,
     as_json: Json = False,
 ) -> None:
     """The newest messages, with error code, segments, Twilio's price and what they were charged."""
@@ -51,7 +54,8 @@ def list_messages(
 
 @sms.command("failures")
 def failures(
-    hours: Annotated[int, typer.Option(help="Of the last so many hours.")] = 24, as_json: Json = False
+    hours: Annotated[int, typer.Option(help="Of the last so many hours.", min=1, max=TEN_YEARS)] = 24,
+    as_json: Json = False,
 ) -> None:
     """Messages that did not arrive, by hour and error code (https://www.twilio.com/docs/api/errors)."""
     with quick_books() as books:
@@ -71,7 +75,7 @@ def set_price(
     organization: Annotated[
         str | None, typer.Option(metavar="ORG", help="Default: everybody without a price of their own.")
     ] = None,
-    currency: Annotated[str, typer.Option(help="Of a price for all.")] = "USD",
+    currency: Annotated[str, typer.Option(help="Of a price for all.", callback=currency_code)] = "USD",
     from_time: Annotated[
         datetime | None,
         typer.Option("--from", help="Since when (UTC); messages sent since then without a price are charged now."),
@@ -84,12 +88,12 @@ def set_price(
         price_id = books.value(
             "SELECT set_sms_price(:organization_id, :per_segment, :from_time, :currency)",
             organization_id=organization_id,
-            per_segment=amount(per_segment),
+            per_segment=price(per_segment),
             from_time=utc(from_time),
-            currency=currency.upper(),
+            currency=currency,
         )
     print_facts(
-        {"price_id": price_id, "organization_id": organization_id, "per_segment_micros": amount(per_segment)},
+        {"price_id": price_id, "organization_id": organization_id, "per_segment_micros": price(per_segment)},
         as_json=as_json,
     )
 

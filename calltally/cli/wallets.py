@@ -6,7 +6,7 @@ import typer
 
 from billing.organizations import look_up_organization
 from calltally.cli.database import quick_books
-from calltally.cli.output import Json, Organization, amount, print_facts, print_json, print_rows
+from calltally.cli.output import MOST, Json, Organization, amount, print_facts, print_json, print_rows
 
 wallet = typer.Typer(no_args_is_help=True, help="Wallets: prepaid balances.")
 books_verbs = typer.Typer(no_args_is_help=True, help="The books as a whole.")
@@ -24,7 +24,7 @@ def register(app: typer.Typer) -> None:
 @wallet.command("show")
 def show(
     organization: Organization,
-    limit: Annotated[int, typer.Option(help="How many of the last movements.")] = 20,
+    limit: Annotated[int, typer.Option(help="How many of the last movements.", min=1, max=MOST)] = 20,
     as_json: Json = False,
 ) -> None:
     """Balance, debt and the last movements."""

@@ -11,6 +11,8 @@ import psycopg
 import pytest
 from sqlalchemy import make_url
 
+from billing.errors import InvalidAmount
+
 from .conftest import Calltally
 
 VERBS = (
@@ -159,6 +161,53 @@ def test_choices_that_do_not_exist_are_wrong_usage(calltally: Calltally) -> None
     assert calltally("events", "list", "--state", "bogus").exit_code == 2
     assert calltally("events", "list", "--provider", "vappi").exit_code == 2
     assert calltally("events", "list", "--limit", 0).exit_code == 2
+
+
+CREATE = ("org", "create", "--name", "Acme", "--email", "a@acme.example")
+UNACCEPTABLE: dict[str, tuple[tuple[str, ...], str]] = {
+    "limit of a wallet": (("wallet", "show", "Acme", "--limit", "-1"), "--limit"),
+    "limit of messages": (("sms", "list", "--limit", "-1"), "--limit"),
+    "hours": (("sms", "failures", "--hours", "99999999999"), "--hours"),
+    "no hours": (("sms", "failures", "--hours", "0"), "--hours"),
+    "event id": (("events", "show", "99999999999999999999"), "ID"),
+    "replayed state": (("events", "replay", "--state", "waiting"), "dead"),
+    "minimum": ((*CREATE, "--minimum", "-5"), "--minimum"),
+    "free seconds": ((*CREATE, "--free", "-5"), "--free"),
+    "name": (("org", "create", "--name", " ", "--email", "a@acme.example"), "needs a name"),
+    "email": (("org", "create", "--name", "Acme", "--email", "acme.example"), "no e-mail address"),
+    "email with a space": (("org", "create", "--name", "Acme", "--email", "a b@acme.example"), "no e-mail address"),
+    "currency": ((*CREATE, "--currency", "usdx"), "ISO code"),
+    "currency of messages": (("sms", "price", "0.02", "--currency", "€"), "ISO code"),
+}
+
+
+@pytest.mark.parametrize(("arguments", "said"), UNACCEPTABLE.values(), ids=UNACCEPTABLE.keys())
+def test_value_out_of_bounds_is_wrong_usage_that_names_it(
+    calltally: Calltally, arguments: tuple[str, ...], said: str
+) -> None:
+    """Before the database is asked, whose words would be others."""
+    answer = calltally(*arguments)
+
+    assert answer.exit_code == 2
+    assert said in answer.output
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        (*CREATE, "--price-per-minute", "-1"),
+        (*CREATE, "--debt-limit", "-0.01"),
+        ("sms", "price", "--", "-0.01"),
+    ],
+    ids=["price", "limit", "price of messages"],
+)
+def test_negative_price_is_refused_in_plain_words(calltally: Calltally, arguments: tuple[str, ...]) -> None:
+    """And no organization is left behind."""
+    answer = calltally(*arguments)
+
+    assert isinstance(answer.error, InvalidAmount)
+    assert "is negative" in str(answer.error)
+    assert calltally("org", "list", "--json").json == []
 
 
 @pytest.mark.slow

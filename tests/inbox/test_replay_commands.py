@@ -49,6 +49,28 @@ def parked(story: Story) -> int:
     return event_id
 
 
+def test_ids_that_cannot_be_replayed_are_named(story: Story, events: Run, parked: int) -> None:
+    """The others are replayed; exit code 1, since not all was done."""
+    waiting = story.accept(report("call-1"))[0]
+    result = events("replay", parked, waiting, 999_999, "--json")
+    said = json.loads(result.stdout)
+
+    assert result.exit_code == 1
+    assert (said["replayed"], said["ids"]) == (1, [parked])
+    assert said["not_replayed"] == [
+        {"id": waiting, "why": "it is waiting, so it is in line or worked on already"},
+        {"id": 999_999, "why": "there is no such event; calltally events list shows those that there are"},
+    ]
+
+
+def test_id_that_another_option_excludes_is_named(story: Story, events: Run, parked: int) -> None:
+    """In a rehearsal too."""
+    result = events("replay", parked, "--provider", "vapi", "--dry-run")
+
+    assert result.exit_code == 1
+    assert f"Event {parked} was left out: it is parked, and either another option does not fit it" in result.stderr
+
+
 def test_rehearsed_plan_is_applied_by_its_digest(story: Story, events: Run, parked: int) -> None:
     """The rehearsal books nothing; the same command with the plan books what it showed."""
     shown = answer(events("replay", "--state", "parked", "--dry-run", "--json"))
