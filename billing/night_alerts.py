@@ -19,17 +19,21 @@ def note_night(engine: Engine, night: Night, *, threshold: Decimal, min_calls: i
     """Raise, keep or clear the incident of unreliable webhooks; None if the night says nothing about now.
 
     That is a rehearsal, a light pass or a backfill, fewer than `min_calls` ended calls, or a window that ended before
-    another one of enough calls which was compared already. Each single organization has an incident of its own.
+    another one of enough calls which was compared already. A list that is not complete may raise the alarm, but never
+    ends it: the calls that it lacks may be the lost ones. Each single organization has an incident of its own.
     """
     enough = max(1, min_calls)
     if night.dry_run or night.kind != "night" or night.reliability.ended < enough:
         return None
     if _is_overtaken(engine, night, enough):
         return None
+    failing = night.reliability.is_below(threshold, min_calls)
+    if not failing and any(part.held for part in night.completeness):
+        return None
     return note_condition(
         engine,
         incident_key(night),
-        night.reliability.is_below(threshold, min_calls),
+        failing,
         night_facts(night, threshold),
         remind_after=REMIND_AFTER,
     )

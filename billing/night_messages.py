@@ -1,10 +1,11 @@
 """What a night tells Slack: facts that fit into the outbox, and words for them."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
-from billing.figures import Night, Reliability
+from billing.figures import Completeness, Night, Reliability
 from billing.incident_messages import Words
 from billing.messages import MAX_REFERENCES, listing, percent, with_interval
 from billing.money import format_micros
@@ -46,6 +47,8 @@ def night_facts(night: Night, threshold: Decimal) -> dict[str, Any]:
         "unbilled": {outcome: calls for outcome, calls in night.unbilled.items() if calls},
         "unrouted": _first_without_route(night),
         "incomplete": sum(part.verdict == "incomplete" for part in night.completeness),
+        "apart": dict(Counter(_apart(part) for part in night.completeness if part.verdict == "incomplete")),
+        "held": any(part.held for part in night.completeness),
         "cause": night.cause,
         "run_url": night.run_url,
     }
@@ -70,7 +73,7 @@ def night_words(facts: Mapping[str, Any]) -> Words:
         paragraphs={
             "Likely cause": facts["cause"] or "",
             "Calls": listing(facts["first_ids"], reliability.lost),
-            "Incomplete list": _incomplete(facts["incomplete"]),
+            "Incomplete list": _incomplete(facts),
         },
         link=("Open the run", facts["run_url"]) if facts["run_url"] else None,
     )
@@ -106,9 +109,16 @@ def _amounts(money: Sequence[Mapping[str, Any]], field: str) -> str:
     return ", ".join(format_micros(part.get(field, 0), part["currency"]) for part in money) or "none"
 
 
-def _incomplete(parts: int) -> str:
-    if not parts:
+def _apart(part: Completeness) -> str:
+    reported = part.reported or part.listed
+    if part.listed.calls == reported.calls:
+        return "the same number of calls at another cost"
+    return "fewer calls" if part.listed.calls < reported.calls else "more calls"
+
+
+def _incomplete(facts: Mapping[str, Any]) -> str:
+    if not facts["incomplete"]:
         return ""
-    return (
-        f"Vapi's own totals name more calls than its list did, in {parts} parts of the window. Run the night again."
-    )
+    apart = "; ".join(f"{said} in {parts}" for said, parts in facts.get("apart", {}).items())
+    held = "Billing of their calls is held until both agree; each night tries again." if facts.get("held") else ""
+    return f"Vapi's list and its own totals disagree. The list has {apart} of its parts. {held}".rstrip()

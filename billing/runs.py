@@ -12,8 +12,10 @@ from sqlalchemy import Connection, Engine
 
 from billing.database import rows, transaction, value
 from billing.figures import Finding, Window
+from billing.held import held_parts
 from billing.organizations import find_organization
 from billing.reconcile import SETTLING
+from billing.vapi_list import floor_to_millisecond
 
 FINDINGS_AT_ONCE = 10_000
 
@@ -70,11 +72,14 @@ def marked_alive(engine: Engine, run_id: UUID) -> Iterator[None]:
             value(connection, UNLOCK, run_id=run_id)
 
 
-def start_run(engine: Engine, run_id: UUID, order: Order, flow_run_id: UUID | None) -> Order:
+def start_run(
+    engine: Engine, run_id: UUID, order: Order, flow_run_id: UUID | None, kept_since: datetime | None = None
+) -> Order:
     """Note that a run has begun, while it is marked alive; earlier ones whose process is gone have failed.
 
     What those booked stands, and the next run for their window completes it. Answers with the order, in which an
-    organization has its id and its name, however it was typed.
+    organization has its id and its name, however it was typed, and in which a night lists from the oldest calls that
+    are held back, as long as the provider keeps them (`kept_since`).
 
     Raises:
         UnknownOrganization: there is none of that name or id.
@@ -85,6 +90,8 @@ def start_run(engine: Engine, run_id: UUID, order: Order, flow_run_id: UUID | No
             organization_id = find_organization(connection, order.organization)
             name = value(connection, "SELECT name FROM organizations WHERE id = :id", id=organization_id)
             order = replace(order, organization=name, organization_id=organization_id)
+        if order.kind == "night" and order.applies_run_id is None and kept_since is not None:
+            order = replace(order, window=_with_what_is_held(connection, order.window, kept_since))
         value(
             connection,
             "INSERT INTO reconciliation_runs (id, kind, window_from, window_to, listed_from, as_of, organization_id,"
@@ -235,6 +242,11 @@ def load_customers(engine: Engine) -> dict[UUID, Customer]:
             row["id"]: Customer(row["name"], row["currency"])
             for row in rows(connection, "SELECT id, name, currency FROM organizations")
         }
+
+
+def _with_what_is_held(connection: Connection, window: Window, kept_since: datetime) -> Window:
+    held = [floor_to_millisecond(start) for start, _ in held_parts(connection, kept_since)]
+    return replace(window, listed_from=min([window.listed_from, *held]))
 
 
 def _store_findings(connection: Connection, run_id: UUID, found: Sequence[Finding]) -> None:

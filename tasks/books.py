@@ -41,8 +41,9 @@ R = TypeVar("R")
     retry_condition_fn=is_transient,
 )
 async def begin_run(run_id: UUID, order: Order) -> Order:
-    """Note that the run has begun; the order again, with the organization that it means."""
-    return await asyncio.to_thread(runs.start_run, get_engine(), run_id, order, flow_run.id)
+    """Note that the run has begun; the order again, with the organization that it means, and what is to be listed."""
+    kept_since = order.as_of - get_settings().vapi_retention
+    return await asyncio.to_thread(runs.start_run, get_engine(), run_id, order, flow_run.id, kept_since)
 
 
 @task(

@@ -11,7 +11,7 @@ from sqlalchemy import Engine
 
 from billing.alert_messages import write_message
 from billing.alerts import claim_alerts, note_outcome, outcome_of
-from billing.figures import Night, Reliability, Window
+from billing.figures import Completeness, Night, Reliability, Totals, Window
 from billing.night_alerts import note_night
 from billing.runs import note_alert
 from billing.settings import Settings
@@ -84,6 +84,20 @@ def test_night_of_the_past_says_nothing_about_now(engine: Engine, books: Books) 
 
     assert told(engine, completed(books, of_day(1, 100))) is None
     assert told(engine, completed(books, of_day(3, 100))) == "cleared"
+
+
+def test_incomplete_list_raises_the_alarm_and_never_ends_it(engine: Engine) -> None:
+    """The calls that it lacks may be the lost ones; if the totals are set not to matter, they do not."""
+    window = of_day(0, 0).window
+    part = Completeness(window.start, window.end, Totals(10, 0), Totals(500, 0), "incomplete", held=True)
+    nights = [
+        of_day(0, 100, completeness=[part]),
+        of_day(1, 50, completeness=[part]),
+        of_day(2, 100, completeness=[part]),
+        of_day(3, 100, completeness=[replace(part, held=False)]),
+    ]
+
+    assert [told(engine, night) for night in nights] == [None, "raised", None, "cleared"]
 
 
 def test_window_that_lay_in_the_future_overtakes_only_what_it_could_see(engine: Engine, books: Books) -> None:

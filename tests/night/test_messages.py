@@ -160,11 +160,22 @@ def test_next_step_names_what_calls_of_an_earlier_run_wait_for() -> None:
     assert "What is at risk is not billed yet: it waits for `calltally route add`, or for a price." in written
 
 
-def test_message_says_that_the_list_was_incomplete() -> None:
-    """What was not listed was not compared either."""
-    part = Completeness(START, START + timedelta(hours=6), Totals(9, 1), Totals(10, 2), "incomplete")
+@pytest.mark.parametrize(
+    ("listed", "said"),
+    [
+        (Totals(9, 2), "The list has fewer calls in 1 of its parts"),
+        (Totals(11, 2), "The list has more calls in 1 of its parts"),
+        (Totals(10, 1), "The list has the same number of calls at another cost in 1 of its parts"),
+    ],
+)
+def test_message_says_how_the_list_was_incomplete(listed: Totals, said: str) -> None:
+    """What was not listed was not compared either; and whether billing waits for it."""
+    part = Completeness(START, START + timedelta(hours=6), listed, Totals(10, 2), "incomplete")
+    billed, held = (as_text(message(night(completeness=[replace(part, held=held)]))) for held in (False, True))
 
-    assert "in 1 parts" in as_text(message(night(completeness=[part])))
+    assert said in billed
+    assert said in held
+    assert ("is held until both agree" in billed, "is held until both agree" in held) == (False, True)
     assert "Incomplete" not in as_text(message(night()))
 
 

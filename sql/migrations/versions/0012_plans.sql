@@ -21,5 +21,6 @@ WHERE done.applies_run_id = rehearsal.id AND done.state = 'completed';
 UPDATE incidents
 SET key = 'webhook_reliability:' || organizations.id
 FROM organizations
-WHERE incidents.key = 'webhook_reliability:' || organizations.name AND incidents.closed_at IS NULL
+WHERE
+    incidents.key = 'webhook_reliability:' || organizations.name AND incidents.closed_at IS NULL
     AND 'webhook_reliability:' || organizations.id NOT IN (SELECT key FROM incidents WHERE closed_at IS NULL);
