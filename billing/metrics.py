@@ -107,6 +107,20 @@ DATABASE_GAUGES: Final[Sequence[DatabaseGauge]] = (
         "SELECT count(*) AS value FROM calls WHERE organization_id IS NULL",
     ),
     DatabaseGauge(
+        "calltally_messages",
+        "Messages that were first told of in the last 24 hours, by the furthest status that was told.",
+        """
+        SELECT known.status, count(sid) AS value
+        FROM unnest(
+            ARRAY['scheduled', 'accepted', 'queued', 'sending', 'sent', 'canceled', 'failed', 'partially_delivered',
+            'undelivered', 'delivered', 'read']
+        ) AS known (status)
+        LEFT JOIN sms_messages ON sms_messages.status = known.status AND first_seen_at > now() - interval '24 hours'
+        GROUP BY known.status
+        """,
+        ("status",),
+    ),
+    DatabaseGauge(
         "calltally_outstanding_micros",
         "Charges that a debt limit refused and that are owed, in micros of the currency.",
         "SELECT currency, sum(outstanding_micros) AS value FROM wallet_balances GROUP BY currency",

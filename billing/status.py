@@ -57,12 +57,13 @@ class Limits:
 
 
 def read_status(books: Books, limits: Limits, seconds: float = PROBE_SECONDS) -> dict[str, Facts]:
-    """Workers, queue, nights, money, alerts and the check of the books, each within `seconds`."""
+    """Workers, queue, nights, money, messages, alerts and the check of the books, each within `seconds`."""
     parts: dict[str, Callable[[], Facts]] = {
         "workers": lambda: _workers(books),
         "queue": lambda: _queue(books, limits.waiting),
         "night": lambda: _night(books, limits.reliability),
         "money": lambda: _money(books),
+        "messages": lambda: _messages(books),
         "alerts": lambda: _alerts(books),
         "books": lambda: _check(books),
     }
@@ -195,6 +196,18 @@ def _money(books: Books) -> Facts:
         listed=LISTED,
     )
     return Facts({"currencies": sums, "near_limit": tight, "need_recharge": recharge})
+
+
+def _messages(books: Books) -> Facts:
+    """Of the last 24 hours; what is bad about them is an incident."""
+    found = books.rows(
+        "SELECT count(*) AS told, count(*) FILTER (WHERE sms_is_final(status)) AS ended,"
+        " count(*) FILTER (WHERE status IN ('failed', 'undelivered')) AS failed,"
+        " count(*) FILTER (WHERE carrier_accepted AND num_segments IS NULL AND NOT sms_is_settled(sms_messages))"
+        " AS unmeasured, count(*) FILTER (WHERE organization_id IS NULL) AS unattributed"
+        " FROM sms_messages WHERE first_seen_at > now() - interval '24 hours'"
+    )
+    return Facts(found[0])
 
 
 def _alerts(books: Books) -> Facts:

@@ -9,6 +9,7 @@ from billing.rules import (
     missing_night,
     outstanding_money,
     silence,
+    undelivered_messages,
     waiting_events,
     wallet_limits,
 )
@@ -25,4 +26,5 @@ RULES: tuple[Rule, ...] = (
     silence.RULE,
     wallet_limits.RULE,
     outstanding_money.RULE,
+    undelivered_messages.RULE,
 )

@@ -36,6 +36,7 @@ def show(screen: dict[str, Any]) -> None:
         ("queue", _queue(screen.get("queue"))),
         ("night", _night(screen.get("night"), screen["next_night"])),
         ("money", _money(screen.get("money"))),
+        ("messages", _messages(screen.get("messages"))),
         ("alerts", _alerts(screen.get("alerts"))),
         ("books", _books(screen.get("books"))),
     ):
@@ -106,6 +107,15 @@ def _money(part: dict[str, Any] | None) -> list[str]:
             + (f", {format_micros(owed, row['currency'])} outstanding" if owed else "")
         )
     return lines or ["no organization yet: calltally org create"]
+
+
+def _messages(part: dict[str, Any] | None) -> list[str]:
+    if (unread := _unread(part)) or part is None:
+        return unread or []
+    if not part["told"]:
+        return ["none in 24 h"]
+    ended = f"{part['told']:,} in 24 h: {part['failed']:,} of {part['ended']:,} that ended did not arrive"
+    return [f"{ended}, {part['unmeasured']:,} not measured yet, {part['unattributed']:,} without an organization"]
 
 
 def _alerts(part: dict[str, Any] | None) -> list[str]:

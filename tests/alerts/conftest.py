@@ -18,7 +18,7 @@ from tests.night.served import Switchboard, running_switchboard
 EMPTY = """
 SET LOCAL session_replication_role = replica; -- history lets nobody else empty it
 DELETE FROM transfers; DELETE FROM charges; DELETE FROM calls; DELETE FROM event_attempts; DELETE FROM events;
-DELETE FROM event_bodies;
+DELETE FROM event_bodies; DELETE FROM sms_messages; DELETE FROM sms_prices;
 DELETE FROM alerts; DELETE FROM incidents; DELETE FROM findings; DELETE FROM reconciliation_runs;
 DELETE FROM routes; DELETE FROM prices; DELETE FROM wallets; DELETE FROM accounts; DELETE FROM organizations;
 INSERT INTO prices (currency, per_minute_micros, valid) VALUES ('USD', 700000, '(,)');

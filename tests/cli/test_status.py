@@ -16,6 +16,7 @@ from billing.books import open_books
 from billing.deliveries import Delivery
 from billing.settings import get_settings
 from billing.status import Limits, read_status
+from tests import messages
 from tests.books import Books, told_call
 
 from .conftest import Calltally
@@ -95,6 +96,21 @@ def test_queue_nights_and_money_are_shown(calltally: Calltally, books: Books, no
     assert "recovered 23 calls: $4.351666 paid, $4.06 outstanding; 6 h ago" in text
     assert "webhook reliability was 92.01%, below 95.00%" in troubles(screen)
     assert "at its limit: Corner Cafe, $0.00 of -$1.00, $7.00 outstanding" in text
+
+
+def test_messages_of_the_last_day_are_one_line(calltally: Calltally, books: Books, nowhere: None) -> None:
+    """How many came to what, and those that cannot be billed yet."""
+    none = calltally("status").output
+    messages.record(
+        books,
+        messages.told("SM-1", "sent"),
+        messages.looked_up("SM-2", "delivered"),
+        messages.looked_up("SM-3", "undelivered", error_code=30003),
+    )
+    text = " ".join(calltally("status").output.split())
+
+    assert "none in 24 h" in none
+    assert ("3 in 24 h: 1 of 2 that ended did not arrive, 1 not measured yet, 3 without an organization") in text
 
 
 def test_dead_and_late_events_and_failed_nights_are_wrong(

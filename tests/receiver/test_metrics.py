@@ -258,7 +258,8 @@ def test_worker_counts_what_it_applied(serve: Serve, engine: Engine, owner: Engi
 
     with serve().client() as client:
         send_stripe(client, stripe_event("evt_1"))
-    execute(owner, "UPDATE events SET received_at = now() - interval '1 hour'")
+    for table in ("events", "event_bodies"):
+        execute(owner, f"UPDATE {table} SET received_at = received_at - interval '1 hour'")
     before = now()
     inbox.apply(engine, inbox.claim(engine, "worker-1", 10))
     after = now()
