@@ -34,6 +34,8 @@ from billing.settings import get_settings
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
 
+    from billing.settings import Settings
+
 CALLS, FINDINGS, PAGE = "calls.parquet", "findings.csv", "report.html"
 MAX_FINDINGS = 500
 """On the page; findings.csv has them all."""
@@ -83,15 +85,15 @@ def write_report(differences: pd.DataFrame, night: Night, history: Sequence[DayR
     return _shown(files, folder)
 
 
-def report_place() -> tuple[AbstractFileSystem, str]:
-    """Where reports are: a file system and a folder on it.
+def report_place(settings: Settings | None = None) -> tuple[AbstractFileSystem, str]:
+    """Where reports are: a file system and a folder on it. Without settings, those of this process count.
 
     Raises:
         PermanentError: REPORTS_URL names a place that cannot be used; the message says what to do.
     """
     import fsspec  # noqa: PLC0415 - costs time
 
-    settings = get_settings()
+    settings = settings or get_settings()
     url = settings.reports_url or str(settings.calltally_home.absolute() / "reports")
     scheme = url.partition("://")[0] if "://" in url else "file"
     try:

@@ -26,7 +26,8 @@ def register(app: typer.Typer) -> None:
 def doctor(as_json: Json = False) -> None:
     """Check settings, database, Prefect and the providers' set-up, and say how to mend it.
 
-    Nothing is changed. Exit code 1 if there are problems, 0 if there are only warnings.
+    Nothing is changed; an object store of reports is tried with an empty file. Exit code 1 if there are problems, 0
+    if there are only warnings.
     """
     from billing.settings import get_settings  # noqa: PLC0415
 
@@ -64,6 +65,7 @@ def examine(settings: "Settings") -> Iterator["Finding"]:
     from calltally.doctor.database import routed_ids  # noqa: PLC0415
     from calltally.doctor.prefect import check_prefect  # noqa: PLC0415
     from calltally.doctor.receiver import check_receiver  # noqa: PLC0415
+    from calltally.doctor.reports import check_reports  # noqa: PLC0415
     from calltally.doctor.settings import check_settings  # noqa: PLC0415
     from calltally.doctor.stripe import check_stripe  # noqa: PLC0415
     from calltally.doctor.twilio import check_twilio  # noqa: PLC0415
@@ -75,6 +77,7 @@ def examine(settings: "Settings") -> Iterator["Finding"]:
         looks: list[Callable[[], list[Finding]]] = [
             lambda: check_prefect(settings),
             lambda: check_receiver(settings),
+            lambda: check_reports(settings),
             lambda: check_vapi(settings, routed),
             lambda: check_stripe(settings),
             lambda: check_twilio(settings),

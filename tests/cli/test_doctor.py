@@ -4,10 +4,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import psycopg
 import pytest
 
-from billing.settings import get_settings
+from billing.settings import Settings, get_settings
+from calltally.doctor.reports import check_reports
 from calltally.doctor.settings import check_settings
 from calltally.doctor.twilio import check_twilio
 from calltally.sandbox.server import RunningSandbox, running_sandbox
@@ -17,6 +19,7 @@ from tests.books import Books
 
 from .conftest import Calltally
 
+ROOT = Path(__file__).parents[2]
 PUBLIC_URL = "https://billing.example.com"
 NEEDED = [
     *("checkout.session.completed", "checkout.session.async_payment_succeeded", "payment_intent.succeeded"),
@@ -315,3 +318,33 @@ def test_twilios_token_is_tried(
     for finding in findings:
         assert (says[finding.what] or "") in (finding.fix or "")
     assert "very-secret" not in str(findings)
+
+
+@pytest.mark.parametrize(
+    ("url", "verdict", "what"),
+    [
+        ("", "ok", "/reports takes files"),
+        ("memory://nights", "ok", "memory:///nights takes files"),
+        ("nowhere://nights", "problem", "REPORTS_URL begins with nowhere://"),
+        ("file:///dev/null/nights", "problem", "file:///dev/null/nights takes no files"),
+        ("http://127.0.0.1:9/nights", "problem", "takes no files (ClientConnectorError): nights complete"),
+    ],
+)
+def test_place_of_reports_is_tried(tmp_path: Path, url: str, verdict: str, what: str) -> None:
+    """A folder, an object store, no known kind of place, a place that takes nothing: before a night finds out."""
+    settings = Settings(_env_file=None, calltally_home=tmp_path, reports_url=url or None)
+    [finding] = check_reports(settings)
+
+    assert finding.verdict == verdict
+    assert what in finding.what
+    assert (finding.fix is None) == (verdict == "ok")
+
+
+def test_drivers_of_object_stores_are_installed_with_us() -> None:
+    """The image has them too: its lock file is a part of ours."""
+    for scheme in ("s3", "gs"):
+        assert fsspec.get_filesystem_class(scheme).protocol
+    packages = (ROOT / "deployments" / "requirements.lock").read_text()
+
+    assert "\ns3fs==" in packages
+    assert "\ngcsfs==" in packages

@@ -146,8 +146,8 @@ def test_files_go_where_reports_url_says(place: Callable[[str], None], tmp_path:
 @pytest.mark.parametrize(
     ("url", "advice"),
     [
-        ("s3://key:hush@bucket/path", "pip install s3fs"),
-        ("gs://bucket", "pip install gcsfs"),
+        ("abfs://key:hush@bucket/path", "pip install adlfs"),
+        ("oci://bucket", "pip install ocifs"),
         ("nope://x", "no known kind"),
     ],
 )
