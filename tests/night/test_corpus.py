@@ -1,6 +1,7 @@
 """A corpus of planted differences: every one is found, nothing else is, and each under its own name."""
 
 from collections import Counter
+from collections.abc import Sequence
 from random import Random
 
 import pandas as pd
@@ -10,18 +11,18 @@ from billing.call_frames import KNOWN_COLUMNS, PROVIDER_COLUMNS, ROUTE_COLUMNS, 
 from billing.reconcile import KINDS, Tolerances, find_differences
 from billing.reliability import lost_calls
 
-from .corpus import CLASSES, HOURS, PER_CLASS, ROUTES, Corpus, planted
+from .corpus import CLASSES, HOURS, PER_CLASS, ROUTES, Corpus, Row, planted
 from .listed import AS_OF, RETENTION
 
 SEEDS = (1, 2026)
 
 
-def compared(corpus: Corpus) -> pd.DataFrame:
+def compared(corpus: Corpus, routes: Sequence[Row] = ROUTES) -> pd.DataFrame:
     """What the comparison finds."""
     return find_differences(
         frame(corpus.theirs, PROVIDER_COLUMNS),
         frame(corpus.ours, KNOWN_COLUMNS),
-        frame(ROUTES, ROUTE_COLUMNS),
+        frame(list(routes), ROUTE_COLUMNS),
         AS_OF,
         retention=RETENTION,
         tolerances=Tolerances(),
@@ -31,6 +32,12 @@ def compared(corpus: Corpus) -> pd.DataFrame:
 def as_findings(differences: pd.DataFrame) -> Counter[tuple[str | None, str, str | None]]:
     """How often each call id, kind and fields of drift was found."""
     plain = differences[["call_id", "kind", "drift_fields"]].astype(object)
+    return Counter(plain.where(plain.notna(), None).itertuples(index=False, name=None))
+
+
+def payers(differences: pd.DataFrame) -> Counter[tuple[str | None, str | None]]:
+    """Who pays for each call, as the comparison says."""
+    plain = differences[["call_id", "organization_id"]].astype(object)
     return Counter(plain.where(plain.notna(), None).itertuples(index=False, name=None))
 
 
@@ -68,8 +75,12 @@ def test_order_of_the_lists_changes_no_finding() -> None:
     corpus, random = planted(SEEDS[0]), Random(7)
     random.shuffle(corpus.theirs)
     random.shuffle(corpus.ours)
+    orders = [ROUTES[::-1], *(random.sample(ROUTES, len(ROUTES)) for _ in range(3))]
 
-    assert as_findings(compared(corpus)) == corpus.expected
+    for routes in orders:
+        found = compared(corpus, routes)
+        assert as_findings(found) == corpus.expected
+        assert payers(found) == payers(compared(corpus))
 
 
 def test_lost_webhooks_are_those_that_were_planted() -> None:
