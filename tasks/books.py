@@ -77,6 +77,9 @@ async def watched_over(run_id: UUID) -> AsyncIterator[None]:
     await asyncio.to_thread(alive.__enter__)
     try:
         yield
+    except asyncio.CancelledError:  # the flow's time limit, or a person: from here on nothing can be awaited
+        runs.fail_run(get_engine(), run_id, "stopped before it had compared: it took too long, or was cancelled")
+        raise
     except Exception as error:
         await asyncio.to_thread(runs.fail_run, get_engine(), run_id, str(error) or type(error).__name__)
         raise

@@ -4,8 +4,6 @@ import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import psycopg
-
 from flows.monitor_billing import monitor_billing
 
 from .stage import Stage, artifacts, as_owner, run
@@ -89,16 +87,3 @@ def test_monday_brings_the_summary_of_the_week(stage: Stage) -> None:
 
     [summary] = [headline for headline in headlines(stage) if "bar_chart" in headline]
     assert "calls from 2026-11-09 to 2026-11-15" in summary
-
-
-def test_look_that_hangs_ends_its_run_and_lets_the_next_one_begin(stage: Stage) -> None:
-    """A run that hangs shows signs of life for ever, so it has a time limit."""
-    hanging = monitor_billing.with_options(timeout_seconds=1)
-    with psycopg.connect(
-        str(stage.engine.url.set(drivername="postgresql").render_as_string(hide_password=False))
-    ) as other:
-        other.execute("LOCK TABLE wallets")
-        ended = run(hanging)
-
-    assert ended.state.name == "TimedOut"
-    assert run(monitor_billing).state.is_completed()
