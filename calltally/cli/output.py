@@ -1,6 +1,7 @@
 """What commands print: tables for people, JSON with `--json` for programs."""
 
 import json
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -26,6 +27,9 @@ MOST = 100_000
 """Rows that a command lists at most; more is for SQL."""
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON; amounts are micros.")]
+JsonLine = Annotated[
+    bool, typer.Option("--json", help="Print one line of JSON that says where it is; all else goes to stderr.")
+]
 Organization = Annotated[str, typer.Argument(metavar="ORG", help="Id or name of the organization.")]
 
 
@@ -63,6 +67,12 @@ def print_facts(facts: dict[str, Any], *, as_json: bool) -> None:
 def print_json(content: Any) -> None:
     """For programs."""
     typer.echo(json.dumps(content, default=_plain, indent=2))
+
+
+def print_line(facts: dict[str, Any]) -> None:
+    """Facts of a process that goes on, as one line of JSON; at once, for whoever reads them from a pipe."""
+    sys.stdout.write(f"{json.dumps(facts, default=_plain)}\n")
+    sys.stdout.flush()
 
 
 def progress(steps: Sequence[T], what: str) -> Iterable[T]:

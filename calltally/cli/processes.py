@@ -8,8 +8,9 @@ from typing import Annotated
 
 import typer
 
-from calltally.cli.output import Json, print_json
+from calltally.cli.output import Json, JsonLine, print_json, print_line
 
+SANDBOXED = ("vapi", "stripe", "slack", "twilio", "control")
 MAX_REQUESTS = 4000
 """At once in one receiver; more are answered 503, which the providers' retries are for."""
 
@@ -20,13 +21,13 @@ def register(app: typer.Typer) -> None:
         app.command()(command)
 
 
-def up() -> None:
+def up(as_json: JsonLine = False) -> None:
     """Run everything on this machine: Postgres, Prefect, worker and receiver."""
     from billing.settings import get_settings  # noqa: PLC0415 - each verb pays for what it uses
     from calltally.stack.up import up as run_stack  # noqa: PLC0415 - Prefect takes seconds to import
 
     try:
-        asyncio.run(run_stack(get_settings()))
+        asyncio.run(run_stack(get_settings(), tell=print_line if as_json else None))
     except asyncio.CancelledError:
         raise typer.Exit from None
 
@@ -34,12 +35,15 @@ def up() -> None:
 def demo(
     keep: Annotated[bool, typer.Option(help="Leave everything running until Ctrl-C.")] = False,
     seed: Annotated[int, typer.Option(help="Another seed, another story.")] = 7,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print as one line of JSON what came true; the story goes to stderr.")
+    ] = False,
 ) -> None:
     """Tell the whole story with real parts: calls, lost webhooks, a debt limit, and the night that finds them."""
     from calltally.demo.story import tell  # noqa: PLC0415 - Prefect takes seconds to import
 
     try:
-        raise typer.Exit(asyncio.run(tell(keep=keep, seed=seed)))
+        raise typer.Exit(asyncio.run(tell(keep=keep, seed=seed, report=print_line if as_json else None)))
     except asyncio.CancelledError:
         raise typer.Exit from None
 
@@ -49,11 +53,16 @@ def sandbox(
     vapi_target: Annotated[str | None, typer.Option(help="Where Vapi's webhooks go.")] = None,
     stripe_target: Annotated[str | None, typer.Option(help="Where Stripe's webhooks go.")] = None,
     seed: Annotated[int | None, typer.Option(help="What happens by chance follows from it; default: new.")] = None,
+    as_json: JsonLine = False,
 ) -> None:
     """Imitate Vapi, Stripe and Slack on this machine."""
     from calltally.sandbox.server import serve  # noqa: PLC0415 - only this verb needs it
 
-    typer.echo(f"Vapi, Stripe, Slack and Twilio answer at http://127.0.0.1:{port}. Ctrl-C stops them.")
+    url = f"http://127.0.0.1:{port}"
+    if as_json:
+        print_line({"url": url, **{provider: f"{url}/{provider}" for provider in SANDBOXED}})
+    else:
+        typer.echo(f"Vapi, Stripe, Slack and Twilio answer at {url}. Ctrl-C stops them.")
     serve(port=port, vapi_target=vapi_target, stripe_target=stripe_target, seed=seed)
 
 
@@ -73,7 +82,7 @@ def migrate(as_json: Json = False) -> None:
         typer.echo("The database is up to date.")
 
 
-def receiver() -> None:
+def receiver(as_json: JsonLine = False) -> None:
     """Take in webhooks on RECEIVER_HOST and RECEIVER_PORT."""
     import uvicorn  # noqa: PLC0415 - only this verb needs it
 
@@ -101,10 +110,13 @@ def receiver() -> None:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)  # several receivers may share the port
         listener.bind((settings.receiver_host, settings.receiver_port))
+        if as_json:
+            host = f"[{settings.receiver_host}]" if ":" in settings.receiver_host else settings.receiver_host
+            print_line({"url": f"http://{host}:{settings.receiver_port}", "pid": os.getpid()})
         uvicorn.Server(config).run(sockets=[listener])
 
 
-def worker() -> None:
+def worker(as_json: JsonLine = False) -> None:
     """Apply the webhooks that wait in the inbox, as runs in Prefect."""
     from billing.process import get_engine  # noqa: PLC0415
     from billing.settings import get_settings  # noqa: PLC0415
@@ -118,6 +130,12 @@ def worker() -> None:
 
     log_what_happens()
     start_telemetry(get_settings(), "worker", get_engine())
+
+    if as_json:
+        from billing.prefect_access import prefect_api_url  # noqa: PLC0415
+        from billing.process import process_name  # noqa: PLC0415
+
+        print_line({"worker": process_name(), "pid": os.getpid(), "prefect_api_url": prefect_api_url(get_settings())})
 
     async def until_told_to_stop() -> None:
         with cancelled_by_signals():

@@ -13,15 +13,18 @@ import httpx
 import typer
 
 from billing.database import open_engine, transaction, value
-from billing.errors import PermanentError
+from billing.errors import BillingError, PermanentError
 from billing.prefect_access import prefect_api_url
 from billing.process import NotConfigured
 from billing.settings import ENV_FILE_VARIABLE, Settings, get_settings
 from calltally.cli.database import closing_engine
+from calltally.cli.output import Json, JsonLine, print_json, print_line
 
 WORKER_SILENCE = timedelta(seconds=60)
 """A worker beats every 5 s; what restarts it is in less of a hurry than what reports it."""
 TIMEOUT_SECONDS = 4.0
+SERVER_ADDRESS = {"HOST": "127.0.0.1", "PORT": "4200"}
+"""Prefect's own defaults."""
 
 
 class Service(StrEnum):
@@ -44,7 +47,7 @@ def register(app: typer.Typer) -> None:
     app.command()(healthy)
 
 
-def prefect_server() -> None:
+def prefect_server(as_json: JsonLine = False) -> None:
     """Run Prefect's server on PREFECT_SERVER_API_HOST and PREFECT_SERVER_API_PORT.
 
     Its database is that of PREFECT_API_DATABASE_CONNECTION_URL; unset: `<database>_prefect` beside the books.
@@ -65,20 +68,41 @@ def prefect_server() -> None:
                 "Prefect's server has no database: set PREFECT_API_DATABASE_CONNECTION_URL, or DATABASE_URL"
             )
         os.environ["PREFECT_API_DATABASE_CONNECTION_URL"] = ensure_prefect_database(settings.database_url)
+    if as_json:
+        host, port = (os.environ.get(f"PREFECT_SERVER_API_{name}", usual) for name, usual in SERVER_ADDRESS.items())
+        print_line({"api_url": f"http://{host}:{port}/api", "pid": os.getpid()})
     main()
 
 
-def nights() -> None:
+def nights(as_json: JsonLine = False) -> None:
     """Run what Prefect schedules for the nights, each run in a process of its own."""
     _prepare_prefect(get_settings())
     command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", Service.NIGHTS, "--type", "process"]
     options = ["--name", f"nights {socket.gethostname()}", "--install-policy", "never", "--with-healthcheck"]
+    if as_json:  # Prefect's own words go to stdout, and it knows no other way
+        print_line(
+            {"pool": Service.NIGHTS.value, "pid": os.getpid(), "prefect_api_url": os.environ["PREFECT_API_URL"]}
+        )
+        os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     os.execv(sys.executable, [*command, *options])  # noqa: S606 - no shell, and signals reach it directly
 
 
-def healthy(service: Annotated[Service, typer.Argument(help="The one that runs on this machine.")]) -> None:
+def healthy(
+    service: Annotated[Service, typer.Argument(help="The one that runs on this machine.")], as_json: Json = False
+) -> None:
     """Answer 0 if a service on this machine is well, else 1 and why: for health checks of containers."""
-    settings = get_settings()
+    try:
+        _require_health(service, get_settings())
+    except BillingError as error:
+        if not as_json:
+            raise
+        print_json({"service": service.value, "healthy": False, "problem": str(error)})
+        raise typer.Exit(1) from error
+    if as_json:
+        print_json({"service": service.value, "healthy": True, "problem": None})
+
+
+def _require_health(service: Service, settings: Settings) -> None:
     if service is Service.WORKER:
         _require_heartbeat(settings)
         return

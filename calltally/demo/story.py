@@ -4,6 +4,7 @@ Every figure that is shown is read back from the database, and every sentence th
 """
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -52,6 +53,7 @@ class Narrator:
     """Prints the story and remembers whether all of it came true."""
 
     console: Console = field(default_factory=Console)
+    came_true: list[str] = field(default_factory=list)
     broken: list[str] = field(default_factory=list)
 
     def chapter(self, title: str) -> None:
@@ -61,13 +63,15 @@ class Narrator:
     def claim(self, sentence: str, *, true: bool) -> None:
         """Say something that is checked."""
         self.console.print(f"  [green]✓[/green] {sentence}" if true else f"  [red]✗ {sentence}[/red]")
-        if not true:
-            self.broken.append(sentence)
+        (self.came_true if true else self.broken).append(sentence)
 
 
-async def tell(*, keep: bool, seed: int) -> int:
-    """Tell the story; the exit code: 0 if all of it came true."""
-    narrator = Narrator()
+async def tell(*, keep: bool, seed: int, report: Callable[[dict[str, Any]], None] | None = None) -> int:
+    """Tell the story; the exit code: 0 if all of it came true.
+
+    `report` gets, at its end, what came true and what did not; the story itself then goes to stderr.
+    """
+    narrator = Narrator(Console(stderr=report is not None))
     status = narrator.console.status(
         "Starting PostgreSQL, Prefect, worker and receiver, and a sandbox of the providers"
     )
@@ -77,6 +81,8 @@ async def tell(*, keep: bool, seed: int) -> int:
             status.stop()
             narrator.console.print(f"Everything runs. Prefect: {stage.stack.prefect_ui_url}")
             await tell_chapters(narrator, stage)
+            if report is not None:
+                report({"came_true": narrator.came_true, "broken": narrator.broken, **stage.stack.addresses})
             if keep:
                 where = f"Prefect at {stage.stack.prefect_ui_url}, receiver at {stage.stack.receiver_url}"
                 narrator.console.print(f"\nStill running: {where}. Ctrl-C stops it all.")

@@ -4,7 +4,7 @@ import asyncio
 import os
 import socket
 import sys
-from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -40,6 +40,15 @@ class Stack:
     database_url: str
     supervisor: Supervisor
 
+    @property
+    def addresses(self) -> dict[str, str]:
+        """Where everything is, for programs; without the database's, whose address may hold a password."""
+        return {
+            "receiver_url": self.receiver_url,
+            "prefect_api_url": self.prefect_api_url,
+            "prefect_ui_url": self.prefect_ui_url,
+        }
+
 
 @asynccontextmanager
 async def running_stack(
@@ -47,12 +56,13 @@ async def running_stack(
     *,
     env: Mapping[str, str] = MappingProxyType({}),
     quiet: bool = False,
+    console: Console | None = None,
     prefect_port: int = DEFAULT_PREFECT_PORT,
 ) -> AsyncIterator[Stack]:
     """Start everything, wait until it is ready, and stop it all at the end.
 
-    `env` goes to every process; `quiet` keeps their output in the log files alone; `prefect_port` counts only
-    if PREFECT_API_URL is unset.
+    `env` goes to every process; `quiet` keeps their output in the log files alone, else it goes to `console` too;
+    `prefect_port` counts only if PREFECT_API_URL is unset.
 
     Raises PortBusyError, PostgresError, AccountError, PrefectDatabaseError, ChildFailedError, or what
     `migrate` raises; each message says what to do.
@@ -72,8 +82,8 @@ async def running_stack(
             "RECEIVER_HOST": settings.receiver_host,
             "RECEIVER_PORT": str(settings.receiver_port),
         }
-        console = None if quiet else Console()
-        async with Supervisor(home / "logs", console=console, farewell=_farewell(postgres)) as supervisor:
+        shown = None if quiet else console or Console()
+        async with Supervisor(home / "logs", console=shown, farewell=_farewell(postgres)) as supervisor:
             if postgres is not None:
                 supervisor.keep(Service("postgres", postgres.is_running, partial(revive, postgres)))
             steps = [asyncio.to_thread(migrate, database_url), supervisor.run(_installer(shared))]
@@ -92,16 +102,21 @@ async def running_stack(
             )
 
 
-async def up(settings: Settings) -> None:
+async def up(settings: Settings, *, tell: Callable[[dict[str, str]], None] | None = None) -> None:
     """Run the stack until Ctrl-C, SIGTERM, or a part that can't be kept alive (ChildFailedError).
+
+    `tell` gets the addresses once all are ready, and everything for people goes to stderr.
 
     Raises what `running_stack` raises, and asyncio.CancelledError once a signal has stopped everything.
     """
-    console = Console()
+    console = Console(stderr=tell is not None)
     port = int(os.environ.get("PREFECT_SERVER_API_PORT", DEFAULT_PREFECT_PORT))
     with cancelled_by_signals():
-        async with running_stack(settings, prefect_port=port) as stack:
-            console.print(_panel(stack))
+        async with running_stack(settings, console=console, prefect_port=port) as stack:
+            if tell is None:
+                console.print(_panel(stack))
+            else:
+                tell(stack.addresses)
             await stack.supervisor.wait()
 
 

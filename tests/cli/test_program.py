@@ -1,6 +1,8 @@
 """The program as a whole: help, errors as one line, an empty database, and what it needs to run a night."""
 
+import json
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,31 +14,17 @@ import pytest
 from sqlalchemy import make_url
 
 from billing.errors import InvalidAmount
+from calltally.cli import VERBS, load_verb
 
 from .conftest import Calltally
 
-VERBS = (
-    ("up",),
-    ("demo",),
-    ("status",),
-    ("doctor",),
-    ("explain",),
-    ("sandbox",),
-    ("migrate",),
-    ("receiver",),
-    ("worker",),
-    ("reconcile",),
-    ("backfill",),
-    ("org", "create"),
-    ("org", "list"),
-    ("route", "add"),
-    ("wallet", "show"),
-    ("wallet", "credit"),
-    ("events", "list"),
-    ("events", "show"),
-    ("events", "replay"),
-    ("books", "check"),
-)
+
+def verbs() -> Iterator[tuple[str, ...]]:
+    """Every verb of the program, with those below it, as they are typed."""
+    for name in VERBS:
+        command = load_verb(name)
+        below = getattr(command, "commands", None)
+        yield from ((name, each) for each in below) if below else [(name,)]
 
 
 @pytest.fixture
@@ -62,13 +50,47 @@ def program(folder: Path, *arguments: str, **environment: str) -> subprocess.Com
     )
 
 
-@pytest.mark.parametrize("verb", VERBS, ids=" ".join)
-def test_verb_explains_itself(calltally: Calltally, verb: tuple[str, ...]) -> None:
-    """Each verb has help, and none of its options goes without."""
+@pytest.mark.parametrize("verb", [*verbs()], ids=" ".join)
+def test_verb_explains_itself_and_speaks_json(calltally: Calltally, verb: tuple[str, ...]) -> None:
+    """Each verb has help, and an answer for programs."""
     answer = calltally(*verb, "--help")
 
     assert answer.exit_code == 0
     assert "Usage" in answer.output
+    assert "--json" in answer.output
+
+
+def test_health_of_a_service_is_told_as_json(calltally: Calltally, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the same exit code as without."""
+    monkeypatch.setenv("PREFECT_WORKER_WEBSERVER_PORT", "9")
+    unwell = calltally("healthy", "nights", "--json")
+
+    assert unwell.exit_code == 1
+    assert (unwell.json["service"], unwell.json["healthy"]) == ("nights", False)
+    assert "http://127.0.0.1:9/health does not answer" in unwell.json["problem"]
+
+
+@pytest.mark.parametrize(("verb", "told"), [("sandbox", "vapi"), ("receiver", "url")])
+def test_process_says_in_one_line_where_it_is(tmp_path: Path, database_url: str, verb: str, told: str) -> None:
+    """Before anything else, and alone on the standard output."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = str(probe.getsockname()[1])
+    options = ["--port", port] if verb == "sandbox" else []
+    with subprocess.Popen(
+        [sys.executable, "-m", "calltally", verb, *options, "--json"],
+        env={**os.environ, "PYTHONPATH": str(Path.cwd()), "DATABASE_URL": database_url, "RECEIVER_PORT": port},
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        line = json.loads(process.stdout.readline())
+        process.terminate()
+        rest = process.stdout.read()
+
+    assert line[told].startswith(f"http://127.0.0.1:{port}")
+    assert rest == ""
 
 
 def test_error_is_one_line_that_says_what_to_do(tmp_path: Path, database_url: str) -> None:
