@@ -1,5 +1,6 @@
 """What verbs that run a flow here have in common: where Prefect is, and its deployments."""
 
+import gc
 import os
 from typing import TYPE_CHECKING
 from uuid import UUID
@@ -10,6 +11,7 @@ if TYPE_CHECKING:
 
 def point_at_prefect(settings: "Settings") -> None:
     """What Prefect reads from the environment when it is imported, unless somebody has set it."""
+    gc.enable()  # a flow runs for longer than the verb that it is part of usually does
     from billing.prefect_access import prefect_api_url  # noqa: PLC0415 - the command line itself starts without it
 
     wanted = {

@@ -10,6 +10,7 @@ import typer
 from billing.errors import InvalidAmount
 from billing.organizations import look_up_organization
 from calltally.cli.database import open_books, quick_books
+from calltally.cli.flow_runs import installed_deployments, point_at_prefect
 from calltally.cli.output import MOST, Json, currency_code, price, print_facts, print_rows, utc
 
 sms = typer.Typer(no_args_is_help=True, help="Text messages: delivered or not, charged or not, and their price.")
@@ -106,8 +107,7 @@ def backfill(
     """Record and charge the messages that Twilio knows and no callback told us of; how many came to which outcome."""
     from billing.settings import get_settings  # noqa: PLC0415 - the command line itself starts without them
 
-    os.environ.setdefault("PREFECT_LOGGING_LEVEL", "WARNING")
-    os.environ.setdefault("PREFECT_API_URL", get_settings().prefect_api_url or "http://127.0.0.1:4200/api")
+    point_at_prefect(get_settings())
     with open_books() as engine:
         os.environ["DATABASE_URL"] = engine.url.set(drivername="postgresql").render_as_string(hide_password=False)
         get_settings.cache_clear()
@@ -116,18 +116,8 @@ def backfill(
 
 
 async def _deployed(days: int) -> dict[str, int]:
-    from httpx import HTTPError  # noqa: PLC0415 - Prefect takes seconds to import
-
-    from billing.errors import PermanentError  # noqa: PLC0415
-    from calltally.stack.deployments import install_deployments  # noqa: PLC0415
-    from calltally.stack.warm_worker import run_deployed  # noqa: PLC0415
+    from calltally.stack.warm_worker import run_deployed  # noqa: PLC0415 - Prefect takes seconds to import
     from flows.poll_messages import poll_messages  # noqa: PLC0415
 
-    try:
-        deployments = await install_deployments()
-    except (HTTPError, RuntimeError, OSError) as error:
-        raise PermanentError(
-            f"no Prefect server answers at {os.environ['PREFECT_API_URL']}: start everything with `calltally up`, "
-            "or set PREFECT_API_URL"
-        ) from error
+    deployments = await installed_deployments()
     return await run_deployed(poll_messages, deployments["poll_messages"], {"list_days": days}, "by hand")

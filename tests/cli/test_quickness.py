@@ -34,6 +34,10 @@ finally:
         ("events", "list"),
         ("events", "replay", "--help"),
         ("books", "check"),
+        ("sms", "list"),
+        ("sms", "failures"),
+        ("explain", "0199a3f2"),
+        ("route", "add", "Acme", "--assistant", "a-1"),
         ("status",),
     ],
     ids=" ".join,
@@ -56,7 +60,7 @@ def test_short_verbs_import_nothing_heavy(tmp_path: Path, database_url: str, arg
     assert "psycopg" in imported or arguments[-1].startswith("--")
 
 
-@pytest.mark.parametrize(("verb", "collects"), [("worker", True), ("sandbox", True), ("org", False)])
+@pytest.mark.parametrize(("verb", "collects"), [("worker", True), ("sandbox", True), ("org", False), ("sms", False)])
 def test_only_brief_verbs_do_without_collecting_garbage(verb: str, collects: bool) -> None:
     """What runs for long would grow for ever."""
     gc.disable()
