@@ -1,4 +1,4 @@
-"""Writes docs/reference/{settings,http,sql}.md from the code: `python -m tests.docs.reference`.
+"""Writes docs/reference/{settings,http,sql,messages}.md from the code: `python -m tests.docs.reference`.
 
 A test says if a page is not current. The command line writes its own page: `python -m calltally.cli.reference`.
 """
@@ -18,6 +18,7 @@ from pydantic import SecretStr, TypeAdapter
 from billing.settings import Settings
 from receiver.openapi import OPENAPI
 
+from .messages import messages_page
 from .pages import ROOT
 
 FOLDER = ROOT / "docs" / "reference"
@@ -284,7 +285,12 @@ def _cell(text: str) -> str:
     return text.replace("|", "\\|")
 
 
-PAGES = {"settings.md": settings_page, "http.md": http_page, "sql.md": sql_page}
+def slack_page() -> str:
+    """Every message to Slack."""
+    return messages_page(BY_HAND)
+
+
+PAGES = {"settings.md": settings_page, "http.md": http_page, "sql.md": sql_page, "messages.md": slack_page}
 
 
 if __name__ == "__main__":

@@ -4,10 +4,11 @@ from collections.abc import Callable
 
 import pytest
 
+from billing.alert_messages import WORDS
 from billing.settings import Settings
 from receiver.openapi import OPENAPI
 
-from .reference import FOLDER, PAGES, http_page, settings_page, sql_page
+from .reference import FOLDER, PAGES, http_page, settings_page, slack_page, sql_page
 
 
 @pytest.mark.parametrize(("page", "write"), PAGES.items())
@@ -18,10 +19,11 @@ def test_page_is_current(page: str, write: Callable[[], str]) -> None:
 
 def test_nothing_is_left_out() -> None:
     """Every setting, every path, and every function of the contract has its place."""
-    settings, http, sql = settings_page(), http_page(), sql_page()
+    settings, http, sql, messages = settings_page(), http_page(), sql_page(), slack_page()
 
     assert [name for name in Settings.model_fields if f"| `{name.upper()}` |" not in settings] == []
     assert [path for path in OPENAPI["paths"] if f" {path}\n" not in http] == []
     for name in ("create_organization", "credit_wallet", "deduct_call_credits", "check_books", "round_to_micros"):
         assert f"### {name}\n\n`{name}(" in sql
     assert "CREATE" not in sql
+    assert [name for name in WORDS if f"## {name}\n" not in messages] == []
