@@ -101,7 +101,9 @@ def _instants(times: Any) -> Any:
 def compare(frames: Frames) -> dict[str, int]:
     """Ours."""
     provider, known, routes = frames
-    return count_kinds(find_differences(provider, known, routes, AS_OF, retention=RETENTION, tolerances=TOLERANCES))
+    return count_kinds(
+        find_differences(provider, known, routes, AS_OF, kept_since=AS_OF - RETENTION, tolerances=TOLERANCES)
+    )
 
 
 def compare_row_by_row(frames: Frames) -> dict[str, int]:

@@ -89,13 +89,23 @@ def night_window(
     return Window(start=start, end=end, listed_from=start - look_back)
 
 
-def listed_parts(window: Window, as_of: datetime, retention: timedelta) -> list[Range]:
+def still_kept(window: Window, now: datetime, retention: timedelta) -> Window:
+    """As much of a window as the provider has not forgotten: it keeps calls for `retention`.
+
+    Raises:
+        PermanentError: it keeps none of the window.
+    """
+    listed_from = listed_parts(window, now, retention)[0][0]
+    return Window(max(window.start, listed_from), window.end, listed_from)
+
+
+def listed_parts(window: Window, now: datetime, retention: timedelta) -> list[Range]:
     """The times of creation that are listed, day by day: the provider keeps no older calls than `retention`.
 
     Raises:
         PermanentError: it keeps none of the window.
     """
-    start = max(window.listed_from, floor_to_millisecond(as_of - retention))
+    start = max(window.listed_from, floor_to_millisecond(now - retention))
     if start >= window.end:
         raise PermanentError(
             f"Vapi keeps calls for {retention.days} days, and the window {window.in_words} is older: there is "

@@ -20,6 +20,9 @@ SETTLING = timedelta(minutes=15)
 """Vapi finishes cost and analysis up to 7 s after the end of a call (facts: observed in 88 calls); until then, its
 numbers may move."""
 
+RETENTION_MARGIN = timedelta(hours=1)
+"""The provider forgets at its own pace: so long before the end of its memory, absence proves nothing yet."""
+
 KINDS = (
     "matched",
     "missing",
@@ -95,7 +98,7 @@ def find_differences(
     routes: pd.DataFrame,
     as_of: datetime,
     *,
-    retention: timedelta,
+    kept_since: datetime,
     tolerances: Tolerances,
     organization_id: str | None = None,
 ) -> pd.DataFrame:
@@ -105,8 +108,8 @@ def find_differences(
     the call was created, else by our books; `by_webhook`, absent if unknown to us; `drift_fields`, joined by commas;
     `kind`. The provider's rows come first, in their order.
 
-    `as_of` is when the provider's list was read; it keeps calls for `retention`. With `organization_id`, only the
-    calls that routes or books say are its own. What one side does not know is no contradiction.
+    `as_of` is when the provider's list was read; it keeps calls created since `kept_since`. With `organization_id`,
+    only the calls that routes or books say are its own. What one side does not know is no contradiction.
 
     Raises:
         pandas.errors.MergeError: our books name a call twice.
@@ -122,7 +125,7 @@ def find_differences(
     cases = (
         ("unreadable", _flags(calls["problem"].notna() | calls["call_id"].isna())),
         ("duplicate", pairing.further),
-        ("beyond_retention", (pairing.theirs == ABSENT) & _flags(calls["created_at_known"].lt(as_of - retention))),
+        ("beyond_retention", (pairing.theirs == ABSENT) & _flags(calls["created_at_known"].lt(kept_since))),
         ("phantom", pairing.theirs == ABSENT),
         ("drift", is_drift),
         ("matched", is_both & ~is_settled),

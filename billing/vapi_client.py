@@ -99,6 +99,17 @@ class VapiClient:
             raise ProviderUnavailable(f"Vapi answered 200 with something that is no list: {error}") from error
 
 
+def require_key(settings: Settings) -> str:
+    """Our key.
+
+    Raises:
+        NotConfigured: there is none.
+    """
+    if settings.vapi_api_key is None:
+        raise NotConfigured("VAPI_API_KEY is not set: the list of calls needs the private key of your Vapi account")
+    return settings.vapi_api_key.get_secret_value()
+
+
 @asynccontextmanager
 async def connect_vapi(
     settings: Settings, patience: Patience | None = None, *, budget: str = "list", processes: int = 1
@@ -110,9 +121,7 @@ async def connect_vapi(
     Raises:
         NotConfigured: there is no key.
     """
-    if settings.vapi_api_key is None:
-        raise NotConfigured("VAPI_API_KEY is not set: the list of calls needs the private key of your Vapi account")
-    headers = {"Authorization": f"Bearer {settings.vapi_api_key.get_secret_value()}"}
+    headers = {"Authorization": f"Bearer {require_key(settings)}"}
     limits = httpx.Limits(max_connections=CONNECTIONS)
     async with httpx.AsyncClient(
         base_url=settings.vapi_base_url, headers=headers, timeout=TIMEOUT, limits=limits, verify=_tls()

@@ -1,17 +1,21 @@
 """Catches up with the past, day by day, as far back as the provider remembers."""
 
+import logging
 from datetime import UTC, datetime
 
 from prefect import flow
 
-from billing.night import days, night_window
+from billing.night import days, night_window, still_kept
 from billing.settings import get_settings
 from flows.reconcile_calls import reconcile_calls
 from tasks.books import is_compared
+from tasks.progress import one_of
 from tasks.runs import name_this_run, scheduled_start
 
 TIMEOUT_SECONDS = 24 * 3600
 """A night a day of the past, up to months of them; only one that hangs takes longer."""
+
+log = logging.getLogger("billing.backfill")
 
 
 @flow(name="backfill_calls", validate_parameters=True, timeout_seconds=TIMEOUT_SECONDS)
@@ -27,16 +31,21 @@ async def backfill_calls(
     When it fails: as a night does; the days before are done. Run it again with the same window.
 
     Args:
-        window_from: Since then. Left empty: as long ago as Vapi keeps calls (VAPI_RETENTION_DAYS).
+        window_from: Since then. Left empty, or earlier: as long ago as Vapi keeps calls (VAPI_RETENTION_DAYS).
         window_to: Until then. Left empty: 15 minutes before the run was scheduled.
         again: Also the days that were compared already, for instance after a restore.
     """
     now = datetime.now(UTC)
-    earliest = now - get_settings().vapi_retention
-    window = night_window(window_from or earliest, window_to, scheduled_start(), now=now)
+    retention = get_settings().vapi_retention
+    asked = night_window(window_from or now - retention, window_to, scheduled_start(), now=now)
+    window = still_kept(asked, now, retention)
+    if window.start > asked.start:
+        log.warning("backfill.skipped from=%s to=%s reason=Vapi keeps no older calls", asked.start, window.start)
     await name_this_run(f"backfill {window.in_words}")
-    done = []
-    for start, end in days(window.start, window.end):
+    done, all_days = [], list(days(window.start, window.end))
+    for number, (start, end) in enumerate(all_days, start=1):
         if again or not await is_compared(start, end):
-            done.append(await reconcile_calls(window_from=start, window_to=end, look_back_hours=12, kind="backfill"))
+            with one_of("day", number, len(all_days)):
+                run = reconcile_calls(window_from=start, window_to=end, look_back_hours=12, kind="backfill")
+                done.append(await run)
     return done

@@ -98,7 +98,7 @@ async def reconcile_calls(
 
 
 async def _compare(run_id: UUID, order: Order, progress: Progress) -> Comparison:
-    parts = listed_parts(order.window, order.as_of, get_settings().vapi_retention)
+    parts = listed_parts(order.window, datetime.now(UTC), get_settings().vapi_retention)
     async with list_opened(run_id):
         totals = await provider_totals(parts)
         stretches = spans(order.window, totals)
@@ -106,7 +106,7 @@ async def _compare(run_id: UUID, order: Order, progress: Progress) -> Comparison
         processes = await processes_for(len(stretches))
         provider = concatenated(await on_all(list_calls, [(run_id, span, processes) for span in stretches]))
     progress.reached("comparing")
-    return (await on_all(compare_calls, [(order, provider, totals)]))[0]
+    return (await on_all(compare_calls, [(order, provider, totals, datetime.now(UTC))]))[0]
 
 
 async def _finish(run_id: UUID, plan_id: UUID, order: Order) -> None:

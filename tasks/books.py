@@ -18,7 +18,7 @@ from billing.call_frames import concatenated, ids_missing
 from billing.figures import Night, Recovered, Rows, Totals, Window
 from billing.night import Comparison, ListTolerance, Range, prove_complete
 from billing.process import get_engine
-from billing.reconcile import SETTLING, Tolerances, find_differences
+from billing.reconcile import RETENTION_MARGIN, SETTLING, Tolerances, find_differences
 from billing.reliability import unseen_calls
 from billing.repair import Corrected, LostValue, Repair
 from billing.runs import Order
@@ -98,15 +98,17 @@ async def compare_calls(
     order: Order,
     provider: pd.DataFrame,
     totals: Mapping[Range, Totals | None],
+    listed_at: datetime,
 ) -> Comparison:
-    """Every difference between what the provider lists and what the books know."""
-    return await asyncio.to_thread(_compare, order, provider, totals)
+    """Every difference between what the provider lists and what the books know; `listed_at` is when it had listed."""
+    return await asyncio.to_thread(_compare, order, provider, totals, listed_at)
 
 
 def _compare(
     order: Order,
     provider: pd.DataFrame,
     totals: Mapping[Range, Totals | None],
+    listed_at: datetime,
 ) -> Comparison:
     engine, settings = get_engine(), get_settings()
     completeness = prove_complete(
@@ -121,7 +123,7 @@ def _compare(
         known,
         known_calls.load_routes(engine),
         order.as_of,
-        retention=settings.vapi_retention,
+        kept_since=listed_at - settings.vapi_retention + RETENTION_MARGIN,
         tolerances=Tolerances(settings.drift_tolerance_ms, settings.drift_tolerance_micros),
         organization_id=str(order.organization_id) if order.organization_id else None,
     )

@@ -2,8 +2,10 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
 from datetime import timedelta
 from uuid import UUID
 
@@ -24,6 +26,33 @@ listeners: list[Listener] = []
 _running: dict[UUID, "Progress"] = {}
 
 
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Which one of several runs in a row it is, such as day 3 of 14."""
+
+    what: str = ""
+    number: int = 1
+    total: int = 1
+
+    def tell(self, share: float, words: str) -> None:
+        """Tell listeners how far all of them are."""
+        where = f"{self.what} {self.number} of {self.total}: " if self.what else ""
+        tell_listeners((self.number - 1 + share) / self.total, f"{where}{words}")
+
+
+_part: ContextVar[Part] = ContextVar("part", default=Part())  # noqa: B039 - it is frozen
+
+
+@contextmanager
+def one_of(what: str, number: int, total: int) -> Iterator[None]:
+    """The run within this block is one of so many."""
+    token = _part.set(Part(what, number, total))
+    try:
+        yield
+    finally:
+        _part.reset(token)
+
+
 class Progress:
     """How far one run is. Most of its time goes into listing, so that is most of the bar."""
 
@@ -31,6 +60,7 @@ class Progress:
 
     def __init__(self, artifact_id: UUID | None) -> None:
         self._artifact_id = artifact_id
+        self._part = _part.get()
         self._share = 0.0
         self._to_list = timedelta()
         self._listed: dict[Span, tuple[timedelta, int]] = {}
@@ -53,8 +83,7 @@ class Progress:
     def _tell(self, step: str, share: float, words: str) -> None:
         start, end = next((start, end) for name, start, end in self.STEPS if name == step)
         self._share = max(self._share, start + (end - start) * share)
-        for listener in listeners:
-            listener(self._share, words)
+        self._part.tell(self._share, words)
 
     async def show(self) -> None:
         """Keep Prefect's UI up to date until cancelled."""
@@ -67,8 +96,7 @@ class Progress:
 
     async def end(self) -> None:
         """Show that all is done."""
-        for listener in listeners:
-            listener(1.0, "done")
+        self._part.tell(1.0, "done")
         if self._artifact_id is not None:
             await _if_possible(aupdate_progress_artifact(self._artifact_id, progress=100.0))
 

@@ -16,6 +16,7 @@ def point_at_prefect(settings: "Settings") -> None:
 
     wanted = {
         "PREFECT_LOGGING_LEVEL": "WARNING",
+        "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",  # the command says itself what went wrong
         "PREFECT_API_URL": prefect_api_url(settings),
         "PREFECT_UI_URL": settings.prefect_ui_url,
     }

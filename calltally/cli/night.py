@@ -4,7 +4,7 @@ import asyncio
 import os
 from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -59,6 +59,8 @@ def reconcile(
         "plan": plan,
         "organization": organization,
     }
+    if plan is None:
+        _validated(given)
     _run("reconcile_calls", given, as_json=as_json)
 
 
@@ -73,7 +75,27 @@ def backfill(
     Without --from, as far back as Vapi keeps calls.
     """
     given = {"window_from": utc(window_from), "window_to": utc(window_to), "again": again}
+    _validated(given, kept_only=True)
     _run("backfill_calls", given, as_json=as_json)
+
+
+def _validated(given: dict[str, Any], *, kept_only: bool = False) -> None:
+    """Refuse what the flow would, before there is a run of it; say what is skipped because Vapi has forgotten it."""
+    from billing.night import night_window, still_kept  # noqa: PLC0415 - pandas takes a second
+    from billing.settings import get_settings  # noqa: PLC0415
+    from billing.vapi_client import require_key  # noqa: PLC0415
+
+    settings, now = get_settings(), datetime.now(UTC)
+    require_key(settings)
+    default = now - settings.vapi_retention if kept_only else None
+    asked = night_window(given["window_from"] or default, given["window_to"], now, now=now)
+    kept = still_kept(asked, now, settings.vapi_retention)
+    if kept_only and given["window_from"] and kept.start > asked.start:
+        typer.echo(
+            f"Skipped: {asked.start:%Y-%m-%d %H:%M} to {kept.start:%Y-%m-%d %H:%M} UTC, since Vapi keeps calls for "
+            f"{settings.vapi_retention.days} days (VAPI_RETENTION_DAYS)",
+            err=True,
+        )
 
 
 def _run(deployment: str, given: dict[str, Any], *, as_json: bool) -> None:

@@ -9,6 +9,7 @@ from calltally.sandbox.faults import json_fault
 from calltally.sandbox.traffic import Traffic
 from flows.backfill_calls import backfill_calls
 from flows.reconcile_recent_calls import reconcile_recent_calls
+from tasks.progress import listeners
 
 from .stage import Stage, run
 
@@ -55,6 +56,25 @@ def test_backfill_of_all_that_the_provider_remembers(stage: Stage) -> None:
     assert done.state.is_completed()
     assert stage.charged() == remembered
     assert not stage.charged() & old
+
+
+def test_backfill_from_before_the_provider_s_memory_does_the_rest_day_by_day(stage: Stage) -> None:
+    """Known calls that it has forgotten, or may be about to, are no phantoms; progress counts the days."""
+    remembered, now = place(stage, 2, 12), datetime.now(UTC)
+    ages = {"forgotten": timedelta(days=14, hours=-0.5), "gone": timedelta(days=13)}
+    for call_id, age in ages.items():
+        created_at = (now - age).isoformat()
+        stage.books.record({"id": call_id, "assistant_id": "asst-acme", "created_at": created_at}, reconciled=False)
+    told: list[str] = []
+    listeners.append(lambda _share, words: told.append(words))
+    done = run(backfill_calls, window_from=TODAY - timedelta(days=30), window_to=TODAY - timedelta(days=11))
+    listeners.pop()
+    phantoms = stage.books.rows("SELECT DISTINCT call_id FROM findings WHERE kind = 'phantom'")
+
+    assert done.state.is_completed()
+    assert remembered <= stage.charged()
+    assert phantoms == [{"call_id": "gone"}]
+    assert f"day {len(done.result)} of {len(done.result)}: done" in told
 
 
 def test_light_pass_bills_the_last_hours(stage: Stage) -> None:

@@ -72,7 +72,7 @@ def compare(engine: Engine, theirs: Sequence[ListedCall]) -> Comparison:
         known,
         known_calls.load_routes(engine),
         AS_OF,
-        retention=RETENTION,
+        kept_since=AS_OF - RETENTION,
         tolerances=Tolerances(),
     )
     unseen = unseen_calls(found, AS_OF - SETTLING)

@@ -119,7 +119,7 @@ def differences(
         known_frame(ours),
         frame(list(routes), ROUTE_COLUMNS),
         AS_OF,
-        retention=RETENTION,
+        kept_since=AS_OF - RETENTION,
         tolerances=Tolerances(),
         organization_id=organization_id,
     )

@@ -24,7 +24,7 @@ def compared(corpus: Corpus, routes: Sequence[Row] = ROUTES) -> pd.DataFrame:
         frame(corpus.ours, KNOWN_COLUMNS),
         frame(list(routes), ROUTE_COLUMNS),
         AS_OF,
-        retention=RETENTION,
+        kept_since=AS_OF - RETENTION,
         tolerances=Tolerances(),
     )
 

@@ -138,7 +138,7 @@ def test_tolerance_is_exact_for_every_integer(theirs: int, ours: int, tolerance:
         known_frame([known(cost_micros=ours)]),
         pd.DataFrame([route()]),
         AS_OF,
-        retention=RETENTION,
+        kept_since=AS_OF - RETENTION,
         tolerances=Tolerances(cost_micros=tolerance),
     )
 

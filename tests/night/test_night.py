@@ -22,6 +22,7 @@ from billing.night import (
     prove_complete,
     recovered_calls,
     spans,
+    still_kept,
 )
 from billing.reconcile import SETTLING
 from billing.repair import Corrected, LostValue
@@ -118,6 +119,15 @@ def test_busy_days_are_listed_in_finer_spans() -> None:
 
     assert [span.start < quiet[1] for span in cut[:-1]].count(True) == 1
     assert [span.start >= busy[0] for span in cut[:-1]].count(True) == 5
+
+
+def test_window_is_cut_to_what_the_provider_still_keeps() -> None:
+    """A backfill from long ago begins where Vapi's memory does."""
+    window = night_window(SCHEDULED - 30 * DAY, SCHEDULED - DAY, SCHEDULED, now=LATER)
+    kept = still_kept(window, SCHEDULED, FORTNIGHT)
+
+    assert (kept.start, kept.end) == (SCHEDULED - FORTNIGHT, SCHEDULED - DAY)
+    assert still_kept(WINDOW, SCHEDULED, FORTNIGHT) == WINDOW
 
 
 def test_list_begins_where_the_provider_s_memory_does() -> None:

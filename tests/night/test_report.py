@@ -104,7 +104,12 @@ def differences(*call_ids: str) -> pd.DataFrame:
     known = frame([{**told, "call_id": "agreed", "by_webhook": True, "organization_id": str(ACME)}], KNOWN_COLUMNS)
     route = {"kind": "assistant", "external_id": "a-1", "organization_id": str(ACME)}
     return find_differences(
-        provider, known, frame([route], ROUTE_COLUMNS), END, retention=timedelta(days=14), tolerances=Tolerances()
+        provider,
+        known,
+        frame([route], ROUTE_COLUMNS),
+        END,
+        kept_since=END - timedelta(days=14),
+        tolerances=Tolerances(),
     )
 
 
