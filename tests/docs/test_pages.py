@@ -11,6 +11,7 @@ import pytest
 import yaml  # type: ignore[import-untyped]
 from typer.core import TyperGroup
 
+from billing.events import MEANINGS
 from calltally.cli import VERBS, load_verb
 
 from .pages import LINK, PAGES, ROOT, anchors, blocks, commands, prose, spans
@@ -179,3 +180,11 @@ def test_readme_lists_every_deployment() -> None:
     )
 
     assert set(re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)) == deployed
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/how-to/onboard-an-organization.md"])
+def test_page_names_every_event_of_stripes_that_is_needed(page: str) -> None:
+    """An endpoint that is set up by it lacks none."""
+    told = (ROOT / page).read_text(encoding="utf-8")
+
+    assert [kind for provider, kind in MEANINGS if provider == "stripe" and f"`{kind}`" not in told] == []
