@@ -6,6 +6,7 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID, uuid4
 
+import pandas as pd
 from sqlalchemy import Engine
 
 from billing import known_calls, runs
@@ -66,10 +67,14 @@ def ended(call_id: str, seconds: float | None = 60, assistant: str | None = "ass
 
 def compare(engine: Engine, theirs: Sequence[ListedCall]) -> Comparison:
     """What follows from the provider's list and the books as they are now, as the night's task does it."""
-    known = known_calls.load_known_calls(engine, WINDOW)
+    return compare_frame(engine, provider_frame(theirs))
+
+
+def compare_frame(engine: Engine, provider: pd.DataFrame, window: Window = WINDOW) -> Comparison:
+    """The same of a provider frame."""
     found = find_differences(
-        provider_frame(theirs),
-        known,
+        provider,
+        known_calls.load_known_calls(engine, window),
         known_calls.load_routes(engine),
         AS_OF,
         kept_since=AS_OF - RETENTION,
@@ -79,7 +84,7 @@ def compare(engine: Engine, theirs: Sequence[ListedCall]) -> Comparison:
     known_calls.keep_first_sights(engine, unseen)
     return Comparison(
         found,
-        window=WINDOW,
+        window=window,
         as_of=AS_OF,
         reported=known_calls.load_reported(engine, unseen),
         names={},

@@ -195,7 +195,8 @@ def forgotten(call: Call) -> Planted:
 
 def duration_changed(call: Call) -> Planted:
     """The provider corrected its length."""
-    call.theirs["duration_ms"] += call.moved(60_000)
+    moved_ms = call.moved(60_000)
+    call.theirs["duration_ms"] += moved_ms if call.theirs["duration_ms"] + moved_ms >= 0 else -moved_ms
     return both(call, "drift", "duration")
 
 
