@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from calltally.sandbox.stripe_objects import Payment
 from calltally.sandbox.traffic import Traffic
 from calltally.sandbox.world import Sandbox
 from calltally.stack.postgres import _binary
+from tests import messages
 from tests.docs.pages import ROOT, blocks
 from tests.scenarios.house import STUBBORN, House, Mortal, open_house
 from tests.scenarios.places import DAY_END, DAY_START
@@ -30,6 +31,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 BACKUP = DAY_START + (DAY_END - DAY_START) / 2
 """When the backup is made, in the providers' time."""
 RESTORE = ROOT / "docs" / "how-to" / "restore.md"
+SERVICE = "MG" + "7" * 32
 ASSISTANTS = ("asst-acme", "asst-bolt")
 
 
@@ -66,6 +68,18 @@ async def pay(house: House, times: list[datetime], amount_minor: int) -> None:
     )
 
 
+def settings(house: House) -> dict[str, str]:
+    """Of every process: Twilio's callbacks come straight to the receiver."""
+    return {**house.environment, **house.sandbox.twilio_environment(house.receiver_url)}
+
+
+async def send_messages(house: House) -> None:
+    """Three messages, of one of which no callback arrives."""
+    twilio = house.sandbox.twilio
+    sent = [twilio.send_message(at=datetime.now(UTC), messaging_service_sid=SERVICE) for _ in range(3)]
+    await asyncio.to_thread(twilio.deliver, sent[1:], f"{house.receiver_url}/webhooks/twilio")
+
+
 def books(house: House) -> dict[str, list[dict[str, Any]]]:
     """What must be the same again: who owes what for which call, which money moved, and what is left."""
     return {
@@ -74,6 +88,7 @@ def books(house: House) -> dict[str, list[dict[str, Any]]]:
         "transfers": house.ask(
             "SELECT idempotency_key, kind, from_account, to_account, amount_micros FROM transfers ORDER BY 1"
         ),
+        "messages": house.ask("SELECT sid, organization_id, status, num_segments FROM sms_messages ORDER BY 1"),
         "calls": house.ask("SELECT id, organization_id, duration_ms, provider_cost_micros FROM calls ORDER BY 1"),
     }
 
@@ -90,7 +105,7 @@ class Page:
         """PostgreSQL's programs, ours, and the two addresses."""
         programs = [str(Path(_binary("psql")).parent), str(Path(sys.executable).parent), os.environ["PATH"]]
         addresses = {"OWNER_URL": self.house.postgres.url(), "SERVER_URL": self.house.postgres.url("postgres")}
-        return {**os.environ, **self.house.environment, **addresses, "PATH": ":".join(programs)}
+        return {**os.environ, **settings(self.house), **addresses, "PATH": ":".join(programs)}
 
     def type(self, word: str) -> None:
         """Its only block in which this word stands; on this day's dump, and from the time of this one on."""
@@ -115,13 +130,16 @@ def lose_everything(house: House) -> None:
     shutil.rmtree(house.postgres.data_directory)
 
 
-async def live(house: House, start: datetime, end: datetime, amount_minor: int) -> None:
-    """Half a day: calls, most of whose webhooks arrive, and payments."""
+async def live(page: Page, start: datetime, end: datetime, amount_minor: int) -> None:
+    """Half a day: calls and messages, most of whose webhooks arrive, and payments."""
+    house = page.house
     calls = place_calls(house, start, end, 60)
     await pay(house, [start + timedelta(minutes=5), end - timedelta(minutes=5)], amount_minor)
     statuses = await house.deliver(calls)
     assert list(statuses) == ["200"]
+    await send_messages(house)
     await house.until_applied()
+    await asyncio.to_thread(page.type, "calltally sms backfill")
 
 
 async def story(home: Path, sandbox: RunningSandbox) -> None:
@@ -132,14 +150,16 @@ async def story(home: Path, sandbox: RunningSandbox) -> None:
         for name in ASSISTANTS:
             organization = house.books.organization(f"Owner of {name}")
             house.books.route(organization, name)
-        mortals = [Mortal(verb, house.environment, home / f"{verb}.log") for verb in ("receiver", "worker")]
+        messages.price(house.books, None, 20_000)
+        messages.route(house.books, organization, "messaging_service", SERVICE)
+        mortals = [Mortal(verb, settings(house), home / f"{verb}.log") for verb in ("receiver", "worker")]
         try:
             for mortal in mortals:
                 mortal.start()
-            await live(house, DAY_START, BACKUP, 900_000)
+            await live(page, DAY_START, BACKUP, 900_000)
             await asyncio.to_thread(page.type, "pg_dumpall")
             at_backup = books(house)
-            await live(house, BACKUP, DAY_END, 50_000)
+            await live(page, BACKUP, DAY_END, 50_000)
             before = books(house)
 
             for mortal in mortals:
@@ -157,10 +177,12 @@ async def story(home: Path, sandbox: RunningSandbox) -> None:
             await asyncio.to_thread(page.type, "calltally payments backfill")
             await house.until_applied()
             await asyncio.to_thread(page.type, "calltally backfill")
+            await asyncio.to_thread(page.type, "calltally sms backfill")
         finally:
             for mortal in mortals:
                 mortal.kill()
         assert books(house) == before
+        assert house.ask("SELECT count(*) AS messages FROM charges WHERE kind = 'sms'") == [{"messages": 6}]
         assert house.ask("SELECT count(*) AS calls FROM calls WHERE reconciled") == [{"calls": 60}]
         assert house.ask("SELECT * FROM check_books()") == []
 
