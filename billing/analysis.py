@@ -18,6 +18,13 @@ from billing.report_history import DayReliability
 from billing.settings import get_settings
 
 ANALYST_ROLE: Final = "calltally_analyst"
+TYPES: Final = {
+    **dict.fromkeys((20, 21, 23), "Int64"),
+    25: "str",
+    701: "float64",
+    1184: "datetime64[us, UTC]",
+}
+"""By PostgreSQL's number of a type (int8, int2, int4, text, float8, timestamptz); others hold objects."""
 
 
 class NothingToAnalyse(PermanentError):
@@ -40,11 +47,12 @@ def read(engine: Engine, query: str) -> pd.DataFrame:
     """The rows of a query: integers and money as exact `Int64`, times in UTC."""
     with transaction(engine) as connection:
         answer = connection.exec_driver_sql(query, execution_options={"no_parameters": True})
-        rows, names = answer.all(), list(answer.keys())
+        types = {column[0]: int(str(column[1])) for column in answer.cursor.description or ()}
+        rows = answer.all()
     columns: Mapping[str, list[Any]] = (
-        dict(zip(names, map(list, zip(*rows, strict=True)), strict=True)) if rows else {}
+        dict(zip(types, map(list, zip(*rows, strict=True)), strict=True)) if rows else {}
     )
-    return pd.DataFrame({name: _typed(columns.get(name, [])) for name in names})
+    return pd.DataFrame({name: _typed(columns.get(name, []), type_id) for name, type_id in types.items()})
 
 
 def newest_calls() -> pd.DataFrame:
@@ -74,9 +82,11 @@ def in_units(micros: "pd.Series[Any]") -> "pd.Series[Any]":
     return micros.astype("Float64").div(MICROS)
 
 
-def _typed(values: list[Any]) -> "pd.Series[Any]":
-    """Whole numbers stay whole, whatever is absent beside them."""
+def _typed(values: list[Any], type_id: int) -> "pd.Series[Any]":
+    """Whole numbers stay whole, whatever is absent beside them; a column without any value has its type, too."""
     present = [value for value in values if value is not None]
-    if present and all(type(value) is int for value in present):
+    if not present:
+        return pd.Series(values, dtype=TYPES.get(type_id, "object"))
+    if all(type(value) is int for value in present):
         return pd.Series(values, dtype="Int64")
     return pd.Series(values)
