@@ -1,5 +1,6 @@
 -- Alerts are an outbox: written with what they are about, then claimed, sent, and noted. A sender that dies leaves a
--- claim that ends by itself; the next sender takes over, so a message may come twice but is never lost.
+-- claim that ends by itself; the next sender takes over, so a message may come twice. None is lost but one that Slack
+-- took and lost without an answer.
 
 -- claim_alerts: takes messages that are due, oldest first, until the lease ends; only critical ones if asked so.
 -- One message per incident at a time, so that an all-clear never overtakes its alarm. What waited for a week and is
