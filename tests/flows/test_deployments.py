@@ -59,7 +59,11 @@ FORMS: Final[dict[str, dict[str, dict[str, Any]]]] = {
         "dry_run": switch(True),
     },
     "prune_events": {"body_days": number(30, 1, 3650), "row_days": number(400, 30, 3650)},
-    "poll_messages": {"stale_hours": number(12, 1, 720), "limit": number(10_000, 1, 100_000)},
+    "poll_messages": {
+        "stale_hours": number(12, 1, 720),
+        "limit": number(10_000, 1, 100_000),
+        "list_days": number(3, 0, 400),
+    },
 }
 """The fields of each form, without their words."""
 
