@@ -484,6 +484,7 @@ FUNCTION credit_payments(jsonb) RETURNS TABLE(payment_id text, outcome text, rea
 FUNCTION credit_wallet(uuid,bigint,text,text,timestamp with time zone,text,text) RETURNS TABLE(success boolean, duplicate boolean, balance_before_micros bigint, balance_after_micros bigint, settled_outstanding_micros bigint) SECURITY DEFINER;
 FUNCTION debit_wallet(uuid,bigint,text,text,timestamp with time zone) RETURNS TABLE(success boolean, duplicate boolean, balance_before_micros bigint, balance_after_micros bigint) SECURITY DEFINER;
 FUNCTION deduct_call_credits(uuid,text,bigint,timestamp with time zone) RETURNS TABLE(success boolean, duplicate boolean, balance_before_micros bigint, balance_after_micros bigint, debt_limit_micros bigint, remaining_debt_capacity_micros bigint, needs_recharge boolean, reason text) SECURITY DEFINER;
+FUNCTION dismiss_events(bigint[],text) RETURNS SETOF bigint SECURITY DEFINER;
 FUNCTION enqueue_message(text,text,jsonb) RETURNS bigint SECURITY DEFINER;
 FUNCTION ensure_partitions(timestamp with time zone,integer) RETURNS integer SECURITY DEFINER;
 FUNCTION extend_lease(uuid[],interval) RETURNS integer SECURITY DEFINER;
@@ -550,6 +551,7 @@ FUNCTION told_at_first_sight(text[]) RETURNS TABLE(call_id text, told boolean) S
 FUNCTION unfinished_events() RETURNS SETOF events;
 FUNCTION value_calls(jsonb) RETURNS TABLE(currency text, charged_micros bigint, at_risk_micros bigint) SECURITY DEFINER;
 FUNCTION wake_events(text) RETURNS integer;
+FUNCTION wake_payment(text) RETURNS void;
 FUNCTION with_price_in_force(charges,timestamp with time zone) RETURNS charges;
 FUNCTION withdraw_dispute(text,text,bigint,timestamp with time zone) RETURNS TABLE(duplicate boolean, balance_before_micros bigint, balance_after_micros bigint) SECURITY DEFINER;
 
@@ -770,6 +772,7 @@ GRANT EXECUTE ON credit_payments(jsonb) TO calltally_app;
 GRANT EXECUTE ON credit_wallet(uuid,bigint,text,text,timestamp with time zone,text,text) TO calltally_app;
 GRANT EXECUTE ON debit_wallet(uuid,bigint,text,text,timestamp with time zone) TO calltally_app;
 GRANT EXECUTE ON deduct_call_credits(uuid,text,bigint,timestamp with time zone) TO calltally_app;
+GRANT EXECUTE ON dismiss_events(bigint[],text) TO calltally_app;
 GRANT EXECUTE ON enqueue_message(text,text,jsonb) TO calltally_app;
 GRANT EXECUTE ON ensure_partitions(timestamp with time zone,integer) TO calltally_app;
 GRANT EXECUTE ON extend_lease(uuid[],interval) TO calltally_app;

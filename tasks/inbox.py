@@ -26,9 +26,11 @@ MAX_ROWS = 100
 NEXT_STEP = {
     "dead": "mend the cause, then: calltally events replay {id}",
     "delayed": "none: it comes back by itself",
-    "unknown_organization": "calltally route add, or for a payment SELECT link_customer(…): it goes on by itself",
+    "unknown_organization": "calltally route add, or for a payment SELECT link_customer(…): it goes on by itself."
+    " If it is nobody's here: calltally events dismiss {id} --reason …",
     "payment_not_credited": "none if its payment is still on the way: it goes on by itself. Else credit the payment",
     "exceeds_payment": "compare its refunds and disputes at Stripe; book what is missing: calltally wallet debit",
+    "customer_mismatch": "see at Stripe whose it is, then: calltally wallet credit --key topup:…; it goes on by itself",
     "no_price": "SELECT set_price(…), then: calltally events replay {id}",
 }
 """By reason, or by state: what a person does about an event that was not applied."""

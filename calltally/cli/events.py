@@ -146,6 +146,25 @@ def replay(
         raise typer.Exit(1)
 
 
+@events.command("dismiss")
+def dismiss(
+    ids: Annotated[list[int], typer.Argument(metavar="ID...", min=1, max=LAST_ID)],
+    reason: Annotated[str, typer.Option(help="Why nothing has to be done about them; it stays with them.")],
+    as_json: Json = False,
+) -> None:
+    """End parked or dead events that are nobody's business here; nothing is booked, and they can be replayed."""
+    with quick_books() as books:
+        found = books.rows("SELECT dismiss_events(:ids, :reason) AS id ORDER BY id", ids=ids, reason=reason)
+    ended = [row["id"] for row in found]
+    left = sorted(set(ids) - set(ended))
+    print_facts({"dismissed": len(ended), "ids": ended, **({"left": left} if left else {})}, as_json=as_json)
+    if left:
+        typer.echo(
+            "Only parked and dead events can be dismissed: calltally events show ID says what became of it.", err=True
+        )
+        raise typer.Exit(1)
+
+
 def _as_planned(
     engine: "Engine", chosen: list[int], plan: str | None, left: list[dict[str, Any]], *, as_json: bool
 ) -> None:

@@ -59,8 +59,8 @@ BEGIN
         settled_micros := settle_outstanding(p_organization_id, booked.id);
         IF EXISTS (SELECT FROM reversals WHERE payment_id = paid_id) THEN -- it was taken back before we knew of it
             PERFORM book_reversals(paid_id);
-            PERFORM wake_events('payment_not_credited:' || paid_id);
         END IF;
+        PERFORM wake_payment(paid_id);
     ELSIF booked.to_account <> p_organization_id OR booked.amount_micros <> p_amount_micros
         OR booked.kind <> p_kind
     THEN

@@ -8,6 +8,7 @@ RETURN array_position(ARRAY[
     'delayed>done', 'delayed>skipped', 'delayed>parked', 'delayed>dead',
     'active>waiting', 'delayed>waiting',                                -- sweep_events: the worker is gone
     'parked>waiting',                                                   -- wake_events: the obstacle is gone
+    'parked>skipped', 'dead>skipped',                                   -- dismiss_events: somebody looked at it
     'done>waiting', 'skipped>waiting', 'dead>waiting'                   -- replay_events
 ], p_from || '>' || p_to) IS NOT NULL;
 

@@ -165,16 +165,52 @@ BEGIN
 END;
 $$;
 
--- wake_events: puts parked events back in line whose obstacle is gone. Answers with how many. Internal.
+-- wake_events: puts parked events back in line whose obstacle is gone: those of this reason, whatever it is about (what
+-- stands behind a colon). Answers with how many. Internal.
 CREATE OR REPLACE FUNCTION wake_events(p_reason text)
 RETURNS integer LANGUAGE plpgsql SET search_path = public, pg_temp AS $$
 DECLARE
     woken integer;
 BEGIN
-    UPDATE events SET state = 'waiting', reason = NULL WHERE state = 'parked' AND reason = p_reason;
+    UPDATE events SET state = 'waiting', reason = NULL
+    WHERE state = 'parked' AND (reason = p_reason OR starts_with(reason, p_reason || ':'));
     GET DIAGNOSTICS woken = ROW_COUNT;
     NOTIFY calltally_events;
     RETURN woken;
+END;
+$$;
+
+-- wake_payment: puts the events of a payment back in line that were parked until it is credited. Internal.
+CREATE OR REPLACE FUNCTION wake_payment(p_payment_id text)
+RETURNS void LANGUAGE plpgsql SET search_path = public, pg_temp AS $$
+BEGIN
+    UPDATE events SET state = 'waiting', reason = NULL
+    WHERE state = 'parked' AND reason IN (
+        'unknown_organization:' || p_payment_id, 'customer_mismatch:' || p_payment_id,
+        'currency_mismatch:' || p_payment_id, 'payment_not_credited:' || p_payment_id
+    );
+    IF found THEN
+        NOTIFY calltally_events;
+    END IF;
+END;
+$$;
+
+-- dismiss_events: ends parked or dead events that somebody looked at and that are nobody's business here, such as
+-- payments for other products of the same Stripe account. Nothing is booked; they can still be replayed. Answers with
+-- the ids that it ended. Errors: TY004 without a reason.
+CREATE OR REPLACE FUNCTION dismiss_events(p_ids bigint[], p_reason text)
+RETURNS SETOF bigint LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
+BEGIN
+    IF coalesce(p_reason, '') = '' THEN
+        PERFORM refuse(
+            'TY004', 'dismissing events needs a reason', jsonb_build_object('event_ids', to_jsonb(p_ids)),
+            'Say why nothing has to be done about them.'
+        );
+    END IF;
+    RETURN QUERY
+    UPDATE events SET state = 'skipped', reason = 'dismissed: ' || p_reason, finished_at = clock_timestamp()
+    WHERE id = ANY (p_ids) AND state IN ('parked', 'dead')
+    RETURNING id;
 END;
 $$;
 

@@ -28,8 +28,9 @@ $$;
 -- credit_payments: credits each payment once, whichever of its events comes first.
 --
 -- p_payments: array of {payment_id, reference, customer_id, amount_micros, currency, event_at}.
--- Answers per payment with credited, duplicate, or parked and why: unknown_organization, customer_mismatch or
--- currency_mismatch. Waits for changes of customers; wallets are locked in the order of their ids.
+-- Answers per payment with credited, duplicate, or parked and why: unknown_organization:<pi>, customer_mismatch:<pi> or
+-- currency_mismatch:<pi>. The credit of the same payment, by its other event or by hand, wakes what was parked for it.
+-- Waits for changes of customers; wallets are locked in the order of their ids.
 -- Errors: TY002, TY004.
 CREATE OR REPLACE FUNCTION credit_payments(p_payments jsonb)
 RETURNS TABLE (payment_id text, outcome text, reason text)
@@ -52,7 +53,7 @@ BEGIN
         payment_id := payment.payment_id;
         reason := coalesce(
             payment.reason, CASE WHEN payment.currency <> payment.wallet_currency THEN 'currency_mismatch' END
-        );
+        ) || ':' || payment.payment_id;
         outcome := 'parked';
         IF reason IS NOT NULL AND EXISTS (
             SELECT FROM transfers

@@ -112,6 +112,21 @@ def test_many_events_are_replayed_in_parts(
     assert len(calltally("events", "list", "--state", "waiting", "--json").json) == 8
 
 
+def test_dismissed_event_is_over_with_its_reason_and_can_be_replayed(
+    calltally: Calltally, events: dict[str, int], books: Books
+) -> None:
+    """Somebody looked at it; those that are in line or done are left alone, and said to be."""
+    one = events["dead"]
+    answer = calltally("events", "dismiss", one, "--reason", "another shop's", "--json")
+    state = books.rows("SELECT state, reason FROM events WHERE id = :id", id=one)[0]
+    others = calltally("events", "dismiss", events["waiting"], events["skipped"], "--reason", "no", "--json")
+
+    assert answer.json == {"dismissed": 1, "ids": [one]}
+    assert state == {"state": "skipped", "reason": "dismissed: another shop's"}
+    assert others.exit_code == 1
+    assert calltally("events", "replay", one, "--json").json["replayed"] == 1
+
+
 def test_replay_of_everything_must_be_asked_for(calltally: Calltally, events: dict[str, int]) -> None:
     """Without a choice nothing happens."""
     answer = calltally("events", "replay")

@@ -138,6 +138,7 @@ def test_night_without_a_prefect_server_says_how_to_start_one(tmp_path: Path, da
         "reconcile",
         DATABASE_URL=database_url,
         PREFECT_API_URL=nowhere,
+        VAPI_API_KEY="key",
         PREFECT_CLIENT_MAX_RETRIES="0",
         PREFECT_HOME=str(tmp_path / "prefect"),
     )

@@ -91,7 +91,7 @@ def test_payment_that_nobody_can_claim_is_parked(books: Books, facts: dict[str, 
 
     answer = credit(books, payment("pi_1", **facts))
 
-    assert answer == [{"payment_id": "pi_1", "outcome": "parked", "reason": reason}]
+    assert answer == [{"payment_id": "pi_1", "outcome": "parked", "reason": f"{reason}:pi_1"}]
     assert books.value("SELECT count(*) FROM transfers") == 0
 
 
@@ -104,7 +104,18 @@ def test_payment_of_other_amount_under_same_id_conflicts(books: Books) -> None:
         credit(books, payment("pi_1", organization_id, amount_micros=1))
 
 
-@pytest.mark.parametrize("reason", ["unknown_organization", "customer_mismatch"])
+@pytest.mark.parametrize("reason", ["unknown_organization", "customer_mismatch", "currency_mismatch"])
+def test_credit_wakes_the_other_event_of_its_payment_and_no_other(books: Books, reason: str) -> None:
+    """The one that did not say whose payment it is came first; it is not left parked when the other one says so."""
+    parked_event(books, "evt_1", f"{reason}:pi_1")
+    parked_event(books, "evt_2", f"{reason}:pi_12")
+
+    credit(books, payment("pi_1", books.organization()))
+
+    assert [state_of(books, key) for key in ("evt_1", "evt_2")] == ["waiting", "parked"]
+
+
+@pytest.mark.parametrize("reason", ["unknown_organization", "unknown_organization:pi_7", "customer_mismatch:pi_7"])
 def test_linked_customer_wakes_parked_events(books: Books, reason: str) -> None:
     """Once the customer is known, what waited for it goes on."""
     parked_event(books, "evt_1", reason)
@@ -146,7 +157,7 @@ def test_payment_with_strange_reference_and_known_customer_is_parked(books: Book
     strange = credit(books, payment("pi_1", "00000000-0000-4000-8000-000000000000", "cus_1"))
     cart = credit(books, payment("pi_2", "cart 17", "cus_1"))
 
-    assert (strange[0]["outcome"], strange[0]["reason"]) == ("parked", "customer_mismatch")
+    assert (strange[0]["outcome"], strange[0]["reason"]) == ("parked", "customer_mismatch:pi_1")
     assert cart[0]["outcome"] == "credited"
 
 

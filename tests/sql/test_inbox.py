@@ -14,10 +14,10 @@ STEPS = {
     "waiting": {"active"},
     "active": {"done", "skipped", "parked", "dead", "delayed", "waiting"},
     "delayed": {"done", "skipped", "parked", "dead", "waiting"},
-    "parked": {"waiting"},
+    "parked": {"waiting", "skipped"},
     "done": {"waiting"},
     "skipped": {"waiting"},
-    "dead": {"waiting"},
+    "dead": {"waiting", "skipped"},
 }
 ACCEPT = "SELECT accept_events(:providers, :keys, :types, CAST(:bodies AS bytea[]))"
 CLAIM = "SELECT * FROM claim_events(:worker, :limit, CAST(:lease AS interval))"
