@@ -30,7 +30,7 @@ NEXT_STEP = {
     " If it is nobody's here: calltally events dismiss {id} --reason …",
     "payment_not_credited": "none if its payment is still on the way: it goes on by itself. Else credit the payment",
     "exceeds_payment": "compare its refunds and disputes at Stripe; book what is missing: calltally wallet debit",
-    "customer_mismatch": "see at Stripe whose it is, then: calltally wallet credit --key topup:…; it goes on by itself",
+    "customer_mismatch": "see at Stripe whose it is: calltally wallet credit --key topup:…; it goes on by itself",
     "no_price": "SELECT set_price(…), then: calltally events replay {id}",
 }
 """By reason, or by state: what a person does about an event that was not applied."""

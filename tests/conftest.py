@@ -4,6 +4,7 @@
 """
 
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +19,15 @@ from billing.migrate import migrate
 from calltally.stack.postgres import EmbeddedPostgres
 from tests.books import Books
 
+MEMORY = Path("/dev/shm")
+ENOUGH_BYTES = 4_000_000_000
+
+
+def _fastest_place() -> str | None:
+    """Where files are memory, if there is room for them: a copy of the template takes half the time there."""
+    roomy = MEMORY.is_dir() and os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free > ENOUGH_BYTES
+    return str(MEMORY) if roomy else None
+
 
 @pytest.fixture(scope="session")
 def postgres_url() -> Iterator[str]:
@@ -26,7 +36,7 @@ def postgres_url() -> Iterator[str]:
     if given:
         yield given
         return
-    with tempfile.TemporaryDirectory(prefix="calltally-test-") as folder:
+    with tempfile.TemporaryDirectory(prefix="calltally-test-", dir=_fastest_place()) as folder:
         server = EmbeddedPostgres(
             Path(folder) / "pg",
             options={"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"},
@@ -59,7 +69,7 @@ def template(postgres_url: str) -> Iterator[str]:
 def database_url(postgres_url: str, template: str) -> Iterator[str]:
     """A fresh migrated database; its user owns everything."""
     name = f"test_{uuid4().hex[:12]}"
-    _execute(postgres_url, f"CREATE DATABASE {name} TEMPLATE {template}")
+    _execute(postgres_url, f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY FILE_COPY")
     yield _named(postgres_url, name)
     _execute(postgres_url, f"DROP DATABASE {name} WITH (FORCE)")
 

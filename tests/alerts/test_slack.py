@@ -36,6 +36,7 @@ def texts(sandbox: RunningSandbox) -> list[str]:
     return [message["text"] for message in sandbox.slack.messages]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "faults",
     [
@@ -95,6 +96,7 @@ def test_channel_that_never_answers_loses_no_more_than_one_message(
     assert texts(sandbox)[posted:] == ["second", "third"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("fault", "outcome"),
     [
@@ -124,6 +126,7 @@ def test_what_does_not_pass_leaves_all_messages_in_the_outbox(
     assert outcomes(told) == {"second": "sent", "third": "sent"}  # the first has its turn in a minute
 
 
+@pytest.mark.slow
 def test_nobody_at_the_address_is_noted(engine: Engine, configure: Configure) -> None:
     """A refused connection fails nothing."""
     note_condition(engine, "k", True, {})

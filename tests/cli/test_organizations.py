@@ -37,6 +37,7 @@ def test_created_organization_has_an_empty_wallet(calltally: Calltally, books: B
         "debt_limit_micros": 5_000_000,
         "outstanding_micros": 0,
         "needs_recharge": shown["needs_recharge"],
+        "state": shown["state"],
         "movements": [],
     }
     assert prices(books) == []

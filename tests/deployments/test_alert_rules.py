@@ -89,6 +89,7 @@ def test_check_of_expressions_finds_what_is_wrong(known: dict[str, set[str]]) ->
     assert problems("max(calltally_workers_alive", known) == ["brackets do not match"]
 
 
+@pytest.mark.slow
 @needs("promtool")
 @pytest.mark.parametrize(
     "arguments", [("check", "rules", "alerts.yaml"), ("test", "rules", "alerts_test.yaml")], ids=" ".join

@@ -142,6 +142,7 @@ def test_nginx_passes_on_webhooks_and_asks_for_a_password_before_prefect(tmp_pat
         assert client.get(page, headers=headers, auth=("operator", "open sesame")).text.startswith(page)
 
 
+@pytest.mark.slow
 @needs("caddy")
 def test_caddy_passes_on_webhooks_and_asks_for_a_password_before_prefect(tmp_path: Path, upstream: int) -> None:
     """Our Caddyfile without certificates, which this machine could not get."""

@@ -82,6 +82,7 @@ def test_lost_refunds_and_disputes_are_listed_beside_payments(stage: Stage) -> N
     ]
 
 
+@pytest.mark.slow
 def test_rehearsal_says_what_is_missing_and_stores_nothing(stage: Stage) -> None:
     """Its name says `would`."""
     pay_unheard(stage, 2)

@@ -39,6 +39,7 @@ def kinds(stage: Stage) -> dict[str, int]:
     return {row["kind"]: row["found"] for row in rows}
 
 
+@pytest.mark.slow
 def test_calls_of_a_day_with_other_totals_wait_for_the_next_night(stage: Stage) -> None:
     """A list that may be short is a finding; once it agrees, the calls are billed."""
     calls = stage.place_calls(8)

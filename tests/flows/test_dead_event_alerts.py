@@ -53,6 +53,7 @@ def test_dead_events_are_told_once_reminded_of_and_told_when_they_are_gone(stage
     assert "4155550123" not in json.dumps(stage.sandbox.slack.messages)
 
 
+@pytest.mark.slow
 def test_message_that_slack_refused_is_sent_by_a_later_run(stage: Stage) -> None:
     """The refusal is noted, the run is well, and the message is not lost."""
     stage.sandbox.slack.faults.add(text_fault(404, "no_service"))
@@ -70,6 +71,7 @@ def test_message_that_slack_refused_is_sent_by_a_later_run(stage: Stage) -> None
     assert stage.books.value("SELECT outcome FROM alerts") == "sent"
 
 
+@pytest.mark.slow
 def test_alert_without_slack_is_noted_and_fails_nothing(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever has no Slack reads the dead events in health and in the list; nothing piles up."""
     monkeypatch.delenv("SLACK_WEBHOOK_URL")

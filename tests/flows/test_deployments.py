@@ -127,6 +127,7 @@ def test_deployments_installed_again_stay_the_same(prefect_api: str) -> None:
     assert (second.id, second.updated) == (first.id, first.updated)
 
 
+@pytest.mark.slow
 def test_schedules_stay_as_somebody_set_them_when_a_release_changes_their_deployment(
     prefect_api: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

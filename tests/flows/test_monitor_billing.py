@@ -4,6 +4,8 @@ import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import pytest
+
 from flows.monitor_billing import monitor_billing
 
 from .stage import Stage, artifacts, as_owner, run
@@ -79,6 +81,7 @@ def test_rule_that_cannot_be_looked_at_fails_the_run_after_all_others_were_noted
     assert "Critical: check_books()" in headlines(stage)[0]
 
 
+@pytest.mark.slow
 def test_monday_brings_the_summary_of_the_week(stage: Stage) -> None:
     """By the time at which the run was due, once."""
     monday = WEDNESDAY - timedelta(days=2, hours=3.75)

@@ -68,6 +68,7 @@ def test_plan_names_every_call_and_is_applied_by_its_id(shell: Stage) -> None:
     assert shell.charged() == {call.id for call in [*calls["settled"], *calls["outstanding"]]}
 
 
+@pytest.mark.slow
 def test_command_takes_its_window_in_utc(shell: Stage) -> None:
     """Both ends as typed, on the minute."""
     start, end = (moment.replace(microsecond=0) for moment in shell.day)

@@ -41,6 +41,7 @@ def test_plan_books_exactly_what_the_rehearsal_showed_and_only_once(stage: Stage
     assert stage.books.broken() == []
 
 
+@pytest.mark.slow
 def test_plan_is_refused_when_a_webhook_came_in_between(stage: Stage) -> None:
     """The world has moved: nothing is booked, and the message says how to go on."""
     calls = stage.place_calls(3)

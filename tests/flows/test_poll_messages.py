@@ -62,6 +62,7 @@ def test_messages_are_measured_charged_once_and_settled(stage: Stage, twilio: Tw
     assert stage.books.broken() == []
 
 
+@pytest.mark.slow
 def test_messages_whose_callbacks_were_all_lost_are_found_in_the_list_and_charged_once(
     stage: Stage, twilio: TwilioWorld
 ) -> None:
@@ -80,6 +81,7 @@ def test_messages_whose_callbacks_were_all_lost_are_found_in_the_list_and_charge
     assert stage.books.broken() == []
 
 
+@pytest.mark.slow
 def test_message_that_comes_to_no_end_is_asked_for_after_twelve_hours(stage: Stage, twilio: TwilioWorld) -> None:
     """And one that Twilio has deleted is asked for no more after a day."""
     slow, deleted = send(twilio), send(twilio)
@@ -98,6 +100,7 @@ def test_message_that_comes_to_no_end_is_asked_for_after_twelve_hours(stage: Sta
     assert message(stage.books, deleted.sid)["gone_at"] is not None
 
 
+@pytest.mark.slow
 def test_one_refused_message_holds_up_no_other(stage: Stage, twilio: TwilioWorld) -> None:
     """It is asked for again later; only when Twilio tells of none does the run fail, and says what to look at."""
     first, second = send(twilio), send(twilio)
@@ -141,6 +144,7 @@ def test_rate_limit_and_outage_are_waited_for(stage: Stage, twilio: TwilioWorld)
     assert [task_run.run_count for task_run in asked] == [3]
 
 
+@pytest.mark.slow
 def test_refused_token_fails_the_run_and_says_what_to_set(
     stage: Stage, twilio: TwilioWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -39,6 +39,7 @@ def test_old_bodies_are_forgotten_and_the_run_says_how_many(stage: Stage) -> Non
     assert stage.books.broken() == []
 
 
+@pytest.mark.slow
 def test_old_events_are_removed_and_a_late_repetition_books_nothing(stage: Stage) -> None:
     """A delivery of a forgotten event is applied to a call that is charged already."""
     calls = stage.place_calls(2)

@@ -72,6 +72,7 @@ def test_lost_webhooks_are_found_and_billed_once(stage: Stage) -> None:
     assert stage.books.broken() == []
 
 
+@pytest.mark.slow
 def test_night_shows_artifacts_and_writes_a_report(stage: Stage) -> None:
     """Prefect's UI shows the summary and the recovered calls; a file keeps every compared call.
 
@@ -105,6 +106,7 @@ def test_night_shows_artifacts_and_writes_a_report(stage: Stage) -> None:
     assert f'href="{page}"' in (folder / "report.html").read_text()
 
 
+@pytest.mark.slow
 def test_good_day_alerts_nobody(stage: Stage) -> None:
     """Exactly at the threshold Slack hears nothing."""
     told(stage, 20, lost=1)
@@ -114,6 +116,7 @@ def test_good_day_alerts_nobody(stage: Stage) -> None:
     assert stage.sandbox.slack.messages == []
 
 
+@pytest.mark.slow
 def test_day_without_calls_has_no_ratio(stage: Stage) -> None:
     """Nothing to compare is not a failure."""
     night = run(reconcile_calls)
@@ -170,6 +173,7 @@ def test_unknown_organization_fails_at_once_and_lists_the_known_ones(stage: Stag
     assert list(stage.sandbox.vapi.faults.requests) == []
 
 
+@pytest.mark.slow
 def test_calls_of_nobody_are_recorded_and_named(stage: Stage) -> None:
     """They are in quarantine, the finding says why, and a route bills them."""
     calls = {call.id for call in stage.place_calls(2, assistant="asst-new")}
@@ -180,6 +184,7 @@ def test_calls_of_nobody_are_recorded_and_named(stage: Stage) -> None:
     assert stage.charged() == calls
 
 
+@pytest.mark.slow
 def test_unreadable_row_is_a_finding_and_stops_nothing(stage: Stage) -> None:
     """The other calls are billed; the broken one is named with its problem."""
     lost, _ = told(stage, 5, lost=2)
@@ -207,6 +212,7 @@ def test_longer_call_at_the_provider_is_corrected_once(stage: Stage) -> None:
     assert stage.books.broken() == []
 
 
+@pytest.mark.slow
 def test_wrong_key_fails_at_once_and_says_which_key(stage: Stage, changed: Callable[..., None]) -> None:
     """No retry can help: Vapi is asked once, and the run's row keeps the message."""
     changed(VAPI_API_KEY="the-public-one")
@@ -238,6 +244,7 @@ CREATE TRIGGER refuse BEFORE INSERT ON alerts FOR EACH ROW EXECUTE FUNCTION refu
 SLOW = pytest.mark.slow
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("slack", "outcome"),
     [
@@ -276,6 +283,7 @@ def test_night_that_cannot_alert_completes_and_says_so_everywhere(
     assert lost <= stage.charged()
 
 
+@pytest.mark.slow
 def test_place_that_takes_no_report_costs_nothing_else(stage: Stage, changed: Callable[..., None]) -> None:
     """The run completes with a finding that says what to do, and Prefect shows all of the night but the files."""
     lost, _ = told(stage, 4, lost=2)
@@ -293,6 +301,7 @@ def test_place_that_takes_no_report_costs_nothing_else(stage: Stage, changed: Ca
     assert lost <= stage.charged()
 
 
+@pytest.mark.slow
 def test_window_follows_from_the_scheduled_start(stage: Stage) -> None:
     """A run that begins late covers the window that it was meant to cover."""
     scheduled = datetime.now(UTC) - timedelta(hours=5)

@@ -3,6 +3,8 @@
 import json
 from typing import Any
 
+import pytest
+
 from billing.errors import TransactionConflict
 from flows.process_webhooks import process_webhooks
 from flows.replay_events import replay_events
@@ -58,6 +60,7 @@ def test_replay_puts_dead_events_back_and_the_next_run_applies_them(stage: Stage
     assert stage.books.broken() == []
 
 
+@pytest.mark.slow
 def test_replay_of_done_events_books_nothing_twice(stage: Stage) -> None:
     """Replaying too much does no harm."""
     stage.pay(5_000)
@@ -72,6 +75,7 @@ def test_replay_of_done_events_books_nothing_twice(stage: Stage) -> None:
     assert stage.books.transfers(stage.organization_id) == before
 
 
+@pytest.mark.slow
 def test_replay_by_criteria_takes_only_what_fits(stage: Stage) -> None:
     """By error, type, time and id; what fits nothing is a run that did nothing."""
     dead_calls(stage)

@@ -77,6 +77,7 @@ async def automations(*, remove: bool = False, pause: bool = False) -> list[UUID
         return [automation.id for automation in known]
 
 
+@pytest.mark.slow
 def test_doctor_sees_automations_that_are_missing_or_paused(shell: dict[str, UUID]) -> None:
     """A server that refused them said so in a line of a log; the doctor says so until they are there."""
     in_loop(automations(remove=True))

@@ -97,6 +97,7 @@ def test_undisturbed_work_ends_every_event_as_it_should(undisturbed: dict[str, l
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("stop", "step"), [(die, 1), (kill_backend, 5), pytest.param(kill_backend, 1, marks=pytest.mark.slow)]
 )

@@ -139,6 +139,7 @@ def test_call_without_assistant_or_number_has_no_such_trait() -> None:
     assert cause(lost, calls(300)) == NOTHING_STANDS_OUT
 
 
+@pytest.mark.slow
 def test_luck_alone_rarely_names_a_cause() -> None:
     """Of 200 nights whose losses fall anywhere, no more than the stated share names one."""
     random, named = Random(1), 0

@@ -27,6 +27,7 @@ BURST = st.tuples(st.integers(0, DAY_MS - 60), st.lists(st.integers(0, 50), max_
 )
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(groups=st.lists(TIES | BURST, max_size=5), page_size=st.integers(1, 5), max_page_size=st.integers(20, 1000))
 def test_any_creation_times_are_read_exactly_once(

@@ -225,6 +225,7 @@ def test_health_waits_less_than_a_second_for_all_that_hangs(silence: int) -> Non
     assert 2 * STATEMENT_MS / 1000 < PATIENCE_SECONDS
 
 
+@pytest.mark.slow
 def test_health_while_everything_hangs_says_so(silence: int) -> None:
     """Neither waits for the other."""
     url = f"postgresql://nobody@{LOOPBACK}:{silence}/x"
@@ -234,6 +235,7 @@ def test_health_while_everything_hangs_says_so(silence: int) -> None:
     assert services == {"database": "down", "prefect": "down", "worker": "down", "webhookQueue": "down"}
 
 
+@pytest.mark.slow
 def test_health_asked_by_a_crowd_of_a_database_that_hangs_takes_one_connection_and_one_thread(prefect: str) -> None:
     """So nothing runs out, and webhooks find the pool as free as before."""
     with closing(socket.create_server((LOOPBACK, 0), backlog=1000)) as listener:
@@ -257,6 +259,7 @@ def test_health_asked_by_a_crowd_of_a_database_that_hangs_takes_one_connection_a
     assert taken <= 3  # one at a time; a slow machine needs several rounds for forty
 
 
+@pytest.mark.slow
 def test_health_of_a_database_that_stands_still_is_down_and_up_again_when_it_goes_on(
     serve: Serve, prefect: str, worker: None, books: Books
 ) -> None:
@@ -304,6 +307,7 @@ def test_health_that_cannot_count_in_time_still_says_what_it_knows(
     assert body["queueMetrics"] == dict.fromkeys(METRICS)
 
 
+@pytest.mark.slow
 def test_health_names_no_address_and_no_error(silence: int) -> None:
     """Everybody may ask."""
     url = f"postgresql://someone:hush@{LOOPBACK}:{silence}/x"

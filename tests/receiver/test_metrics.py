@@ -170,6 +170,7 @@ def test_books_are_looked_at_once_for_scrapes_that_come_together(serve: Serve, b
     assert of(scrape(served.url), "calltally_workers_alive") == 0
 
 
+@pytest.mark.slow
 def test_database_that_hangs_costs_its_figures_and_not_the_scrape(silent_database: Engine) -> None:
     """Absent rather than old; what the receiver counts itself is there."""
     with receiver(silent_database) as served:

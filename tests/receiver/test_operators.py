@@ -132,6 +132,7 @@ def test_queue_stats_speak_the_names_of_health(client: httpx.Client, books: Book
     ]
 
 
+@pytest.mark.slow
 def test_queue_stats_do_not_wait_for_a_count_that_takes_too_long(
     client: httpx.Client, books: Books, own_tables: str
 ) -> None:

@@ -84,6 +84,7 @@ def test_delivery_after_a_restart_of_the_database_is_taken_at_once(
         assert send_vapi(client, vapi_message("restart-2")).status_code == 200
 
 
+@pytest.mark.slow
 def test_receiver_starts_without_a_database_and_serves_when_it_is_there(
     postgres: EmbeddedPostgres, stoppable: Engine
 ) -> None:
@@ -95,6 +96,7 @@ def test_receiver_starts_without_a_database_and_serves_when_it_is_there(
         assert send_stripe(client, stripe_event("evt_start")).status_code == 200
 
 
+@pytest.mark.slow
 def test_full_disk_sends_deliveries_away_until_there_is_room(
     own_tables: str, serve: Serve, owner: Engine, books: Books
 ) -> None:

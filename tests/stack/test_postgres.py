@@ -125,6 +125,7 @@ def test_kill_9_of_every_process_keeps_committed_data(home: Path) -> None:
     server.stop("immediate")
 
 
+@pytest.mark.slow
 def test_stale_pid_file_naming_a_strangers_process_does_not_block_the_start(
     server: EmbeddedPostgres,
 ) -> None:
@@ -145,6 +146,7 @@ def test_stale_pid_file_naming_a_strangers_process_does_not_block_the_start(
         stranger.wait()
 
 
+@pytest.mark.slow
 def test_interrupted_initdb_leaves_no_half_cluster(home: Path) -> None:
     """Killed while the cluster is being made, the next start makes a whole one and clears the rest away."""
     starter = subprocess.Popen([sys.executable, "-c", USER_OF_A_SHARED_SERVER, str(home)])
@@ -162,6 +164,7 @@ def test_interrupted_initdb_leaves_no_half_cluster(home: Path) -> None:
     assert not list(home.glob(".postgres-unfinished-*"))
 
 
+@pytest.mark.slow
 def test_two_processes_share_one_server_and_the_last_stops_it(home: Path) -> None:
     """The server outlives the process that started it while another one uses it."""
     first = start_user(home)
@@ -176,6 +179,7 @@ def test_two_processes_share_one_server_and_the_last_stops_it(home: Path) -> Non
     assert not EmbeddedPostgres(home / "postgres").is_running()
 
 
+@pytest.mark.slow
 def test_server_of_a_killed_process_is_reused_then_stopped(home: Path) -> None:
     """A user killed with -9 leaves its server to the next one, and no claim on it."""
     killed = start_user(home)
@@ -188,6 +192,7 @@ def test_server_of_a_killed_process_is_reused_then_stopped(home: Path) -> None:
     assert not server.is_running()
 
 
+@pytest.mark.slow
 def test_many_processes_at_once_get_the_same_server(home: Path) -> None:
     """Starting together makes one cluster; leaving together stops it once."""
     users = [start_user(home) for _ in range(4)]
@@ -199,6 +204,7 @@ def test_many_processes_at_once_get_the_same_server(home: Path) -> None:
     assert not EmbeddedPostgres(home / "postgres").is_running()
 
 
+@pytest.mark.slow
 def test_long_path_puts_the_socket_elsewhere(home: Path) -> None:
     """A directory whose path is too long for a socket gets a short private one, always the same."""
     deep = home / "a directory with spaces and a + sign" / ("x" * 80)
@@ -219,6 +225,7 @@ def test_directory_with_other_files_is_refused(home: Path) -> None:
         EmbeddedPostgres(home / "postgres").start()
 
 
+@pytest.mark.slow
 def test_failed_start_shows_the_end_of_the_log(home: Path) -> None:
     """The reason that PostgreSQL gave is in the error, not only in a file."""
     server = EmbeddedPostgres(home / "postgres", options={**FAST, "shared_buffers": "nonsense"})
@@ -227,6 +234,7 @@ def test_failed_start_shows_the_end_of_the_log(home: Path) -> None:
         server.start()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
 def test_ordinary_user_runs_it_as_itself(home: Path) -> None:
     """Without root, the server belongs to who started it."""

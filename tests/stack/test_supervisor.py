@@ -220,6 +220,7 @@ def test_kill_9_of_the_supervisor_leaves_no_child(tmp_path: Path) -> None:
     assert not any(_lives(member.pid) for member in family)
 
 
+@pytest.mark.slow
 def test_killed_guard_is_replaced(tmp_path: Path) -> None:
     """The next guard knows the children that the first one watched."""
     process, family = start_supervisor(tmp_path)
