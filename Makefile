@@ -38,7 +38,7 @@ notebook: $(READY) ## JupyterLab on what the nights found; on the books of `make
 	@$(BIN)/python -m notebooks
 
 test: $(READY) ## the fast tests (under 2 minutes)
-	$(BIN)/python -m pytest -m 'not slow' --numprocesses 2 --dist loadfile
+	$(BIN)/python -m pytest -m 'not slow' --numprocesses 2
 
 test-all: $(READY) ## every test, with races and kill storms
 	$(BIN)/python -m pytest

@@ -8,16 +8,33 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import psycopg
 import pytest
 from sqlalchemy import Engine, make_url
+from xdist.scheduler import LoadFileScheduling  # type: ignore[import-untyped]
 
 from billing.database import open_engine
 from billing.migrate import migrate
 from calltally.stack.postgres import EmbeddedPostgres
 from tests.books import Books
+
+
+class OnePrefect(LoadFileScheduling):  # type: ignore[misc]
+    """Files are shared out among the processes of a run, but for the flows': these share one Prefect server."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        scope: str = super()._split_scope(nodeid)
+        return "tests/flows" if scope.startswith("tests/flows/") else scope
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> OnePrefect:
+    """How `--numprocesses` shares the tests out."""
+    return OnePrefect(config, log)
+
 
 MEMORY = Path("/dev/shm")
 ENOUGH_BYTES = 4_000_000_000

@@ -118,8 +118,8 @@ def test_nginx_passes_on_webhooks_and_asks_for_a_password_before_prefect(tmp_pat
         ("/etc/letsencrypt/live/billing.example.com", str(tmp_path)),
         ("/etc/letsencrypt/live/prefect.example.com", str(tmp_path)),
         ("/etc/nginx/prefect.htpasswd", str(tmp_path / "htpasswd")),
-        ("127.0.0.1:3001", f"127.0.0.1:{upstream}"),
-        ("127.0.0.1:4200", f"127.0.0.1:{upstream}"),
+        ("127.0.0.1:3001;", f"127.0.0.1:{upstream};"),
+        ("127.0.0.1:4200;", f"127.0.0.1:{upstream};"),
     ):
         assert ours in site
         site = site.replace(ours, here)
