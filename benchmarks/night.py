@@ -35,7 +35,7 @@ from calltally.stack.prefect_server import client_environment, ensure_prefect_da
 from calltally.stack.supervisor import Supervisor
 
 SIZES = (10_000, 100_000, 1_000_000)
-BEARABLE = SIZES[0]
+BEARABLE = SIZES[1]
 """Calls that the straightforward version is asked to reconcile."""
 MISSING_EVERY = 33
 LIMIT_SECONDS = 180

@@ -172,18 +172,21 @@ def _apply_with_poison(home: Path) -> tuple[float, float]:
                 " EXECUTE FUNCTION be_poison()"
             )
 
-        def milliseconds(tag: str) -> float:
+        def measured(tag: str) -> float:
             bodies = list(_bodies(tag, 1000))
             # In the middle, where halving takes longest to find it.
-            bodies[500] = bodies[500].replace(f"spoiled-{500:027d}".encode(), b"poison")
+            bodies[500] = bodies[500].replace(_call_id("spoiled", 500), b"poison")
             inbox.accept(engine, [identify_vapi(body) for body in bodies])
             events = inbox.claim(engine, "bench", 2000)
             started = time.perf_counter()
-            inbox.apply_batch(engine, events)
-            return (time.perf_counter() - started) * 1000
+            applied = inbox.apply_batch(engine, events)
+            milliseconds = (time.perf_counter() - started) * 1000
+            if len(applied.failures) != (tag == "spoiled"):
+                raise RuntimeError(f"{len(applied.failures)} events failed: one does if there is a poison, else none")
+            return milliseconds
 
-        milliseconds("warm")
-        figures = milliseconds("spoiled"), milliseconds("clean")
+        measured("warm")
+        figures = measured("spoiled"), measured("clean")
         owner.dispose()
         engine.dispose()
     return figures
@@ -222,7 +225,11 @@ def _bodies(tag: str, count: int) -> Iterator[bytes]:
     reports = [(call.id.encode(), end_of_call_report(call).body) for call in calls]
     for number in range(count):
         call_id, report = reports[number % len(reports)]
-        yield report.replace(call_id, f"{tag}-{number:0{35 - len(tag)}d}".encode())
+        yield report.replace(call_id, _call_id(tag, number))
+
+
+def _call_id(tag: str, number: int) -> bytes:
+    return f"{tag}-{number:0{35 - len(tag)}d}".encode()
 
 
 def _requests(tag: str, count: int) -> list[bytes]:

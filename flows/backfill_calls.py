@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 from prefect import flow
 
-from billing.night import days, night_window, still_kept
+from billing.night_windows import days, night_window, still_kept
 from billing.settings import get_settings
 from flows.reconcile_calls import reconcile_calls
 from tasks.books import is_compared

@@ -4,7 +4,7 @@ from datetime import datetime
 
 from prefect import flow
 
-from billing.night import days
+from billing.night_windows import days
 from billing.stripe_list import payment_window
 from tasks.payments import list_payments, store_missed
 from tasks.progress import tell_listeners

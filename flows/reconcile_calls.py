@@ -9,7 +9,8 @@ from pydantic import Field
 
 from billing.call_frames import concatenated
 from billing.figures import Night
-from billing.night import Comparison, listed_parts, night_window, spans
+from billing.night import Comparison
+from billing.night_windows import listed_parts, night_window, spans
 from billing.repair import Repair
 from billing.runs import Order
 from billing.settings import get_settings

@@ -6,7 +6,7 @@ from typing import Annotated
 from prefect import flow
 from pydantic import Field
 
-from billing.night import night_window
+from billing.night_windows import night_window
 from flows.reconcile_calls import reconcile_calls
 from tasks.runs import name_this_run, scheduled_start
 

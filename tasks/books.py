@@ -16,7 +16,8 @@ from prefect.runtime import flow_run, task_run
 from billing import known_calls, plans, repair, runs
 from billing.call_frames import concatenated, ids_missing
 from billing.figures import Night, Recovered, Rows, Totals, Window
-from billing.night import Comparison, ListTolerance, Range, prove_complete
+from billing.night import Comparison, ListTolerance, prove_complete
+from billing.night_windows import Range
 from billing.process import get_engine
 from billing.reconcile import RETENTION_MARGIN, SETTLING, Tolerances, find_differences
 from billing.reliability import unseen_calls

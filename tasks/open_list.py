@@ -7,7 +7,7 @@ from uuid import UUID
 
 import pandas as pd
 
-from billing.night import Span
+from billing.night_windows import Span
 from billing.settings import get_settings
 from billing.vapi_client import connect_vapi
 from billing.vapi_list import CallLister

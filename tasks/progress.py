@@ -11,7 +11,7 @@ from uuid import UUID
 
 from prefect.artifacts import acreate_progress_artifact, aupdate_progress_artifact
 
-from billing.night import Span
+from billing.night_windows import Span
 
 log = logging.getLogger("billing.progress")
 

@@ -12,7 +12,7 @@ from prefect.runtime import task_run
 
 from billing.errors import TransientError
 from billing.figures import Totals
-from billing.night import Range, Span
+from billing.night_windows import Range, Span
 from billing.pace import Patience
 from billing.settings import get_settings
 from billing.vapi_client import VapiClient, connect_vapi

@@ -81,7 +81,7 @@ def backfill(
 
 def _validated(given: dict[str, Any], *, kept_only: bool = False) -> None:
     """Refuse what the flow would, before there is a run of it; say what is skipped because Vapi has forgotten it."""
-    from billing.night import night_window, still_kept  # noqa: PLC0415 - pandas takes a second
+    from billing.night_windows import night_window, still_kept  # noqa: PLC0415 - pandas takes a second
     from billing.settings import get_settings  # noqa: PLC0415
     from billing.vapi_client import require_key  # noqa: PLC0415
 

@@ -11,7 +11,7 @@ from prefect.artifacts import aupdate_progress_artifact
 from rich.progress import Progress as Bar
 from typer.testing import CliRunner
 
-from billing.night import Span
+from billing.night_windows import Span
 from calltally.cli import app
 from tasks import progress
 from tasks.progress import Progress, listeners, progress_shown

@@ -10,20 +10,8 @@ import pytest
 
 from billing.errors import PermanentError
 from billing.figures import Completeness, Recovered, Totals, Window
-from billing.night import (
-    Comparison,
-    ListTolerance,
-    days,
-    findings,
-    listed_parts,
-    money,
-    night_window,
-    pieces,
-    prove_complete,
-    recovered_calls,
-    spans,
-    still_kept,
-)
+from billing.night import Comparison, ListTolerance, findings, money, prove_complete, recovered_calls
+from billing.night_windows import days, listed_parts, night_window, pieces, spans, still_kept
 from billing.reconcile import SETTLING
 from billing.repair import Corrected, LostValue
 from billing.vapi import MICROSECOND, UnreadableRow
