@@ -52,10 +52,14 @@ def result(stage: Stage) -> dict[str, Any]:
         "ratio": night["reliability_ratio"],
         "state": night["state"],
         "recovered": stage.books.value(
-            "SELECT sum(recovered_calls) FROM reconciliation_runs WHERE state = 'completed'"
+            "SELECT sum(recovered_calls) FROM reconciliation_runs WHERE state = 'completed' AND NOT dry_run"
         ),
         "found": sorted(
-            row["call_id"] for row in stage.books.rows("SELECT call_id FROM findings WHERE kind = 'missing'")
+            row["call_id"]
+            for row in stage.books.rows(
+                "SELECT call_id FROM findings INNER JOIN reconciliation_runs AS run ON run.id = findings.run_id"
+                " WHERE findings.kind = 'missing' AND NOT dry_run"
+            )
         ),
         "broken": stage.books.broken(),
     }
