@@ -1,24 +1,22 @@
 """A pod for each night: the template makes jobs that a cluster takes, and the patches fit what they patch."""
 
-import asyncio
 import json
 from copy import deepcopy
 from typing import Any
-from uuid import uuid4
 
 import kubernetes_validate  # type: ignore[import-untyped]
+import prefect
 import pytest
 import yaml  # type: ignore[import-untyped]
-from prefect.client.orchestration import PrefectClient
-from prefect.client.schemas.objects import FlowRun
-from prefect_kubernetes.worker import KubernetesWorkerJobConfiguration  # type: ignore[import-untyped]
+from prefect.utilities.templating import apply_values
 
 from .test_kubernetes import FOLDER, MANIFESTS, SECRETS, VERSIONS, label
 
 JOBS = FOLDER / "nights-as-jobs"
 TEMPLATE = json.loads((JOBS / "base-job-template.json").read_text())
 PREFECT_ASKS_FOR = ("completions", "parallelism")
-"""In the pod, where Kubernetes does not know them and leaves them out."""
+"""In the pod, where Kubernetes does not know them and leaves them out; and for the name of the container
+(`prefect-kubernetes` 0.8: without them it refuses every run)."""
 OURS = {label(document): document for document in MANIFESTS}
 
 
@@ -35,16 +33,18 @@ def nights_pod() -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def job() -> dict[str, Any]:
-    """What Prefect's own worker would send to the cluster for a run."""
-
-    async def prepared() -> dict[str, Any]:
-        nowhere = PrefectClient("http://127.0.0.1:1/api")  # asked for blocks alone, and the template names none
-        configuration = await KubernetesWorkerJobConfiguration.from_template_and_values(TEMPLATE, {}, client=nowhere)
-        configuration.prepare_for_flow_run(FlowRun(id=uuid4(), flow_id=uuid4(), name="nightly 2026-11-26"))
-        manifest: dict[str, Any] = configuration.job_manifest
-        return manifest
-
-    return asyncio.run(prepared())
+    """What Prefect's worker would send to the cluster for a run: the template with defaults, and what it fills in."""
+    variables = TEMPLATE["variables"]["properties"]
+    defaults = {name: each["default"] for name, each in variables.items() if "default" in each}
+    filled_in = {
+        "name": "nightly",
+        "command": ["prefect", "flow-run", "execute"],
+        "env": [{"name": "PREFECT__FLOW_RUN_ID", "value": "of the run"}],
+        "labels": {"prefect.io/flow-run-name": "nightly"},
+        "annotations": {},
+    }
+    manifest: dict[str, Any] = apply_values(TEMPLATE["job_configuration"], {**defaults, **filled_in})["job_manifest"]
+    return manifest
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -61,6 +61,7 @@ def test_job_executes_the_run_with_our_settings_once(job: dict[str, Any]) -> Non
     """Prefect's command passes by the image's entry point; a night that died is not started again by the cluster."""
     (container,) = job["spec"]["template"]["spec"]["containers"]
 
+    assert container["name"] == "prefect-job"
     assert container["command"] == ["/usr/bin/env"]
     assert container["args"] == ["prefect", "flow-run", "execute"]
     assert {"PREFECT__FLOW_RUN_ID"} <= {each["name"] for each in container["env"]}
@@ -78,6 +79,14 @@ def test_pod_of_a_run_is_as_restricted_and_reaches_the_same_as_one_for_all(job: 
     assert container["securityContext"] == our_container["securityContext"]
     assert (pod["spec"]["automountServiceAccountToken"], pod["spec"]["enableServiceLinks"]) == (False, False)
     assert "memory" in container["resources"]["limits"]
+
+
+def test_worker_is_of_the_same_prefect() -> None:
+    """An older one may not know what the server asks of it."""
+    (patch,) = read("nights.yaml")
+    (container,) = patch["spec"]["template"]["spec"]["containers"]
+
+    assert container["image"].startswith(f"prefecthq/prefect:{prefect.__version__}-")
 
 
 def test_image_is_that_of_the_other_pods() -> None:
