@@ -41,7 +41,7 @@ class PrefectDatabaseError(Exception):
 
 
 def client_environment(api_url: str, home: Path, ui_url: str | None = None) -> dict[str, str]:
-    """What every process needs that talks to the server: its address, and no traces in the user's home.
+    """What every process needs: the server's address, no traces in the user's home, and a heap that stays small.
 
     `ui_url` is where people open its pages; None: where the API is.
     """
@@ -55,6 +55,9 @@ def client_environment(api_url: str, home: Path, ui_url: str | None = None) -> d
         "PREFECT_LOGGING_EXTRA_LOGGERS": "billing",
         "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
         "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT_SECONDS),
+        # By default glibc keeps a heap per thread, and each keeps what a burst has left: at 200 webhooks a second a
+        # worker that uses 76 MB of them had grown to 163 MB after six minutes, with one heap it stays at 99 MB.
+        "MALLOC_ARENA_MAX": "1",
     }
 
 

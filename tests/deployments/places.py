@@ -23,8 +23,12 @@ def verbs() -> set[str]:
 
 
 def unknown_settings(names: Iterable[str]) -> set[str]:
-    """Those that neither calltally nor Prefect reads: a misspelt one would do nothing, in silence."""
-    ours = {name.upper() for name in Settings.model_fields} | {"CALLTALLY_ENV_FILE", "DO_NOT_TRACK"}
+    """Those that neither calltally, Prefect nor the C library reads: a misspelt one would do nothing, in silence."""
+    ours = {name.upper() for name in Settings.model_fields} | {
+        "CALLTALLY_ENV_FILE",
+        "DO_NOT_TRACK",
+        "MALLOC_ARENA_MAX",
+    }
     return set(names) - ours - _get_valid_setting_names(PrefectSettings) - set(SERVER_SETTINGS)
 
 
