@@ -67,3 +67,19 @@ BEGIN
     );
 END;
 $$;
+
+-- check_same_facts: whether what is asked for under a key is what was booked under it; objects with the same names.
+-- Internal. Errors: TY002, with both.
+CREATE OR REPLACE FUNCTION check_same_facts(p_idempotency_key text, p_booked jsonb, p_asked jsonb, p_advice text)
+RETURNS void LANGUAGE plpgsql SET search_path = public, pg_temp AS $$
+BEGIN
+    IF p_booked IS DISTINCT FROM p_asked THEN
+        PERFORM refuse(
+            'TY002', format('%s is already booked with other facts', p_idempotency_key),
+            jsonb_build_object('idempotency_key', p_idempotency_key) || p_booked
+            || (SELECT jsonb_object_agg('other_' || fact.key, fact.value) FROM jsonb_each(p_asked) AS fact),
+            'Nothing was moved. ' || p_advice
+        );
+    END IF;
+END;
+$$;

@@ -56,19 +56,12 @@ DECLARE
     posted charges;
 BEGIN
     SELECT * INTO STRICT posted FROM charges WHERE idempotency_key = p_request.idempotency_key;
-    IF posted.organization_id <> p_request.organization_id OR posted.amount_micros <> p_request.amount_micros THEN
-        PERFORM refuse(
-            'TY002', format('%s is already charged with other facts', p_request.idempotency_key),
-            jsonb_build_object(
-                'idempotency_key', p_request.idempotency_key,
-                'organization_id', posted.organization_id,
-                'amount_micros', posted.amount_micros,
-                'other_organization_id', p_request.organization_id,
-                'other_amount_micros', p_request.amount_micros
-            ),
-            'Nothing was moved. Compare both facts; a changed call is corrected, never charged again.'
-        );
-    END IF;
+    PERFORM check_same_facts(
+        p_request.idempotency_key,
+        jsonb_build_object('organization_id', posted.organization_id, 'amount_micros', posted.amount_micros),
+        jsonb_build_object('organization_id', p_request.organization_id, 'amount_micros', p_request.amount_micros),
+        'Compare both facts; a changed call is corrected, never charged again.'
+    );
     RETURN posted;
 END;
 $$;

@@ -61,23 +61,15 @@ BEGIN
             PERFORM book_reversals(paid_id);
         END IF;
         PERFORM wake_payment(paid_id);
-    ELSIF booked.to_account <> p_organization_id OR booked.amount_micros <> p_amount_micros
-        OR booked.kind <> p_kind
-    THEN
-        PERFORM refuse(
-            'TY002', format('%s is already booked with other facts', p_idempotency_key),
-            jsonb_build_object(
-                'idempotency_key', p_idempotency_key,
-                'organization_id', booked.organization_id,
-                'amount_micros', booked.amount_micros,
-                'kind', booked.kind,
-                'other_organization_id', p_organization_id,
-                'other_amount_micros', p_amount_micros,
-                'other_kind', p_kind
-            ),
-            'Nothing was moved. Use another key for another payment.'
-        );
     ELSE
+        PERFORM check_same_facts(
+            p_idempotency_key,
+            jsonb_build_object(
+                'to_account', booked.to_account, 'amount_micros', booked.amount_micros, 'kind', booked.kind
+            ),
+            jsonb_build_object('to_account', p_organization_id, 'amount_micros', p_amount_micros, 'kind', p_kind),
+            'Use another key for another payment.'
+        );
         SELECT coalesce(sum(charges.amount_micros), 0) INTO settled_micros
         FROM charges WHERE charges.settled_by_transfer_id = booked.id;
     END IF;

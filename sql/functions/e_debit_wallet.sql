@@ -35,20 +35,14 @@ BEGIN
             p_organization_id, -p_amount_micros, 'adjustments', 'adjustment', p_idempotency_key, p_event_at,
             p_reason => p_reason
         );
-    ELSIF booked.from_account <> p_organization_id OR booked.amount_micros <> p_amount_micros
-        OR booked.kind <> 'adjustment'
-    THEN
-        PERFORM refuse(
-            'TY002', format('%s is already booked with other facts', p_idempotency_key),
+    ELSE
+        PERFORM check_same_facts(
+            p_idempotency_key,
             jsonb_build_object(
-                'idempotency_key', p_idempotency_key,
-                'organization_id', booked.organization_id,
-                'amount_micros', booked.amount_micros,
-                'kind', booked.kind,
-                'other_organization_id', p_organization_id,
-                'other_amount_micros', p_amount_micros
+                'from_account', booked.from_account, 'amount_micros', booked.amount_micros, 'kind', booked.kind
             ),
-            'Nothing was moved. Use another key for another debit.'
+            jsonb_build_object('from_account', p_organization_id, 'amount_micros', p_amount_micros, 'kind', 'adjustment'),
+            'Use another key for another debit.'
         );
     END IF;
     RETURN QUERY SELECT

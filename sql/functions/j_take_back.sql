@@ -65,7 +65,12 @@ BEGIN
     PERFORM lock_wallet(taken.organization_id);
     SELECT * INTO booked FROM transfers WHERE idempotency_key = p_idempotency_key;
     IF found THEN
-        PERFORM check_same_transfer(booked, p_amount_micros, taken.payment_id);
+        PERFORM check_same_facts(
+            p_idempotency_key,
+            jsonb_build_object('amount_micros', booked.amount_micros, 'payment_id', booked.payment_id),
+            jsonb_build_object('amount_micros', p_amount_micros, 'payment_id', taken.payment_id),
+            'Look both up at Stripe.'
+        );
         RETURN QUERY SELECT true, booked.balance_after_micros - booked.amount_micros, booked.balance_after_micros;
         RETURN;
     END IF;
@@ -116,7 +121,12 @@ BEGIN
     PERFORM lock_wallet(credit.organization_id);
     SELECT * INTO booked FROM transfers WHERE idempotency_key = p_idempotency_key;
     IF found THEN
-        PERFORM check_same_transfer(booked, p_amount_micros, p_payment_id);
+        PERFORM check_same_facts(
+            p_idempotency_key,
+            jsonb_build_object('amount_micros', booked.amount_micros, 'payment_id', booked.payment_id),
+            jsonb_build_object('amount_micros', p_amount_micros, 'payment_id', p_payment_id),
+            'Look both up at Stripe.'
+        );
         RETURN QUERY SELECT true, booked.balance_after_micros + booked.amount_micros, booked.balance_after_micros;
         RETURN;
     END IF;
@@ -149,24 +159,4 @@ RETURNS bigint LANGUAGE sql STABLE SET search_path = public, pg_temp AS $$
     FROM transfers
     WHERE payment_id = p_payment_id
     HAVING bool_or(kind = 'topup')
-$$;
-
--- Refuses a key that is booked with other facts (TY002). Internal.
-CREATE OR REPLACE FUNCTION check_same_transfer(p_booked transfers, p_amount_micros bigint, p_payment_id text)
-RETURNS void LANGUAGE plpgsql SET search_path = public, pg_temp AS $$
-BEGIN
-    IF (p_booked.amount_micros, p_booked.payment_id) IS DISTINCT FROM (p_amount_micros, p_payment_id) THEN
-        PERFORM refuse(
-            'TY002', format('%s is already booked with other facts', p_booked.idempotency_key),
-            jsonb_build_object(
-                'idempotency_key', p_booked.idempotency_key,
-                'amount_micros', p_booked.amount_micros,
-                'payment_id', p_booked.payment_id,
-                'other_amount_micros', p_amount_micros,
-                'other_payment_id', p_payment_id
-            ),
-            'Nothing was moved. Look both up at Stripe.'
-        );
-    END IF;
-END;
 $$;

@@ -88,3 +88,9 @@ RETURNS SETOF events LANGUAGE sql STABLE AS $$
     UNION ALL
     SELECT * FROM events WHERE state = 'dead'
 $$;
+
+-- body_of_event: what an event came with; no row once it is forgotten. Internal.
+CREATE OR REPLACE FUNCTION body_of_event(p_received_at timestamptz, p_event_id bigint)
+RETURNS SETOF bytea LANGUAGE sql STABLE AS $$
+    SELECT body FROM event_bodies WHERE received_at = p_received_at AND event_id = p_event_id LIMIT 1
+$$;

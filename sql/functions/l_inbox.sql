@@ -72,11 +72,7 @@ LANGUAGE sql SECURITY DEFINER SET search_path = public, pg_temp AS $$
 
     SELECT claimed.id, claimed.provider, claimed.type, stored.body, claimed.attempts, claimed.claim_token
     FROM claimed
-    LEFT JOIN LATERAL (
-        SELECT event_bodies.body FROM event_bodies
-        WHERE event_bodies.received_at = claimed.received_at AND event_bodies.event_id = claimed.id
-        LIMIT 1
-    ) AS stored ON true
+    LEFT JOIN LATERAL body_of_event(claimed.received_at, claimed.id) AS stored (body) ON true
 $$;
 
 -- finish_events: ends claimed events as done, skipped, parked or dead, in the transaction of their effects.

@@ -15,11 +15,7 @@ LANGUAGE sql SECURITY DEFINER SET search_path = public, pg_temp AS $$
 
     SELECT claimed.id, claimed.provider, claimed.type, stored.body, claimed.attempts, claimed.claim_token
     FROM claimed
-    LEFT JOIN LATERAL (
-        SELECT event_bodies.body FROM event_bodies
-        WHERE event_bodies.received_at = claimed.received_at AND event_bodies.event_id = claimed.id
-        LIMIT 1
-    ) AS stored ON true
+    LEFT JOIN LATERAL body_of_event(claimed.received_at, claimed.id) AS stored (body) ON true
 $$;
 
 -- extend_lease: a worker that is still busy keeps its events. Answers with how many it still holds.
