@@ -37,8 +37,9 @@ up: $(READY) ## Postgres, Prefect, worker and receiver on this machine
 notebook: $(READY) ## JupyterLab on what the nights found; on the books of `make up`, or of DATABASE_URL
 	@$(BIN)/python -m notebooks
 
+# Three processes on two cores: a test waits for something a third of its time.
 test: $(READY) ## the fast tests (under 2 minutes)
-	$(BIN)/python -m pytest -m 'not slow' --numprocesses 2
+	$(BIN)/python -m pytest -m 'not slow' --numprocesses 3
 
 test-all: $(READY) ## every test, with races and kill storms
 	$(BIN)/python -m pytest

@@ -1,4 +1,4 @@
-"""A private PostgreSQL for the whole run, one migrated template, and a fresh copy of it for each test that asks.
+"""A private PostgreSQL for the whole run, and migrated books without any row for each test that asks.
 
 `TEST_DATABASE_URL` names another server to use instead (its user must be allowed to create databases and roles).
 """
@@ -9,17 +9,15 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
-import psycopg
 import pytest
 from sqlalchemy import Engine, make_url
 from xdist.scheduler import LoadFileScheduling  # type: ignore[import-untyped]
 
-from billing.database import open_engine
 from billing.migrate import migrate
 from calltally.stack.postgres import EmbeddedPostgres
 from tests.books import Books
+from tests.databases import Scratch, new_database, scratch_database
 
 
 class OnePrefect(LoadFileScheduling):  # type: ignore[misc]
@@ -63,43 +61,65 @@ def postgres_url() -> Iterator[str]:
         server.stop("immediate")
 
 
-def _execute(url: str, statement: str) -> None:
-    with psycopg.connect(url, autocommit=True) as connection:
-        connection.execute(statement.encode())
-
-
-def _named(url: str, database: str) -> str:
-    return make_url(url).set(database=database).render_as_string(hide_password=False)
-
-
 @pytest.fixture(scope="session")
 def template(postgres_url: str) -> Iterator[str]:
     """The name of a migrated database that nobody is connected to."""
-    name = f"template_{uuid4().hex[:12]}"
-    _execute(postgres_url, f"CREATE DATABASE {name}")
-    migrate(_named(postgres_url, name))
-    yield name
-    _execute(postgres_url, f"DROP DATABASE {name} WITH (FORCE)")
+    with new_database(postgres_url) as url:
+        migrate(url)
+        yield make_url(url).database or ""
+
+
+@pytest.fixture(scope="session")
+def lasting(postgres_url: str, template: str) -> Iterator[Scratch]:
+    """The database of all tests that leave its tables as they are."""
+    with scratch_database(postgres_url, template) as scratch:
+        yield scratch
 
 
 @pytest.fixture
-def database_url(postgres_url: str, template: str) -> Iterator[str]:
-    """A fresh migrated database; its user owns everything."""
-    name = f"test_{uuid4().hex[:12]}"
-    _execute(postgres_url, f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY FILE_COPY")
-    yield _named(postgres_url, name)
-    _execute(postgres_url, f"DROP DATABASE {name} WITH (FORCE)")
+def own_tables(postgres_url: str, template: str) -> Iterator[Scratch]:
+    """A database of the test's own, because it changes tables; ask for it and it is the one below."""
+    with scratch_database(postgres_url, template) as scratch:
+        yield scratch
 
 
 @pytest.fixture
-def engine(database_url: str) -> Iterator[Engine]:
-    """Connections as the application has them."""
-    engine = open_engine(database_url)
-    yield engine
-    engine.dispose()
+def scratch(request: pytest.FixtureRequest) -> Scratch:
+    """Books without any row but the default price."""
+    if "own_tables" in request.fixturenames:
+        own: Scratch = request.getfixturevalue("own_tables")
+        return own
+    lasting: Scratch = request.getfixturevalue("lasting")
+    lasting.empty()
+    return lasting
 
 
 @pytest.fixture
-def books(engine: Engine) -> Books:
+def database_url(scratch: Scratch) -> str:
+    """Their address; its user owns everything."""
+    return scratch.url
+
+
+@pytest.fixture
+def engine(scratch: Scratch) -> Engine:
+    """Connections to them as the application has them."""
+    return scratch.engine
+
+
+@pytest.fixture
+def books(scratch: Scratch) -> Books:
     """The books through the same functions that the program calls."""
-    return Books(engine)
+    return scratch.books
+
+
+@pytest.fixture
+def owner(scratch: Scratch) -> Books:
+    """The same books as their superuser, who can do what no function would."""
+    return scratch.owner
+
+
+@pytest.fixture
+def empty_url(postgres_url: str) -> Iterator[str]:
+    """The address of a database without a schema."""
+    with new_database(postgres_url) as url:
+        yield url

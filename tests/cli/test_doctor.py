@@ -201,6 +201,7 @@ def test_everything_that_is_away_is_a_problem_and_no_crash(
     assert SECRETS[3] not in answer.output
 
 
+@pytest.mark.usefixtures("own_tables")
 def test_database_is_examined(calltally: Calltally, sandbox: RunningSandbox, database_url: str) -> None:
     """Version, schema and roles are well; fsync is off here, and an older schema is noticed."""
     well = found(calltally, "database")

@@ -209,7 +209,8 @@ def test_unknown_call_says_where_to_look(calltally: Calltally, books: Books) -> 
     assert isinstance(nowhere, UnknownCall)
     assert "GET /call/<call id>" in str(nowhere)
     assert isinstance(somewhere, UnknownCall)
-    assert "calltally events show 1" in str(somewhere)
+    event_id = books.value("SELECT id FROM events")
+    assert f"calltally events show {event_id}" in str(somewhere)
 
 
 def test_mismatch_is_loud(calltally: Calltally, books: Books, acme: UUID, database_url: str) -> None:

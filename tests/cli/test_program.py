@@ -7,11 +7,9 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from uuid import uuid4
 
 import psycopg
 import pytest
-from sqlalchemy import make_url
 
 from billing.errors import InvalidAmount
 from calltally.cli import VERBS, load_verb
@@ -25,16 +23,6 @@ def verbs() -> Iterator[tuple[str, ...]]:
         command = load_verb(name)
         below = getattr(command, "commands", None)
         yield from ((name, each) for each in below) if below else [(name,)]
-
-
-@pytest.fixture
-def empty_url(postgres_url: str) -> Iterator[str]:
-    """A database without a schema."""
-    name = f"empty_{uuid4().hex[:12]}"
-    with psycopg.connect(postgres_url, autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name}".encode())
-        yield make_url(postgres_url).set(database=name).render_as_string(hide_password=False)
-        connection.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
 
 
 def program(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -109,6 +97,7 @@ def test_wrong_usage_exits_with_2(calltally: Calltally) -> None:
     assert calltally("wallets").exit_code == 2
 
 
+@pytest.mark.usefixtures("own_tables")
 def test_empty_database_gets_its_schema_from_the_first_command(
     calltally: Calltally, empty_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -158,6 +147,7 @@ def test_wrong_settings_are_one_line_without_their_values(tmp_path: Path, databa
     assert "very-secret" not in ended.stderr
 
 
+@pytest.mark.usefixtures("own_tables")
 def test_database_of_a_newer_version_is_one_line(tmp_path: Path, database_url: str) -> None:
     """Migrating cannot help; another version of the program does."""
     with psycopg.connect(database_url) as connection:
@@ -169,6 +159,7 @@ def test_database_of_a_newer_version_is_one_line(tmp_path: Path, database_url: s
     assert "Traceback" not in ended.stderr
 
 
+@pytest.mark.usefixtures("own_tables")
 def test_database_of_an_older_version_is_told_to_migrate(tmp_path: Path, database_url: str) -> None:
     """The message of the driver alone would not say what to do; migrating then answers with the revision."""
     with psycopg.connect(database_url) as connection:

@@ -70,6 +70,7 @@ def test_look_alone_notes_and_tells_nothing(stage: Stage) -> None:
     assert stage.sandbox.slack.messages == []
 
 
+@pytest.mark.usefixtures("own_tables")
 def test_rule_that_cannot_be_looked_at_fails_the_run_after_all_others_were_noted(stage: Stage) -> None:
     """Nobody takes a defect of the watch for well-being."""
     as_owner(stage.engine, "ALTER TABLE organizations RENAME TO organisations")

@@ -134,6 +134,7 @@ def test_unreadable_event_is_dead_at_once_with_its_reason(stage: Stage) -> None:
     ]
 
 
+@pytest.mark.usefixtures("own_tables")
 def test_event_that_the_database_refuses_for_ever_is_dead_at_once(stage: Stage) -> None:
     """A broken constraint will not pass; the events beside it are done in the same run."""
     unlucky, *lucky = stage.place_calls(6)
@@ -147,6 +148,7 @@ def test_event_that_the_database_refuses_for_ever_is_dead_at_once(stage: Stage) 
     assert stage.charged() == {call.id for call in lucky}
 
 
+@pytest.mark.usefixtures("own_tables")
 def test_event_that_fails_twice_is_done_by_its_own_retries(stage: Stage) -> None:
     """Each failed attempt is kept, and the effect is there once."""
     calls = stage.place_calls(1)
@@ -161,6 +163,7 @@ def test_event_that_fails_twice_is_done_by_its_own_retries(stage: Stage) -> None
     assert stage.charged() == {calls[0].id}
 
 
+@pytest.mark.usefixtures("own_tables")
 def test_event_that_always_fails_is_dead_after_its_last_retry(stage: Stage) -> None:
     """One attempt and three retries, each with its error; the last error is the reason."""
     calls = stage.place_calls(1)
@@ -193,6 +196,7 @@ async def apply_claimed(events: list[ClaimedEvent]) -> list[ClaimedEvent]:
     return [failure.event for failure in (await apply_events(events)).failures]
 
 
+@pytest.mark.usefixtures("own_tables")
 def test_lost_claim_does_not_hold_up_the_rest_of_its_batch(stage: Stage) -> None:
     """Of two failing events one was taken away meanwhile; the other still gets its retries, and the rest is done."""
     lost, unlucky, lucky = stage.place_calls(3)
@@ -211,6 +215,7 @@ def test_lost_claim_does_not_hold_up_the_rest_of_its_batch(stage: Stage) -> None
     assert stage.event(lost)["state"] == "active"
 
 
+@pytest.mark.usefixtures("own_tables")
 def test_failing_event_whose_claim_is_lost_is_left_to_its_new_owner(stage: Stage) -> None:
     """Nobody may note its failure any more, and that fails neither the batch nor its own task run."""
     lost, lucky = stage.place_calls(2)
@@ -242,6 +247,7 @@ def test_events_of_a_dead_worker_are_swept_and_applied(stage: Stage) -> None:
     assert len(stage.books.rows("SELECT FROM transfers WHERE kind = 'call'")) == 3
 
 
+@pytest.mark.usefixtures("own_tables")
 @pytest.mark.slow
 @pytest.mark.timeout(180)
 def test_one_poison_delays_none_of_a_thousand(stage: Stage) -> None:

@@ -244,6 +244,7 @@ CREATE TRIGGER refuse BEFORE INSERT ON alerts FOR EACH ROW EXECUTE FUNCTION refu
 SLOW = pytest.mark.slow
 
 
+@pytest.mark.usefixtures("own_tables")
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("slack", "outcome"),

@@ -13,17 +13,7 @@ from billing.deliveries import Delivery, identify_stripe, identify_vapi
 from billing.errors import BillingError, TransientError
 from billing.inbox import ClaimedEvent, Failure
 from tests.books import Books, Row
-
-EMPTY = """
-SET LOCAL session_replication_role = replica; -- history lets nobody else empty it
-DELETE FROM reversals;
-DELETE FROM transfers; DELETE FROM charges; DELETE FROM calls; DELETE FROM event_attempts; DELETE FROM events;
-DELETE FROM event_bodies;
-DELETE FROM alerts; DELETE FROM incidents; DELETE FROM routes; DELETE FROM prices;
-DELETE FROM wallets; DELETE FROM accounts;
-DELETE FROM organizations;
-INSERT INTO prices (currency, per_minute_micros, valid) VALUES ('USD', 700000, '(,)');
-"""
+from tests.databases import Scratch
 
 UNLUCKY = """
 CREATE FUNCTION refuse_unlucky() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -38,15 +28,34 @@ EXECUTE FUNCTION refuse_unlucky();
 
 @dataclass(frozen=True)
 class Story:
-    """An inbox on its way into the books: `books` act as the application, `owner` as the superuser."""
+    """An inbox on its way into the books."""
 
-    books: Books
-    owner: Books
+    scratch: Scratch
+
+    @property
+    def url(self) -> str:
+        """The database's address."""
+        return self.scratch.url
+
+    @property
+    def books(self) -> Books:
+        """The books as the application has them."""
+        return self.scratch.books
+
+    @property
+    def owner(self) -> Books:
+        """The same as the superuser."""
+        return self.scratch.owner
 
     @property
     def engine(self) -> Engine:
         """The application's connections."""
-        return self.books.engine
+        return self.scratch.engine
+
+    def from_the_start(self) -> "Story":
+        """The same with nothing having happened yet."""
+        self.scratch.empty()
+        return self
 
     def open_wallet(self, name: str = "Acme", micros: int = 100_000_000, debt_limit_micros: int = 5_000_000) -> UUID:
         """An organization with money, and with the assistant of the same name."""
@@ -112,13 +121,6 @@ class Story:
             ),
             "events": self.books.rows("SELECT delivery_key, state, reason FROM events ORDER BY delivery_key"),
         }
-
-
-def emptied(engines: tuple[Engine, Engine]) -> Story:
-    """A story that has not begun."""
-    with engines[1].begin() as connection:
-        connection.exec_driver_sql(EMPTY)
-    return Story(Books(engines[0]), Books(engines[1]))
 
 
 def work(engine: Engine) -> None:

@@ -1,20 +1,19 @@
 """Wherever the work on the inbox is stopped, doing it again comes to the books of work that was never stopped."""
 
 import pytest
-from sqlalchemy import Engine
 
 from billing.errors import DatabaseUnavailable
 from tests.books import Row
 
 from .stops import ProcessDied, Stop, die, kill_backend, stopping
-from .story import Story, emptied, payment, report, status_update, unreadable, work
+from .story import Story, payment, report, status_update, unreadable, work
 
 NEVER = 10**9
 
 
-def begin(engines: tuple[Engine, Engine]) -> Story:
+def begin(unlucky: Story) -> Story:
     """Calls of which one is too much for the wallet, a payment told twice, and three kinds of bad events."""
-    story = emptied(engines)
+    story = unlucky.from_the_start()
     organization_id = story.open_wallet(micros=1_000_000, debt_limit_micros=0)
     story.accept(
         report("call-1"),
@@ -29,18 +28,18 @@ def begin(engines: tuple[Engine, Engine]) -> Story:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(engines: tuple[Engine, Engine]) -> dict[str, list[Row]]:
+def undisturbed(unlucky: Story) -> dict[str, list[Row]]:
     """What it comes to, stopped nowhere."""
-    story = begin(engines)
+    story = begin(unlucky)
     work(story.engine)
     assert story.books.broken() == []
     return story.content()
 
 
 @pytest.fixture(scope="module")
-def moments(engines: tuple[Engine, Engine]) -> list[str]:
+def moments(unlucky: Story) -> list[str]:
     """All moments of work that is stopped nowhere."""
-    story = begin(engines)
+    story = begin(unlucky)
     with stopping(story.engine, NEVER, die) as seen:
         work(story.engine)
     return seen.seen
@@ -66,9 +65,9 @@ def halves(story: Story) -> list[Row]:
     )
 
 
-def check(engines: tuple[Engine, Engine], number: int, stop: Stop, undisturbed: dict[str, list[Row]]) -> None:
+def check(unlucky: Story, number: int, stop: Stop, undisturbed: dict[str, list[Row]]) -> None:
     """Stop at this moment: nothing is done by halves. Let the lease end, work again, and compare everything."""
-    story = begin(engines)
+    story = begin(unlucky)
     assert stopped(story, number, stop)
     story.engine.dispose()
     assert halves(story) == []
@@ -102,16 +101,14 @@ def test_undisturbed_work_ends_every_event_as_it_should(undisturbed: dict[str, l
     ("stop", "step"), [(die, 1), (kill_backend, 5), pytest.param(kill_backend, 1, marks=pytest.mark.slow)]
 )
 def test_work_that_is_stopped_at_any_moment_comes_to_the_same_books(
-    engines: tuple[Engine, Engine], undisturbed: dict[str, list[Row]], moments: list[str], stop: Stop, step: int
+    unlucky: Story, undisturbed: dict[str, list[Row]], moments: list[str], stop: Stop, step: int
 ) -> None:
     """Before and after each statement and each commit; the process dies, or survives its connection."""
     for number in range(0, len(moments), step):
-        check(engines, number, stop, undisturbed)
+        check(unlucky, number, stop, undisturbed)
 
 
-def test_moments_are_in_claiming_applying_failing_and_finishing(
-    engines: tuple[Engine, Engine], moments: list[str]
-) -> None:
+def test_moments_are_in_claiming_applying_failing_and_finishing(unlucky: Story, moments: list[str]) -> None:
     """Nothing that changes events or books is left out, and after the last moment no stop comes."""
     for function in (
         "claim_events",
@@ -123,4 +120,4 @@ def test_moments_are_in_claiming_applying_failing_and_finishing(
     ):
         assert {"before", "after"} == {moment.split()[0] for moment in moments if function in moment}
     assert moments.count("before commit") == moments.count("after commit") > 5
-    assert not stopped(begin(engines), len(moments), die)
+    assert not stopped(begin(unlucky), len(moments), die)

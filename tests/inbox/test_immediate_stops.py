@@ -15,7 +15,7 @@ from billing.database import open_engine
 from billing.errors import TransientError
 from billing.migrate import migrate
 from calltally.stack.postgres import EmbeddedPostgres
-from tests.books import Books
+from tests.databases import opened
 
 from .story import Story, payment, report, work
 
@@ -40,10 +40,8 @@ def server() -> Iterator[EmbeddedPostgres]:
 @pytest.fixture
 def story(server: EmbeddedPostgres) -> Iterator[Story]:
     """An organization with more money than its calls cost."""
-    engines = open_engine(server.url("stops")), open_engine(server.url("stops"), role=None)
-    yield Story(Books(engines[0]), Books(engines[1]))
-    for engine in engines:
-        engine.dispose()
+    with opened(server.url("stops")) as scratch:
+        yield Story(scratch)
 
 
 def send(engine: Engine, organization_id: str, sender: int, over: Event) -> list[str]:

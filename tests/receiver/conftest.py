@@ -4,18 +4,16 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
-from uuid import uuid4
 
 import httpx
-import psycopg
 import pytest
 from pydantic import SecretStr
-from sqlalchemy import Engine, make_url
+from sqlalchemy import Engine
 
-from billing.database import open_engine
 from billing.settings import Settings
 from calltally.sandbox.signing import Signer, StripeSignature, VapiBearer
 from receiver.app import create_app
+from tests.databases import Scratch
 from tests.receiver.serving import Served, serving
 
 STRIPE_SECRET = "whsec_test_current"
@@ -77,16 +75,14 @@ def serve(engine: Engine) -> Iterator[Serve]:
 
 
 @pytest.fixture(scope="module")
-def standing(emptied_url: str) -> Iterator[Served]:
+def standing(lasting: Scratch) -> Iterator[Served]:
     """A receiver with one secret for each provider, for all tests of a file that ask no more of it."""
-    engine = open_engine(emptied_url)
-    with receiver(engine) as served:
+    with receiver(lasting.engine) as served:
         yield served
-    engine.dispose()
 
 
 @pytest.fixture
-def served(standing: Served, database_url: str) -> Served:
+def served(standing: Served, scratch: Scratch) -> Served:
     """That receiver, with an empty inbox."""
     return standing
 
@@ -98,57 +94,14 @@ def client(served: Served) -> Iterator[httpx.Client]:
         yield client
 
 
-@contextmanager
-def database_copy(postgres_url: str, template: str) -> Iterator[str]:
-    """A migrated database."""
-    name = f"receiver_{uuid4().hex[:12]}"
-    _execute(postgres_url, f"CREATE DATABASE {name} TEMPLATE {template}")
-    yield make_url(postgres_url).set(database=name).render_as_string(hide_password=False)
-    _execute(postgres_url, f"DROP DATABASE {name} WITH (FORCE)")
-
-
 @pytest.fixture(scope="module")
-def lasting_engine(postgres_url: str, template: str) -> Iterator[Engine]:
-    """One database for a whole table of cases that leave nothing in it."""
-    with database_copy(postgres_url, template) as url:
-        engine = open_engine(url)
-        yield engine
-        engine.dispose()
-
-
-@pytest.fixture(scope="module")
-def emptied_url(postgres_url: str, template: str) -> Iterator[str]:
-    """The database of all tests of a file that leave its tables as they are."""
-    with database_copy(postgres_url, template) as url:
-        yield url
+def lasting_engine(lasting: Scratch) -> Engine:
+    """Books for a whole table of cases."""
+    lasting.empty()
+    return lasting.engine
 
 
 @pytest.fixture
-def own_tables(postgres_url: str, template: str) -> Iterator[str]:
-    """A database of the test's own, because it changes tables."""
-    with database_copy(postgres_url, template) as url:
-        yield url
-
-
-@pytest.fixture
-def database_url(request: pytest.FixtureRequest) -> Iterator[str]:
-    """An empty inbox."""
-    if "own_tables" in request.fixturenames:
-        yield request.getfixturevalue("own_tables")
-        return
-    url: str = request.getfixturevalue("emptied_url")
-    yield url
-    _execute(url, "DELETE FROM events; DELETE FROM event_bodies; DELETE FROM workers")
-
-
-@pytest.fixture
-def owner(database_url: str) -> Iterator[Engine]:
+def owner(scratch: Scratch) -> Engine:
     """Connections that may change what no program may change."""
-    engine = open_engine(database_url, role=None)
-    yield engine
-    engine.dispose()
-
-
-def _execute(url: str, statement: str) -> None:
-    with psycopg.connect(url, autocommit=True) as connection:
-        connection.execute(statement.encode())
+    return scratch.owner.engine

@@ -20,6 +20,7 @@ from billing.deliveries import Delivery
 from receiver.inbox_writer import MAX_BATCH_BYTES, InboxWriter, StoreUnavailable
 from receiver.webhooks import WebhookEndpoint, providers
 from tests.books import Books
+from tests.databases import Scratch
 from tests.receiver.conftest import STRIPE, Serve, send_stripe, settings_with, signed, stripe_event
 from tests.receiver.serving import serving, until
 
@@ -208,7 +209,7 @@ def test_draining_stores_what_waits_and_takes_nothing_more() -> None:
 
 
 def test_delivery_that_cannot_be_stored_fails_alone(
-    own_tables: str, engine: Engine, books: Books, owner: Engine
+    own_tables: Scratch, engine: Engine, books: Books, owner: Engine
 ) -> None:
     """Its neighbours in the same INSERT are stored."""
     with transaction(owner) as connection:

@@ -24,6 +24,7 @@ from billing.probe import PATIENCE_SECONDS, STATEMENT_MS
 from calltally.sandbox.serving import running_app
 from receiver.health import Health
 from tests.books import Books
+from tests.databases import Scratch
 from tests.receiver.conftest import Serve, receiver, send_stripe, settings_with, stripe_event
 from tests.receiver.serving import LOOPBACK, until
 
@@ -287,7 +288,7 @@ def test_health_survives_a_restart_of_the_database(serve: Serve, prefect: str, w
 
 
 def test_health_that_cannot_count_in_time_still_says_what_it_knows(
-    own_tables: str, serve: Serve, prefect: str, worker: None, change: Change
+    own_tables: Scratch, serve: Serve, prefect: str, worker: None, change: Change
 ) -> None:
     """Millions of waiting events take longer to count than anybody may wait: late is not the same as gone."""
     served = serve(prefect_api_url=prefect)
@@ -318,7 +319,7 @@ def test_health_names_no_address_and_no_error(silence: int) -> None:
 
 
 def test_health_with_very_many_finished_events_estimates_them(
-    own_tables: str, serve: Serve, prefect: str, worker: None, change: Change
+    own_tables: Scratch, serve: Serve, prefect: str, worker: None, change: Change
 ) -> None:
     """Counting millions of finished events would take too long; those that are unfinished are few, and counted."""
     change("UPDATE pg_class SET reltuples = 5000000 WHERE oid = 'events'::regclass")

@@ -83,7 +83,7 @@ def test_each_request_is_counted_by_what_became_of_it(serve: Serve) -> None:
     assert of(samples, "calltally_webhook_in_flight") == 0
 
 
-def test_books_say_how_much_waits_and_who_owes(serve: Serve, own_tables: str, books: Books, owner: Engine) -> None:
+def test_books_say_how_much_waits_and_who_owes(serve: Serve, books: Books, owner: Engine) -> None:
     """Events, wallets and debts, as they are in the database when somebody asks."""
     organization_id = books.organization("Acme", debt_limit_micros=5_000_000)
     books.organization("Beta", debt_limit_micros=5_000_000)
@@ -111,7 +111,7 @@ def test_books_say_how_much_waits_and_who_owes(serve: Serve, own_tables: str, bo
     assert of(samples, "calltally_night_completed_timestamp_seconds") is None
 
 
-def test_last_night_is_that_of_the_whole_reseller(serve: Serve, own_tables: str, owner: Engine, books: Books) -> None:
+def test_last_night_is_that_of_the_whole_reseller(serve: Serve, owner: Engine, books: Books) -> None:
     """Neither a rehearsal, nor a light pass, nor one organization's, nor one that failed."""
     organization_id = books.organization("Acme")
     for state, kind, dry_run, of_one, hours_ago, finished_at in [
@@ -139,7 +139,7 @@ def test_last_night_is_that_of_the_whole_reseller(serve: Serve, own_tables: str,
     assert of(samples, "calltally_night_calls", kind="missing") == 2
 
 
-def test_open_incidents_are_counted_by_condition(serve: Serve, own_tables: str, owner: Engine) -> None:
+def test_open_incidents_are_counted_by_condition(serve: Serve, owner: Engine) -> None:
     """Those that are over are not."""
     execute(
         owner,
@@ -201,7 +201,7 @@ def test_business_figures_are_for_holders_of_the_token_or_for_this_machine(
     assert status(serve(**settings).url, **headers) == expected
 
 
-def test_metrics_hold_no_secret_and_nothing_of_a_body(serve: Serve, own_tables: str, books: Books) -> None:
+def test_metrics_hold_no_secret_and_nothing_of_a_body(serve: Serve, books: Books) -> None:
     """Labels are words of ours."""
     books.organization("Acme Telephones")
     served = serve(metrics_token=SecretStr("hush-token"))
@@ -278,7 +278,7 @@ def test_flows_are_counted_before_any_has_failed() -> None:
 
 
 def test_event_that_a_worker_holds_and_does_not_end_grows_old_as_well(
-    serve: Serve, own_tables: str, engine: Engine, owner: Engine
+    serve: Serve, engine: Engine, owner: Engine
 ) -> None:
     """A worker that hangs is no shorter line."""
     served = serve()

@@ -79,7 +79,7 @@ def test_description_is_valid_openapi() -> None:
 
 
 @SCHEMA.parametrize()
-@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
 @pytest.mark.parametrize("signed", [False, True])
 def test_generated_request_is_answered_as_described(
     case: schemathesis.Case[Any], healthy: Served, lasting_engine: Engine, signed: bool

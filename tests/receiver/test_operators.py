@@ -16,6 +16,7 @@ from starlette.routing import Route
 
 from calltally.sandbox.serving import running_app
 from tests.books import Books
+from tests.databases import Scratch
 from tests.receiver.conftest import receiver
 from tests.receiver.serving import LOOPBACK
 
@@ -134,11 +135,11 @@ def test_queue_stats_speak_the_names_of_health(client: httpx.Client, books: Book
 
 @pytest.mark.slow
 def test_queue_stats_do_not_wait_for_a_count_that_takes_too_long(
-    client: httpx.Client, books: Books, own_tables: str
+    client: httpx.Client, books: Books, own_tables: Scratch
 ) -> None:
     """What could not be counted is null, not zero; the rest is told."""
     books.value("SELECT accept_events(ARRAY['vapi'], ARRAY['a'], ARRAY['x'], ARRAY[CAST('{}' AS bytea)])")
-    with psycopg.connect(own_tables) as connection:
+    with psycopg.connect(own_tables.url) as connection:
         connection.execute(
             "CREATE OR REPLACE FUNCTION queue_metrics() RETURNS TABLE (waiting bigint, active bigint, delayed bigint,"
             " parked bigint, dead bigint, finished bigint, oldest_waiting_at timestamptz)"

@@ -13,6 +13,7 @@ from billing.database import open_engine, transaction
 from billing.migrate import migrate
 from calltally.stack.postgres import EmbeddedPostgres
 from tests.books import Books
+from tests.databases import Scratch
 from tests.receiver.conftest import (
     STRIPE,
     Serve,
@@ -98,7 +99,7 @@ def test_receiver_starts_without_a_database_and_serves_when_it_is_there(
 
 @pytest.mark.slow
 def test_full_disk_sends_deliveries_away_until_there_is_room(
-    own_tables: str, serve: Serve, owner: Engine, books: Books
+    own_tables: Scratch, serve: Serve, owner: Engine, books: Books
 ) -> None:
     """An INSERT that is refused for want of space is an outage, not a bad delivery."""
     with transaction(owner) as connection:
@@ -121,7 +122,7 @@ def test_full_disk_sends_deliveries_away_until_there_is_room(
 
 
 def test_delivery_that_the_database_refuses_is_sent_away_and_others_are_taken(
-    own_tables: str, serve: Serve, owner: Engine
+    own_tables: Scratch, serve: Serve, owner: Engine
 ) -> None:
     """It is not lost: its sender has it, and the log says why."""
     with transaction(owner) as connection:

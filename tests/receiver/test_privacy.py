@@ -7,6 +7,7 @@ from sqlalchemy import Engine, text
 
 from billing.database import transaction
 from calltally.sandbox.signing import StripeSignature, VapiBearer
+from tests.databases import Scratch
 from tests.payloads import body
 from tests.receiver.conftest import STRIPE_SECRET, VAPI_SECRET, Serve, send_stripe, send_vapi
 
@@ -23,7 +24,7 @@ SAYINGS = {
 
 
 @pytest.fixture
-def refusing_inbox(own_tables: str, owner: Engine) -> None:
+def refusing_inbox(own_tables: Scratch, owner: Engine) -> None:
     """A database that refuses every delivery, and says in its error what it has refused."""
     with transaction(owner) as connection:
         connection.execute(

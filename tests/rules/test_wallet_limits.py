@@ -70,7 +70,7 @@ def test_customer_who_left_is_no_alarm_for_ever(books: Books) -> None:
 
 @pytest.mark.parametrize("limit_micros", [0, 5_000_000], ids=["prepaid", "with a credit line"])
 def test_wallet_whose_charges_are_refused_is_found_as_everywhere_else(
-    books: Books, package_url: str, limit_micros: int
+    books: Books, database_url: str, limit_micros: int
 ) -> None:
     """Far from its limit or without one: a large call was refused, is owed, and the next ones may be as well."""
     owing = spend(books, "Owing", 0, limit_micros)
@@ -78,7 +78,7 @@ def test_wallet_whose_charges_are_refused_is_found_as_everywhere_else(
     books.deduct(owing, "large", 6_000_000)
     condition = looked(books, RULE, NOW + timedelta(days=8))["wallet_limits"]
     [gauge] = [gauge for gauge in DATABASE_GAUGES if gauge.name == "calltally_wallets"]
-    with open_books(package_url) as screen:
+    with open_books(database_url) as screen:
         shown = read_status(screen, Limits(timedelta(minutes=5), Decimal("0.95")))["money"].facts["near_limit"]
 
     assert (condition.failing, condition.facts["owing"], condition.facts["past"]) == (True, 1, 0)

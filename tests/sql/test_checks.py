@@ -87,9 +87,9 @@ def broken_by(url: str, statements: str) -> list[str]:
 
 
 @pytest.mark.parametrize("check", CHECKS)
-def test_check_sees_its_damage_alone(healthy: Books, scratch_url: str, check: str) -> None:
+def test_check_sees_its_damage_alone(healthy: Books, database_url: str, check: str) -> None:
     """One broken invariant is one row, from the check that is for it."""
-    assert broken_by(scratch_url, DAMAGE[check]) == [check]
+    assert broken_by(database_url, DAMAGE[check]) == [check]
 
 
 @pytest.mark.parametrize("check", CHECKS)
@@ -112,15 +112,15 @@ def test_check_says_what_a_row_means(check: str) -> None:
     ],
 )
 def test_check_of_events_sees_states_that_constraints_forbid(
-    healthy: Books, scratch_url: str, statements: str
+    healthy: Books, database_url: str, statements: str
 ) -> None:
     """Even without its constraints, an event in no state is noticed."""
-    assert broken_by(scratch_url, statements) == ["every_event_in_a_known_state"]
+    assert broken_by(database_url, statements) == ["every_event_in_a_known_state"]
 
 
-def test_checks_are_readable_by_analyst(healthy: Books, scratch_url: str) -> None:
+def test_checks_are_readable_by_analyst(healthy: Books, database_url: str) -> None:
     """Who reports on the books can check them."""
-    with psycopg.connect(scratch_url) as connection:
+    with psycopg.connect(database_url) as connection:
         connection.execute("SET ROLE calltally_analyst")
         assert connection.execute("SELECT * FROM check_books()").fetchall() == []
 

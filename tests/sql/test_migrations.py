@@ -3,13 +3,10 @@
 import subprocess
 import sys
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
-from uuid import uuid4
 
 import psycopg
 import pytest
-from sqlalchemy import make_url
 from sqlalchemy.exc import DBAPIError
 
 from billing import migrate as migrate_module
@@ -27,16 +24,6 @@ SNAPSHOT = """
     SELECT 'revision', '', version_num, '' FROM schema_revision
     ORDER BY 1, 2
 """
-
-
-@pytest.fixture
-def empty_url(postgres_url: str) -> Iterator[str]:
-    """A database that nobody has migrated."""
-    name = f"empty_{uuid4().hex[:12]}"
-    with psycopg.connect(postgres_url, autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name}".encode())
-        yield make_url(postgres_url).set(database=name).render_as_string(hide_password=False)
-        connection.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
 
 
 def snapshot(url: str) -> list[tuple[str, ...]]:

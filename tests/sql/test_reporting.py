@@ -34,9 +34,9 @@ def acme(books: Books) -> UUID:
 
 
 @pytest.fixture
-def analyst(books: Books, scratch_url: str) -> Iterator[Books]:
+def analyst(books: Books, database_url: str) -> Iterator[Books]:
     """The same books as the analyst sees them."""
-    engine = open_engine(scratch_url, role="calltally_analyst")
+    engine = open_engine(database_url, role="calltally_analyst")
     yield Books(engine)
     engine.dispose()
 
@@ -182,9 +182,9 @@ def test_analyst_reads_every_view(acme: UUID, analyst: Books) -> None:
     assert analyst.value("SELECT count(*) FROM wallet_balances") == 1
 
 
-def test_days_are_found_without_reading_all_calls(owner: Books, scratch_url: str) -> None:
+def test_days_are_found_without_reading_all_calls(owner: Books, database_url: str) -> None:
     """The condition on the day reaches the table, through the view that also guards tenants."""
-    with psycopg.connect(scratch_url) as connection:
+    with psycopg.connect(database_url) as connection:
         connection.execute("SET enable_seqscan = off")
         connection.execute("SET enable_indexscan = off")  # other tests decide how full the table is
         connection.execute("SET enable_indexonlyscan = off")

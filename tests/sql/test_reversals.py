@@ -142,7 +142,7 @@ def test_reversal_without_amount_or_time_is_refused(shared: Books, tag: str, cha
 
 
 @pytest.mark.parametrize("every", [24, pytest.param(1, marks=[pytest.mark.slow, pytest.mark.timeout(300)])])
-def test_orders_of_a_payments_story_all_end_in_the_same_books(scratch_url: str, books: Books, every: int) -> None:
+def test_orders_of_a_payments_story_all_end_in_the_same_books(database_url: str, books: Books, every: int) -> None:
     """A credit, a refund that fails, one after it, and a dispute that is won; half of each order is told twice."""
     organization_id = books.organization()
     credit = "SELECT * FROM credit_wallet(%s, 10000000, 'topup:pi')"
@@ -155,7 +155,7 @@ def test_orders_of_a_payments_story_all_end_in_the_same_books(scratch_url: str, 
         step("dp", "returned", "pi", 7_000_000, "dispute"),
     ]
     results: set[tuple[Any, ...]] = set()
-    with psycopg.connect(scratch_url, options="-c role=calltally_app") as connection:
+    with psycopg.connect(database_url, options="-c role=calltally_app") as connection:
         for order in [*itertools.permutations(story)][::every]:
             for told in (*order, *order[:3]):
                 if told is None:

@@ -3,13 +3,10 @@
 import asyncio
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from uuid import uuid4
 
-import psycopg
 import pytest
 from prefect.states import Completed, Failed, Pending, Running, Scheduled
 from pydantic import SecretStr
-from sqlalchemy import make_url
 
 from calltally.stack.automation_names import KEEPING_STATES_TRUE, TELLING_SLACK
 from calltally.stack.automations import install_automations
@@ -90,18 +87,15 @@ def test_run_that_a_worker_took_and_never_began_becomes_crashed(stack: Stack) ->
 @pytest.mark.parametrize(
     "program", [["-m", "calltally.stack.deployments"], ["-m", "calltally", "worker"]], ids=" ".join
 )
-def test_program_installs_automations(stack: Stack, postgres_url: str, template: str, program: list[str]) -> None:
+def test_program_installs_automations(stack: Stack, database_url: str, program: list[str]) -> None:
     """The installer of `calltally up` and of every deployment, and each worker that finds them missing."""
-    database = f"watching_{uuid4().hex[:12]}"
-    with psycopg.connect(postgres_url, autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {database} TEMPLATE {template}".encode())
     with stack.client() as client:
         for automation in client.read_automations():
             client.delete_automation(automation.id)
         stack.start(
             *program,
             SLACK_WEBHOOK_URL=stack.sandbox.slack_webhook_url,
-            DATABASE_URL=make_url(postgres_url).set(database=database).render_as_string(hide_password=False),
+            DATABASE_URL=database_url,
         )
         wanted = {*KEEPING_STATES_TRUE, *TELLING_SLACK}
         until(lambda: {automation.name for automation in client.read_automations()} == wanted)

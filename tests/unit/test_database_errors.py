@@ -4,7 +4,6 @@ import threading
 from collections.abc import Iterator
 from uuid import uuid4
 
-import psycopg
 import pytest
 from psycopg import sql
 from sqlalchemy import Connection, Engine, create_engine, make_url, text
@@ -19,17 +18,14 @@ from billing.errors import (
     UnknownOrganization,
 )
 from tests.books import Books
+from tests.databases import new_database
 
 
 @pytest.fixture(scope="module")
 def empty_url(postgres_url: str) -> Iterator[str]:
     """A database without the schema, for all tests of this file that can do without."""
-    name = f"errors_{uuid4().hex[:8]}"
-    with psycopg.connect(postgres_url, autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name}".encode())
-    yield make_url(postgres_url).set(database=name).render_as_string(hide_password=False)
-    with psycopg.connect(postgres_url, autocommit=True) as connection:
-        connection.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
+    with new_database(postgres_url) as url:
+        yield url
 
 
 @pytest.fixture
