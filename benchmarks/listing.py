@@ -5,12 +5,8 @@ The sandbox has a process of its own, on the same machine, and no pace is kept. 
 
 import asyncio
 import json
-import socket
-import subprocess
-import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -22,6 +18,7 @@ import psutil  # type: ignore[import-untyped]
 from pydantic import SecretStr
 
 from benchmarks.listing_sandbox import DAY, FULL_DAY, SLIM_DAY
+from benchmarks.serving import serving
 from benchmarks.table import Figure
 from billing.settings import Settings
 from billing.vapi_client import VapiClient, connect_vapi
@@ -52,7 +49,8 @@ Reader = Callable[[VapiClient], Awaitable[object]]
 
 def figures() -> Iterator[Figure]:
     """Calls with transcripts, then calls without."""
-    with _sandbox() as process:
+    with serving(PORT, "benchmarks.listing_sandbox", *map(str, (PORT, FULL_CALLS, SLIM_CALLS))) as process_id:
+        process = psutil.Process(process_id)
         yield from _day(process, FULL_DAY, FULL_CALLS, FULL_PER_SECOND, BARE + FULL_SHARE)
         yield from _day(process, SLIM_DAY, SLIM_CALLS, SLIM_PER_SECOND, BARE)
 
@@ -146,27 +144,3 @@ def _measure(process: psutil.Process, reader: Reader) -> Run:
 def _cpu(process: psutil.Process) -> float:
     times = process.cpu_times()
     return float(times.user + times.system)
-
-
-@contextmanager
-def _sandbox() -> Iterator[psutil.Process]:
-    process = subprocess.Popen(
-        [sys.executable, "-m", "benchmarks.listing_sandbox", *map(str, (PORT, FULL_CALLS, SLIM_CALLS))]
-    )
-    try:
-        while not _answers():
-            if process.poll() is not None:
-                raise RuntimeError("the sandbox did not start")
-            time.sleep(0.1)
-        yield psutil.Process(process.pid)
-    finally:
-        process.terminate()
-        process.wait()
-
-
-def _answers() -> bool:
-    try:
-        socket.create_connection(("127.0.0.1", PORT), timeout=1).close()
-    except OSError:
-        return False
-    return True

@@ -8,7 +8,6 @@ deduction for each missing call.
 import asyncio
 import json
 import os
-import socket
 import subprocess
 import sys
 import tempfile
@@ -23,6 +22,7 @@ from typing import Any
 import httpx
 
 from benchmarks.night_parts import ORGANIZATIONS, calls_of
+from benchmarks.serving import serving
 from benchmarks.straightforward import reconcile
 from benchmarks.table import Figure
 from billing.database import open_engine, rows, transaction, value
@@ -108,7 +108,7 @@ def _night(server: EmbeddedPostgres, folder: Path, size: int) -> dict[str, Any]:
         "VAPI_BASE_URL": PROVIDER,
         "VAPI_REQUESTS_PER_SECOND": "0",
     }
-    with _provider(size, end):
+    with serving(*_provider(size, end)):
         measured = _child("night", window_to.isoformat(), env=environment)
     engine = open_engine(url)
     with transaction(engine) as connection:
@@ -166,7 +166,7 @@ def _straightforward(server: EmbeddedPostgres, size: int) -> float:
     end = datetime.now(UTC).replace(microsecond=0) - timedelta(hours=2)
     url = _books(server, size, end, name="straightforward")
     engine = open_engine(url, role=None)  # only functions of ours may record calls otherwise
-    with _provider(size, end), httpx.Client(base_url=PROVIDER, headers=AUTHORIZED) as client:
+    with serving(*_provider(size, end)), httpx.Client(base_url=PROVIDER, headers=AUTHORIZED) as client:
         started = time.perf_counter()
         billed = reconcile(engine, client, end)
         seconds = time.perf_counter() - started
@@ -194,24 +194,6 @@ def _child(*arguments: str, env: Mapping[str, str]) -> dict[str, Any]:
     return answer
 
 
-@contextmanager
-def _provider(size: int, end: datetime) -> Iterator[None]:
-    command = [sys.executable, "-m", "benchmarks.night_parts", "provide", str(size), end.isoformat(), str(PORT)]
-    process = subprocess.Popen(command, cwd=ROOT)
-    try:
-        while not _answers():
-            if process.poll() is not None:
-                raise RuntimeError("the provider did not start")
-            time.sleep(0.2)
-        yield
-    finally:
-        process.terminate()
-        process.wait()
-
-
-def _answers() -> bool:
-    try:
-        socket.create_connection(("127.0.0.1", PORT), timeout=1).close()
-    except OSError:
-        return False
-    return True
+def _provider(size: int, end: datetime) -> tuple[int, str, str, str, str, str]:
+    """Where it listens, and the program that is it."""
+    return PORT, "benchmarks.night_parts", "provide", str(size), end.isoformat(), str(PORT)

@@ -4,15 +4,11 @@ Everything is on this machine, the load generator included; Postgres is a privat
 """
 
 import asyncio
-import os
 import re
-import socket
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -23,6 +19,7 @@ from pydantic import SecretStr
 
 from benchmarks.books import pgbench
 from benchmarks.load import Load, hammer, http_request
+from benchmarks.serving import serving
 from benchmarks.table import Figure
 from billing import inbox
 from billing.database import open_engine, rows, transaction, value
@@ -70,10 +67,11 @@ def _acknowledging(home: Path) -> Iterator[Figure]:
     server.ensure_database(DATABASE_NAME)
     url = server.url(DATABASE_NAME)
     migrate(url)
-    with _receiver(url, "calltally", "receiver"):
+    environment = {"DATABASE_URL": url, "VAPI_WEBHOOK_SECRETS": SECRET, "RECEIVER_PORT": str(PORT)}
+    with serving(PORT, "calltally", "receiver", **environment):
         alone = _load("alone", 500, 1)
         crowd = _load("crowd", REQUESTS, CONNECTIONS)
-    with _receiver(url, "benchmarks.null_receiver"):
+    with serving(PORT, "benchmarks.null_receiver", **environment):
         bare = _load("bare", REQUESTS, CONNECTIONS)
     inserts = _pgbench(server, home)
     server.stop("immediate")
@@ -239,28 +237,6 @@ def _requests(tag: str, count: int) -> list[bytes]:
 
 def _load(tag: str, count: int, connections: int) -> Load:
     return uvloop.run(hammer(PORT, _requests(tag, count), connections))
-
-
-@contextmanager
-def _receiver(url: str, *module: str) -> Iterator[None]:
-    """A receiver in a process of its own."""
-    env = {**os.environ, "DATABASE_URL": url, "VAPI_WEBHOOK_SECRETS": SECRET, "RECEIVER_PORT": str(PORT)}
-    process = subprocess.Popen([sys.executable, "-m", *module], env=env, stderr=subprocess.DEVNULL)
-    try:
-        while not _answers():
-            time.sleep(0.1)
-        yield
-    finally:
-        process.terminate()
-        process.wait()
-
-
-def _answers() -> bool:
-    try:
-        socket.create_connection(("127.0.0.1", PORT), timeout=1).close()
-    except OSError:
-        return False
-    return True
 
 
 def _pgbench(server: EmbeddedPostgres, folder: Path) -> float:
