@@ -20,6 +20,8 @@ WORKER_SILENCE = timedelta(seconds=20)
 NIGHT_OVERDUE = timedelta(hours=27)
 """A night is due every 24 h and takes less than 3."""
 NIGHT_STUCK = timedelta(hours=6)
+UNAPPLIED = {"waiting", "active", "delayed"}
+"""In line, or in the hands of a worker, which may hang."""
 FRESH_DEATH = timedelta(hours=24)
 """A dead event is news for a day; after that it is known, and somebody's decision."""
 UNSENT = timedelta(minutes=15)
@@ -113,8 +115,8 @@ def _queue(books: Books, limit: timedelta) -> Facts:
             if row["events"] == 1
             else f"{row['events']} events of {row['provider']} are"
         )
-        if row["state"] == "waiting" and row["oldest_seconds"] > limit.total_seconds():
-            late = f"the oldest waiting event of {row['provider']} is {in_words(row['oldest_seconds'])} old"
+        if row["state"] in UNAPPLIED and row["oldest_seconds"] > limit.total_seconds():
+            late = f"the oldest {row['state']} event of {row['provider']} is {in_words(row['oldest_seconds'])} old"
             troubles.append(Trouble(late, "see the worker's log; run: calltally up (or worker)"))
         if row["state"] == "dead":
             fix = f"run: calltally events list --state dead --provider {row['provider']}"

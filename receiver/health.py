@@ -31,8 +31,12 @@ METRICS: Final = {
 ESSENTIALS: Final = """
 SELECT
     EXISTS (SELECT FROM workers WHERE seen_at > now() - %(silence)s) AS worker,
-    now() - (SELECT received_at FROM events WHERE id = oldest_waiting_event()) AS waited
+    now() - least(
+        (SELECT received_at FROM events WHERE id = oldest_waiting_event()),
+        (SELECT min(received_at) FROM events WHERE state IN ('active', 'delayed'))
+    ) AS waited
 """
+"""In the hands of a worker that hangs, an event waits no less than in line."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from billing.settings import get_settings
 from billing.status import Limits, read_status
 from tests import messages
 from tests.books import Books, told_call
+from tests.databases import Scratch, execute
 
 from .conftest import Calltally
 
@@ -138,6 +139,21 @@ def test_dead_and_late_events_and_failed_nights_are_wrong(
     assert "calltally reconcile --from 2026-07-01T00:00:00 --to 2026-07-02T00:00:00" in json.dumps(fresh["troubles"])
     assert "dead" in troubles(old, serious=False)
     assert "dead" not in troubles(old)
+
+
+def test_event_in_the_hands_of_a_worker_that_hangs_is_late_as_well(
+    calltally: Calltally, scratch: Scratch, nowhere: None
+) -> None:
+    """Nobody else takes it as long as its lease lasts; nor while it is between two tries."""
+    inbox.accept(scratch.engine, [Delivery("vapi", "k", "end-of-call-report", b"{}")])
+    inbox.claim(scratch.engine, "w", 1)
+    execute(scratch.url, "UPDATE events SET received_at = now() - interval '7 min'")
+    claimed = troubles(calltally("status", "--json").json)
+    execute(scratch.url, "UPDATE events SET state = 'delayed'")
+    delayed = troubles(calltally("status", "--json").json)
+
+    assert "the oldest active event of vapi is 7 min old" in claimed
+    assert "the oldest delayed event of vapi is 7 min old" in delayed
 
 
 def test_broken_books_are_wrong(calltally: Calltally, books: Books, nowhere: None, database_url: str) -> None:

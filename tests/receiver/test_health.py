@@ -19,6 +19,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
+from billing import inbox
 from billing.database import open_engine, transaction
 from billing.probe import PATIENCE_SECONDS, STATEMENT_MS
 from calltally.sandbox.serving import running_app
@@ -344,6 +345,20 @@ def test_health_with_an_event_that_waits_too_long_is_unhealthy(
     status, body = health(served.url)
 
     assert (status, body["services"]["webhookQueue"]) == (expected, word)
+
+
+def test_health_with_an_event_that_a_worker_holds_for_too_long_is_unhealthy(
+    serve: Serve, engine: Engine, prefect: str, worker: None, change: Change
+) -> None:
+    """A worker that hangs is no shorter line."""
+    served = serve(prefect_api_url=prefect, health_max_waiting=timedelta(seconds=60))
+    with served.client() as client:
+        send_stripe(client, stripe_event("evt_1"))
+    inbox.claim(engine, "a worker that hangs", 10)
+    before = health(served.url)[1]["services"]["webhookQueue"]
+    change("UPDATE events SET received_at = now() - interval '61 seconds'")
+
+    assert (before, health(served.url)[1]["services"]["webhookQueue"]) == ("up", "late")
 
 
 def test_health_counts_every_state_under_its_known_name(serve: Serve, change: Change) -> None:
