@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 import yaml  # type: ignore[import-untyped]
 
+from tests.docs.pages import blocks
+
 from .places import DEPLOYMENTS, ROOT, interpolate, read_env_file, unknown_settings, verbs
 
 OF_POSTGRES = {"POSTGRES_DB", "POSTGRES_PASSWORD", "POSTGRES_INITDB_ARGS"}
@@ -80,8 +82,28 @@ def test_only_caddy_is_public_and_the_database_is_reached_by_its_users_alone(ser
     assert networks["data"] == networks["edge"] == {"internal": True}
     assert reach["postgres"] == {"data"}
     assert "data" not in reach["caddy"]
-    assert "internet" not in reach["receiver"] | reach["prefect"] | reach["migrate"] | reach["postgres"]
     assert {name for name in reach if "edge" in reach[name]} == {"caddy", "receiver", "prefect"}
+
+
+def test_whoever_tells_slack_or_asks_providers_gets_out_and_nobody_else(services: dict[str, Any]) -> None:
+    """Prefect's server too, since it runs the automations; the database and what the internet reaches stay inside."""
+    networks = compose()["networks"]
+    out = {
+        name
+        for name, service in services.items()
+        if any(not (networks[network] or {}).get("internal") for network in service["networks"])
+    }
+
+    assert out == {"caddy", "prefect", "worker", "nights"}
+
+
+def test_receiver_gets_out_with_the_lines_of_the_page(services: dict[str, Any]) -> None:
+    """What the page says to add is read by Compose as it stands, and gives up none of its networks."""
+    (block,) = blocks(DEPLOYMENTS / "prometheus" / "README.md", "yaml")[:1]
+    added = yaml.safe_load(block.text)["services"]
+
+    assert set(added) == {"receiver"}
+    assert set(added["receiver"]["networks"]) == {*services["receiver"]["networks"], "internet"}
 
 
 def test_only_the_migration_owns_the_schema(services: dict[str, Any]) -> None:

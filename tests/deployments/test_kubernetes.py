@@ -8,6 +8,8 @@ import kubernetes_validate  # type: ignore[import-untyped]
 import pytest
 import yaml  # type: ignore[import-untyped]
 
+from tests.docs.pages import blocks
+
 from .places import DEPLOYMENTS, unknown_settings, verbs
 
 FOLDER = DEPLOYMENTS / "kubernetes"
@@ -125,7 +127,7 @@ def test_only_the_migration_owns_the_schema() -> None:
 
 
 def test_network_is_closed_but_for_what_is_named() -> None:
-    """One policy closes everything; the receiver never gets out to the internet, and selectors match pods."""
+    """One policy closes everything, and selectors match pods."""
     policies = {policy["metadata"]["name"]: policy["spec"] for policy in of_kind("NetworkPolicy")}
     pods = {pod["spec"]["template"]["metadata"]["labels"]["app.kubernetes.io/name"] for pod in PODS}
     wanted = {
@@ -136,12 +138,45 @@ def test_network_is_closed_but_for_what_is_named() -> None:
     }
 
     assert policies["closed"] == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
-    assert policies["providers"]["podSelector"]["matchExpressions"][0]["values"] == ["worker", "nights"]
     assert wanted <= pods
     for service in of_kind("Service"):
         assert service["spec"]["selector"]["app.kubernetes.io/name"] in pods
     paths = [path["path"] for path in of_kind("Ingress")[0]["spec"]["rules"][0]["http"]["paths"]]
     assert paths == ["/webhooks/", "/api/", "/health"]
+
+
+def test_whoever_tells_slack_or_asks_providers_gets_out_and_nobody_else() -> None:
+    """Prefect's server too, since it runs the automations; the receiver and the migration stay inside."""
+    assert gets_out(of_kind("NetworkPolicy")) == {"prefect", "worker", "nights"}
+
+
+def test_receiver_gets_out_with_the_policy_of_the_page() -> None:
+    """What the page says to add is valid, and opens the way for nobody else."""
+    policy = yaml.safe_load(blocks(DEPLOYMENTS / "prometheus" / "README.md", "yaml")[1].text)
+    kubernetes_validate.validate(policy, VERSIONS[0], strict=True)
+
+    assert gets_out([policy]) == {"receiver"}
+
+
+def gets_out(policies: list[dict[str, Any]]) -> set[str]:
+    """The pods that these policies let reach an address outside the cluster by HTTPS."""
+    found = set()
+    for pod in PODS:
+        labels = pod["spec"]["template"]["metadata"]["labels"]
+        for policy in policies:
+            for rule in policy["spec"].get("egress", []) if selects(policy["spec"]["podSelector"], labels) else []:
+                outside = not rule.get("to") or any("ipBlock" in peer for peer in rule["to"])
+                if outside and 443 in {port["port"] for port in rule["ports"]}:
+                    found.add(labels["app.kubernetes.io/name"])
+    return found
+
+
+def selects(selector: dict[str, Any], labels: dict[str, str]) -> bool:
+    """Whether a selector of labels, with the operator `In` alone, means a pod."""
+    return selector.get("matchLabels", {}).items() <= labels.items() and all(
+        expression["operator"] == "In" and labels.get(expression["key"]) in expression["values"]
+        for expression in selector.get("matchExpressions", [])
+    )
 
 
 @pytest.mark.skipif(shutil.which("kubectl") is None, reason="kubectl is not on the path: the overlay is not built")
