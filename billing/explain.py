@@ -218,6 +218,8 @@ def _what_settled_it(charge: Row, currency: str) -> str:
 
 
 def _why_free(charge: Row, call: Row | None) -> str:
+    if charge["kind"] == "correction":
+        return "nothing moved: the new price comes to the same amount, and later corrections go by it"
     if call is None or call["duration_ms"] == 0:
         return "free: it never connected"
     if charge["billed_seconds"] == 0:

@@ -471,7 +471,6 @@ FUNCTION book_reversals(text) RETURNS integer;
 FUNCTION book_transfer(uuid,bigint,text,text,text,timestamp with time zone,boolean,text,bigint,text) RETURNS transfers;
 FUNCTION call_duration_ms(timestamp with time zone,timestamp with time zone) RETURNS bigint;
 FUNCTION charge_calls(text[]) RETURNS integer;
-FUNCTION charge_in_force(text) RETURNS charges;
 FUNCTION charge_messages(text[]) RETURNS integer;
 FUNCTION check_books() RETURNS TABLE(name text, organization_id uuid, detail jsonb) SECURITY DEFINER;
 FUNCTION check_same_facts(text,jsonb,jsonb,text) RETURNS void;
@@ -501,6 +500,8 @@ FUNCTION forget_bodies(interval,integer) RETURNS TABLE(months integer, bodies in
 FUNCTION give_back(text,text,bigint,timestamp with time zone) RETURNS TABLE(duplicate boolean, balance_before_micros bigint, balance_after_micros bigint);
 FUNCTION hold_alerts(text,boolean) RETURNS TABLE(id bigint, key text, kind text) SECURITY DEFINER;
 FUNCTION is_event_step(text,text) RETURNS boolean;
+FUNCTION is_priced_like(charges,charges) RETURNS boolean;
+FUNCTION last_charge(text) RETURNS charges;
 FUNCTION left_of_payment(text) RETURNS bigint;
 FUNCTION link_customer(uuid,text) RETURNS integer SECURITY DEFINER;
 FUNCTION lock_payments(text[]) RETURNS void SECURITY DEFINER;

@@ -35,7 +35,7 @@ BEGIN
     SELECT * INTO call FROM calls WHERE id = p_call_id FOR UPDATE;
     IF call.organization_id IS NOT NULL THEN
         PERFORM lock_wallet(call.organization_id);
-        basis := charge_in_force(p_call_id);
+        basis := last_charge('call:' || p_call_id);
     END IF;
     IF basis.per_minute_micros IS NULL AND basis.amount_micros = 0 THEN -- it never connected: no price was looked up
         basis := with_price_in_force(basis, coalesce(p_started_at, call.created_at));
@@ -68,7 +68,7 @@ BEGIN
         RETURN NULL;
     END IF;
     PERFORM lock_wallet(call.organization_id);
-    basis := charge_in_force(p_call_id);
+    basis := last_charge('call:' || p_call_id);
     IF basis.per_minute_micros IS NULL THEN
         RETURN NULL;
     END IF;
@@ -77,12 +77,13 @@ BEGIN
 END;
 $$;
 
--- charge_in_force: the last charge of a call that was not cancelled, or else the last one. Internal.
-CREATE OR REPLACE FUNCTION charge_in_force(p_call_id text)
+-- last_charge: of the charge with this key and its corrections, the last that was not cancelled, or else the last.
+-- Internal.
+CREATE OR REPLACE FUNCTION last_charge(p_corrects text)
 RETURNS charges LANGUAGE sql STABLE SET search_path = public, pg_temp AS $$
     SELECT charges
     FROM charges
-    WHERE idempotency_key = 'call:' || p_call_id OR corrects = 'call:' || p_call_id
+    WHERE idempotency_key = p_corrects OR corrects = p_corrects
     ORDER BY state = 'cancelled', length(idempotency_key) DESC, idempotency_key DESC -- …:correction:10 after …:9
     LIMIT 1
 $$;
@@ -110,6 +111,9 @@ $$;
 
 -- book_correction: makes a call cost what its duration costs at the price of p_basis. Internal; the caller holds the
 -- locks of the call and the wallet. Answers with the difference in micros.
+--
+-- What is owed instead of an outstanding charge keeps its place in line. A new price that changes no amount is kept as
+-- a correction of nothing, so that the next correction is reckoned by it.
 CREATE OR REPLACE FUNCTION book_correction(
     p_basis charges, p_corrects text, p_duration_ms bigint, p_event_at timestamptz
 )
@@ -122,23 +126,27 @@ DECLARE
     old_micros bigint;
     kept_micros bigint; -- of the old amount, what is not cancelled
     corrections bigint;
+    owed_since timestamptz;
 BEGIN
     SELECT
         coalesce(sum(amount_micros) FILTER (WHERE state <> 'cancelled'), 0),
         coalesce(sum(amount_micros) FILTER (WHERE state IN ('settled', 'free')), 0),
-        count(*) FILTER (WHERE kind = 'correction')
-    INTO old_micros, kept_micros, corrections
+        count(*) FILTER (WHERE kind = 'correction'),
+        min(event_at) FILTER (WHERE state = 'outstanding')
+    INTO old_micros, kept_micros, corrections, owed_since
     FROM charges
     WHERE idempotency_key = p_corrects OR corrects = p_corrects;
-    IF new_micros = old_micros THEN
+    IF new_micros = old_micros AND is_priced_like(last_charge(p_corrects), p_basis) THEN
         RETURN 0;
     END IF;
     UPDATE charges SET state = 'cancelled'
     WHERE (idempotency_key = p_corrects OR corrects = p_corrects) AND state = 'outstanding';
-    IF new_micros <> kept_micros THEN
+    IF new_micros <> kept_micros OR NOT is_priced_like(last_charge(p_corrects), p_basis) THEN
         PERFORM post_charge(ROW(
             p_basis.organization_id, p_corrects || ':correction:' || corrections + 1, 'correction',
-            new_micros - kept_micros, p_event_at, p_duration_ms, seconds, p_basis.price_id,
+            new_micros - kept_micros,
+            CASE WHEN new_micros > kept_micros THEN coalesce(owed_since, p_event_at) ELSE p_event_at END,
+            p_duration_ms, seconds, p_basis.price_id,
             p_basis.per_minute_micros, p_basis.increment_seconds, p_basis.minimum_seconds, p_basis.free_seconds,
             p_corrects
         )::charge_request);
@@ -146,4 +154,15 @@ BEGIN
     PERFORM settle_outstanding(p_basis.organization_id);
     RETURN new_micros - old_micros;
 END;
+$$;
+
+-- is_priced_like: whether a charge was reckoned by the terms of another, or by none, as of a call that never connected.
+-- Internal.
+CREATE OR REPLACE FUNCTION is_priced_like(p_charge charges, p_other charges)
+RETURNS boolean LANGUAGE sql IMMUTABLE AS $$
+    SELECT p_charge.per_minute_micros IS NULL OR (
+        p_charge.per_minute_micros, p_charge.increment_seconds, p_charge.minimum_seconds, p_charge.free_seconds
+    ) IS NOT DISTINCT FROM (
+        p_other.per_minute_micros, p_other.increment_seconds, p_other.minimum_seconds, p_other.free_seconds
+    )
 $$;

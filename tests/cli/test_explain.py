@@ -150,6 +150,18 @@ def test_repriced_call_says_that_the_price_was_set_right(calltally: Calltally, b
     assert "because the price was set right" in text
 
 
+def test_repricing_that_moves_nothing_says_so(calltally: Calltally, books: Books, acme: UUID) -> None:
+    """A minute costs the same by the minute as by the second."""
+    books.record(told_call("c", "a", 60))
+    books.price(acme, 700_000, increment=60)
+    books.value("SELECT reprice_call('c')")
+    story, text = told(calltally, "c")
+
+    assert [charge["state"] for charge in story["charges"]] == ["settled", "free"]
+    assert story["verdict"]["charged_micros"] == 700_000
+    assert "the new price comes to the same amount" in text
+
+
 def test_call_in_quarantine_says_which_route_it_lacks(calltally: Calltally, books: Books) -> None:
     """Nobody pays until somebody says whose the assistant is."""
     books.record(told_call("c", "stranger", 60))

@@ -1,5 +1,6 @@
 """Late corrections: the difference, once."""
 
+from datetime import UTC, datetime
 from uuid import UUID
 
 import pytest
@@ -8,6 +9,7 @@ from billing.errors import InvalidAmount
 from tests.books import Books, told_call
 
 MINUTE = 700_000
+MICROS = 1_000_000
 
 
 def charged(books: Books, tag: str, seconds: float | None, debt_limit_micros: int = 5_000_000) -> UUID:
@@ -173,6 +175,45 @@ def test_reprice_undone_while_outstanding_returns_to_first_price(shared: Books, 
     assert reprice(shared, tag) == -MINUTE
 
     assert shared.correct(tag, 30) == -MINUTE // 2
+
+
+def test_reprice_that_changes_no_amount_is_kept_for_later_corrections(shared: Books, tag: str) -> None:
+    """By the minute or by the second, one minute costs the same; one second more does not."""
+    organization_id = shared.organization(debt_limit_micros=100 * MICROS)
+    shared.route(organization_id, f"a-{tag}")
+    shared.price(organization_id, 60 * MICROS, increment=60)
+    shared.record(told_call(tag, f"a-{tag}", 60))
+    shared.price(organization_id, 60 * MICROS, increment=1)
+
+    assert [reprice(shared, tag), reprice(shared, tag)] == [0, 0]
+    assert shared.correct(tag, 61) == MICROS
+    assert shared.states(organization_id)[f"call:{tag}:correction:1"] == "free"
+
+
+def test_reprice_whose_difference_is_cancelled_is_kept_for_later_corrections(shared: Books, tag: str) -> None:
+    """A shorter call costs at the new price what was paid at the old one; a longer one goes by the new."""
+    organization_id = charged(shared, tag, 600, debt_limit_micros=10 * MINUTE)
+    shared.price(organization_id, MINUTE * 3 // 2)
+    assert reprice(shared, tag) == 5 * MINUTE
+    assert shared.correct(tag, 400) == -5 * MINUTE
+
+    assert shared.correct(tag, 500) == 1_750_000
+    assert shared.broken() == []
+
+
+def test_corrected_debt_keeps_its_place_in_line(shared: Books, tag: str) -> None:
+    """The older call is paid first, although its length changed after the younger one was owed."""
+    organization_id = charged(shared, tag, 60, debt_limit_micros=0)
+    younger = told_call(f"{tag}-younger", f"a-{tag}", 60, datetime(2026, 7, 2, tzinfo=UTC))
+    shared.record(younger)
+    shared.correct(tag, 120)
+    shared.credit(organization_id, 2 * MINUTE, f"topup:pi_{tag}")
+
+    assert shared.states(organization_id) == {
+        f"call:{tag}": "cancelled",
+        f"call:{tag}:correction:1": "settled",
+        f"call:{tag}-younger": "outstanding",
+    }
 
 
 def test_reprice_unknown_call_answers_null(shared: Books, tag: str) -> None:
