@@ -12,6 +12,7 @@ from billing.settings import Settings, get_settings
 from calltally.doctor.reports import check_reports
 from calltally.doctor.settings import check_settings
 from calltally.doctor.twilio import check_twilio
+from calltally.doctor.vapi import check_vapi
 from calltally.sandbox.server import RunningSandbox, running_sandbox
 from calltally.sandbox.stripe_endpoints import webhook_endpoint
 from calltally.sandbox.world import Sandbox
@@ -93,6 +94,47 @@ def test_assistants_that_lose_reports_are_named_with_their_patch(
         "calltally route add ORG --assistant a-none"
     )
     assert "a-well" not in str(troubles)
+
+
+BARE = {name: part for name, part in SERVER.items() if name != "credentialId"}
+PROOFS: dict[str, dict[str, Any]] = {
+    "by-credential": {"server": SERVER},
+    "by-legacy-secret": {"serverUrl": SERVER["url"], "serverUrlSecret": "very-secret"},
+    "by-secret": {"server": {**BARE, "secret": "very-secret"}},
+    "by-secret-header": {"server": {**BARE, "headers": {"X-Vapi-Secret": "very-secret", "X-Team": "very-secret"}}},
+    "by-bearer-header": {"server": {**BARE, "headers": {"authorization": "Bearer very-secret"}}},
+}
+SECRETLY = {"by-legacy-secret", "by-secret", "by-secret-header"}
+
+
+@pytest.mark.parametrize(
+    ("auth", "refused", "kind"),
+    [
+        ("bearer", SECRETLY, "Bearer token"),
+        ("secret", {"by-bearer-header"}, "X-Vapi-Secret"),
+        ("hmac", {*SECRETLY, "by-bearer-header"}, "HMAC"),
+    ],
+)
+def test_credential_counts_only_where_the_receiver_looks_at_it(
+    sandbox: RunningSandbox, monkeypatch: pytest.MonkeyPatch, auth: str, refused: set[str], kind: str
+) -> None:
+    """A secret is refused where a bearer token is awaited, and both ways out are told; a credential may be any."""
+    for assistant_id, fields in PROOFS.items():
+        sandbox.vapi.setup.add_assistant(assistant_id, "One", **fields)
+    monkeypatch.setenv("VAPI_WEBHOOK_AUTH", auth)
+    get_settings.cache_clear()
+    findings = check_vapi(get_settings(), None)
+    told = {finding.facts["id"]: finding for finding in findings if finding.facts and "refused" in finding.what}
+
+    assert set(told) == refused
+    for assistant_id, finding in told.items():
+        header, other = ("X-Vapi-Secret", "secret") if assistant_id in SECRETLY else ("Authorization", "bearer")
+        assert f"it sends {header}, which VAPI_WEBHOOK_AUTH={auth} does not look at" in finding.what
+        assert f"/assistant/{assistant_id} -H" in str(finding.fix)
+        assert f"where the credential is of the kind {kind}; or, if every" in str(finding.fix)
+        assert f"set VAPI_WEBHOOK_AUTH={other} and VAPI_WEBHOOK_SECRETS" in str(finding.fix)
+        assert ("not shown here: X-Team)" in str(finding.fix)) == (assistant_id == "by-secret-header")
+    assert "very-secret" not in str(findings)
 
 
 def test_long_list_of_assistants_is_read_to_its_end(
