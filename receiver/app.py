@@ -11,6 +11,7 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from billing import inbox
+from billing.prefect_probe import PrefectProbe
 from billing.settings import Settings
 from receiver.health import Health
 from receiver.inbox_writer import InboxWriter
@@ -22,17 +23,19 @@ from receiver.webhooks import WebhookEndpoint, providers
 
 def create_app(settings: Settings, engine: Engine) -> Starlette:
     """The ASGI application on an open engine, which stays the caller's."""
-    metrics = ReceiverMetrics(engine, settings)
+    prefect = PrefectProbe(settings)
+    metrics = ReceiverMetrics(engine, settings, prefect)
     writer = InboxWriter(metrics.counting(partial(inbox.accept, engine)))
-    health = Health(engine, settings)
+    health = Health(engine, settings, prefect)
 
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
         writer.start()
         yield
         await writer.drain()
-        await health.close()
+        health.close()
         metrics.close()
+        await prefect.close()
 
     async def get_health(_request: Request) -> JSONResponse:
         healthy, body = await health.report()

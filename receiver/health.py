@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-import httpx
 import psycopg
 from sqlalchemy import Engine
 
-from billing.prefect_access import prefect_api_url, prefect_headers
-from billing.probe import PATIENCE_SECONDS, Probe, Reader
+from billing.prefect_probe import PrefectProbe
+from billing.probe import Probe, Reader
 from billing.settings import Settings
 
 WORKER_SILENCE: Final = timedelta(seconds=20)
@@ -55,28 +54,24 @@ class Health:
     no address, no organization and no error.
     """
 
-    def __init__(self, engine: Engine, settings: Settings) -> None:
+    def __init__(self, engine: Engine, settings: Settings, prefect: PrefectProbe) -> None:
+        """`prefect` stays the caller's."""
         self._settings = settings
         self._started = time.monotonic()
         self._database = Probe(engine, _read)
-        self._client = httpx.AsyncClient(headers=prefect_headers(settings), timeout=PATIENCE_SECONDS)
-        self._asking_prefect: asyncio.Task[bool] | None = None
+        self._prefect = prefect
 
-    async def close(self) -> None:
-        """Let go of what the checks use."""
+    def close(self) -> None:
+        """Let go of the connection."""
         self._database.close()
-        if self._asking_prefect is not None:
-            self._asking_prefect.cancel()
-            await asyncio.wait([self._asking_prefect])
-        await self._client.aclose()
 
     async def report(self) -> tuple[bool, dict[str, Any]]:
         """Whether all is well, and the answer's body."""
-        seen, prefect = await asyncio.gather(self._database.ask(), self._prefect_answers())
+        seen, trouble = await asyncio.gather(self._database.ask(), self._prefect.trouble())
         late = seen is not None and seen.waited is not None and seen.waited > self._settings.health_max_waiting
         services = {
             "database": _word(seen is not None),
-            "prefect": _word(prefect),
+            "prefect": _word(trouble is None),
             "worker": _word(seen is not None and seen.worker),
             "webhookQueue": "late" if late else _word(seen is not None),
         }
@@ -89,23 +84,6 @@ class Health:
             "uptime": round(time.monotonic() - self._started, 1),
             "queueMetrics": dict.fromkeys(METRICS) if counts is None else {n: counts[o] for n, o in METRICS.items()},
         }
-
-    async def _prefect_answers(self) -> bool:
-        if self._asking_prefect is None or self._asking_prefect.done():
-            self._asking_prefect = asyncio.create_task(self._ask_prefect())
-        await asyncio.wait([self._asking_prefect], timeout=PATIENCE_SECONDS)
-        return self._asking_prefect.done() and self._asking_prefect.result()
-
-    async def _ask_prefect(self) -> bool:
-        """Whether it is ready, which asks its database too; its `/health` says only that the process is there."""
-        if self._settings.prefect_api_url is None:
-            return False
-        try:
-            async with asyncio.timeout(PATIENCE_SECONDS):
-                answer = await self._client.get(f"{prefect_api_url(self._settings)}/ready")
-        except Exception:  # noqa: BLE001 - every failure to answer means the same
-            return False
-        return answer.status_code == httpx.codes.OK
 
 
 def _read(reader: Reader) -> _Seen:

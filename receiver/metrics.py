@@ -5,6 +5,7 @@ says which): give each a port of its own behind a proxy. The figures of the book
 maximum, not their sum.
 """
 
+import asyncio
 import hmac
 import time
 from collections.abc import Callable, Sequence
@@ -27,7 +28,8 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from billing.deliveries import Delivery
-from billing.metrics import DatabaseFigures
+from billing.metrics import FRESH_SECONDS, DatabaseFigures
+from billing.prefect_probe import PrefectProbe
 from billing.process import process_name
 from billing.settings import Settings
 
@@ -51,8 +53,10 @@ Accept = Callable[[Sequence[Delivery]], None]
 class ReceiverMetrics:
     """The counters of one application."""
 
-    def __init__(self, engine: Engine, settings: Settings) -> None:
+    def __init__(self, engine: Engine, settings: Settings, prefect: PrefectProbe) -> None:
+        """`prefect` stays the caller's."""
         self._settings = settings
+        self._prefect = prefect
         self.registry = CollectorRegistry()
         self._figures = DatabaseFigures(engine)
         self.registry.register(self._figures)
@@ -82,6 +86,11 @@ class ReceiverMetrics:
         self._in_flight = 0
         Gauge("calltally_webhook_in_flight", "Webhook requests being answered.", registry=self.registry).set_function(
             lambda: self._in_flight
+        )
+        self._prefect_up = Gauge(
+            "calltally_prefect_up",
+            "Whether Prefect, its database included, answered in time.",
+            registry=self.registry,
         )
 
     def close(self) -> None:
@@ -132,7 +141,8 @@ class ReceiverMetrics:
         """The text that Prometheus reads."""
         if not self._may_read(request):
             return JSONResponse({"error": "send Authorization: Bearer and the METRICS_TOKEN"}, 401)
-        await self._figures.refresh()
+        _, trouble = await asyncio.gather(self._figures.refresh(), self._prefect.trouble(fresh_seconds=FRESH_SECONDS))
+        self._prefect_up.set(trouble is None)
         return Response(generate_latest(self.registry), media_type=CONTENT_TYPE_LATEST)
 
     def _may_read(self, request: Request) -> bool:

@@ -10,6 +10,7 @@ from prometheus_client.core import Metric
 from sqlalchemy import create_engine
 
 from billing.metrics import DATABASE_GAUGES, EVENT_FAILURES, FLOW_RUNS, WORKER, count_applied
+from billing.prefect_probe import PrefectProbe
 from billing.settings import Settings
 from receiver.metrics import ReceiverMetrics
 
@@ -46,7 +47,8 @@ def groupings(expression: str) -> set[str]:
 
 def known_metrics() -> dict[str, set[str]]:
     """The labels of every series that receivers and workers show, by its name."""
-    receiver = ReceiverMetrics(create_engine("postgresql+psycopg://nobody@127.0.0.1:1/x"), Settings(_env_file=None))
+    engine, settings = create_engine("postgresql+psycopg://nobody@127.0.0.1:1/x"), Settings(_env_file=None)
+    receiver = ReceiverMetrics(engine, settings, PrefectProbe(settings))
     receiver.observed("vapi", lambda *_: None)  # type: ignore[arg-type]
     count_applied([("vapi", datetime.now(UTC))], Counter(done=0), Counter(settled=0))
     EVENT_FAILURES.labels("DatabaseUnavailable").inc(0)

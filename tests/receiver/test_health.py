@@ -14,18 +14,16 @@ import httpx
 import psutil  # type: ignore[import-untyped]
 import pytest
 from sqlalchemy import Engine, text
-from starlette.applications import Starlette
-from starlette.requests import Request
-from starlette.responses import JSONResponse
-from starlette.routing import Route
 
 from billing import inbox
 from billing.database import open_engine, transaction
+from billing.prefect_probe import PrefectProbe
 from billing.probe import PATIENCE_SECONDS, STATEMENT_MS
-from calltally.sandbox.serving import running_app
 from receiver.health import Health
 from tests.books import Books
 from tests.databases import Scratch
+from tests.loops import TimeFlies
+from tests.prefects import prefect_answering
 from tests.receiver.conftest import Serve, receiver, send_stripe, settings_with, stripe_event
 from tests.receiver.serving import LOOPBACK, until
 
@@ -35,23 +33,11 @@ METRICS = ["waiting", "active", "delayed", "completed", "failed", "paused"]
 Change = Callable[[str], None]
 
 
-def prefect_answering(status: int) -> Starlette:
-    """As much of a Prefect server as health asks for; `/health` says well as long as the process is there."""
-
-    async def ready(_request: Request) -> JSONResponse:
-        return JSONResponse(status == 200, status)
-
-    async def health(_request: Request) -> JSONResponse:
-        return JSONResponse(True)
-
-    return Starlette(routes=[Route("/api/ready", ready), Route("/api/health", health)])
-
-
 @pytest.fixture(scope="module")
 def prefect() -> Iterator[str]:
     """The address of a Prefect server that is well."""
-    with running_app(prefect_answering(200)) as port:
-        yield f"http://{LOOPBACK}:{port}/api"
+    with prefect_answering() as server:
+        yield server.api_url
 
 
 @pytest.fixture
@@ -162,8 +148,8 @@ def test_health_with_prefect_refusing_connections_is_unhealthy(serve: Serve, wor
 @pytest.mark.parametrize("status", [404, 500, 503])
 def test_health_with_prefect_answering_an_error_is_unhealthy(serve: Serve, worker: None, status: int) -> None:
     """It is there, and not well: 503 is what it says while its own database is gone."""
-    with running_app(prefect_answering(status)) as port:
-        body = health(serve(prefect_api_url=f"http://{LOOPBACK}:{port}/api").url)[1]
+    with prefect_answering(status) as server:
+        body = health(serve(prefect_api_url=server.api_url).url)[1]
 
     assert body["services"] == {**ALL_UP, "prefect": "down"}
 
@@ -192,34 +178,19 @@ def test_health_does_not_wait_for_a_database_that_hangs(prefect: str, silence: i
             assert health(served.url)[1]["services"]["database"] == "down"
 
 
-class TimeFlies(asyncio.SelectorEventLoop):
-    """A loop in which waiting takes no time: its clock jumps to whatever is due next, and stands still otherwise."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-        super().__init__()
-
-    def time(self) -> float:
-        """Seconds that were waited for, however long that took."""
-        return self.now
-
-    def _run_once(self) -> None:
-        inside = vars(self)
-        if not inside["_ready"] and inside["_scheduled"]:
-            self.now = max(self.now, inside["_scheduled"][0].when())
-        super()._run_once()  # type: ignore[misc]  # every loop of asyncio's has it
-
-
 def test_health_waits_less_than_a_second_for_all_that_hangs(silence: int) -> None:
     """Database and Prefect together, whatever the machine is busy with; two slow statements fit into it."""
 
     async def waited() -> float:
         url = f"postgresql://nobody@{LOOPBACK}:{silence}/x"
-        health = Health(open_engine(url), settings_with(prefect_api_url=f"http://{LOOPBACK}:{silence}/api"))
+        settings = settings_with(prefect_api_url=f"http://{LOOPBACK}:{silence}/api")
+        prefect = PrefectProbe(settings)
+        health = Health(open_engine(url), settings, prefect)
         begun = asyncio.get_running_loop().time()
         await health.report()
         seconds = asyncio.get_running_loop().time() - begun
-        await health.close()
+        health.close()
+        await prefect.close()
         return seconds
 
     with asyncio.Runner(loop_factory=TimeFlies) as runner:

@@ -1,5 +1,6 @@
 """`GET /metrics`: what is counted, what the books say, who may read it, and that nothing hangs."""
 
+import asyncio
 import socket
 import threading
 from collections.abc import Iterator
@@ -16,9 +17,12 @@ from sqlalchemy import Engine
 from billing import inbox
 from billing.database import open_engine, transaction
 from billing.metrics import DATABASE_GAUGES, WORKER, count_runs_from_zero
+from billing.prefect_probe import NO_ANSWER, PrefectProbe
 from calltally.metrics import serve_metrics
 from calltally.sandbox.signing import VapiBearer
 from tests.books import Books
+from tests.loops import TimeFlies
+from tests.prefects import prefect_answering
 from tests.receiver.conftest import Serve, receiver, send_stripe, send_vapi, settings_with, stripe_event, vapi_message
 from tests.receiver.serving import LOOPBACK
 
@@ -179,6 +183,55 @@ def test_database_that_hangs_costs_its_figures_and_not_the_scrape(silent_databas
     assert of(samples, "calltally_database_up") == 0
     assert of(samples, "calltally_webhook_in_flight") == 0
     assert of(samples, "calltally_workers_alive") is None
+
+
+@pytest.mark.parametrize(("status", "up"), [(200, 1), (503, 0)])
+def test_scrape_says_whether_prefect_is_ready(serve: Serve, status: int, up: int) -> None:
+    """Not only whether its process is there; and scrapes that come together ask it once."""
+    with prefect_answering(status) as server:
+        served = serve(prefect_api_url=server.api_url)
+        found = [of(scrape(served.url), "calltally_prefect_up") for _ in range(3)]
+
+    assert found == [up] * 3
+    assert server.asked == 1
+
+
+def test_health_asks_prefect_anew_after_a_scrape(serve: Serve) -> None:
+    """Its answer is about now."""
+    with prefect_answering() as server:
+        served = serve(prefect_api_url=server.api_url)
+        scrape(served.url)
+        server.status = 503
+        answer = httpx.get(f"{served.url}/health", trust_env=False, timeout=20)
+
+    assert answer.json()["services"]["prefect"] == "down"
+
+
+def test_prefect_without_an_address_is_down(serve: Serve) -> None:
+    """As health says it."""
+    assert of(scrape(serve().url), "calltally_prefect_up") == 0
+
+
+def test_prefect_that_hangs_costs_less_than_a_second_and_not_the_scrape() -> None:
+    """However many wonder at the same time, it is one connection that hangs."""
+
+    async def asked(url: str) -> tuple[list[str | None], float]:
+        prefect = PrefectProbe(settings_with(prefect_api_url=url))
+        begun = asyncio.get_running_loop().time()
+        answers = await asyncio.gather(prefect.trouble(), *(prefect.trouble(fresh_seconds=5) for _ in range(9)))
+        seconds = asyncio.get_running_loop().time() - begun
+        await prefect.close()
+        return answers, seconds
+
+    with closing(socket.create_server((LOOPBACK, 0))) as listener, asyncio.Runner(loop_factory=TimeFlies) as runner:
+        answers, seconds = runner.run(asked(f"http://{LOOPBACK}:{listener.getsockname()[1]}/api"))
+        listener.setblocking(False)
+        listener.accept()[0].close()
+        with pytest.raises(BlockingIOError):
+            listener.accept()
+
+    assert answers == [NO_ANSWER] * 10
+    assert 0 < seconds < 1
 
 
 @pytest.mark.parametrize(

@@ -13,13 +13,12 @@ from schemathesis.checks import CHECKS
 from sqlalchemy import Engine
 from starlette.routing import Route
 
-from calltally.sandbox.serving import running_app
 from receiver.app import create_app
 from receiver.openapi import OPENAPI
 from tests.books import Books
+from tests.prefects import prefect_answering
 from tests.receiver.conftest import STRIPE, VAPI_SECRET, receiver, settings_with
-from tests.receiver.serving import LOOPBACK, Served
-from tests.receiver.test_health import prefect_answering
+from tests.receiver.serving import Served
 
 SCHEMA = schemathesis.openapi.from_dict(OPENAPI)
 # A signed request is genuine whatever else its headers lack, so what is said of missing ones does not hold for it.
@@ -47,8 +46,8 @@ def healthy(lasting_engine: Engine) -> Iterator[Served]:
     """A receiver that has all it needs, so that a 5xx is never its right."""
     Books(lasting_engine).value("SELECT beat_heart('worker-1')")
     with (
-        running_app(prefect_answering(200)) as port,
-        receiver(lasting_engine, prefect_api_url=f"http://{LOOPBACK}:{port}/api") as served,
+        prefect_answering() as prefect,
+        receiver(lasting_engine, prefect_api_url=prefect.api_url) as served,
     ):
         yield served
 
