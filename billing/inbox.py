@@ -237,11 +237,11 @@ def fail(engine: Engine, failure: Failure, *, dead: bool, flow_run_id: UUID | No
 
 
 def unsettled(engine: Engine, ids: Sequence[int], limit: int) -> list[dict[str, Any]]:
-    """Those of the events that are dead, delayed or parked: id, provider, type, state and reason, the dead first."""
+    """Those of the events that are dead, delayed or parked, the dead first: who sent what, its state and reason."""
     with transaction(engine) as connection:
         return rows(
             connection,
-            "SELECT id, provider, type, state, reason FROM events"
+            "SELECT id, provider, delivery_key, type, state, reason FROM events"
             " WHERE id = ANY(:ids) AND state IN ('dead', 'delayed', 'parked')"
             " ORDER BY array_position(ARRAY['dead', 'delayed', 'parked'], state), id LIMIT :limit",
             ids=list(ids),

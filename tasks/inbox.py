@@ -16,6 +16,8 @@ from billing import inbox
 from billing.errors import BillingError, ClaimLost, TransientError
 from billing.inbox import Applied, ClaimedEvent, Failure, Pruned, in_words
 from billing.process import get_engine, process_name
+from billing.provider_pages import event_page, linked
+from billing.settings import get_settings
 from tasks.retries import DELAYS_SECONDS, RETRIES, is_transient
 
 log = logging.getLogger("billing.inbox")
@@ -102,7 +104,7 @@ async def show_unsettled(events: Sequence[ClaimedEvent], outcome: str) -> None:
     table = [
         {
             "state": row["state"],
-            "event": f"{row['provider']} {row['type']}",
+            "event": linked(f"{row['provider']} {row['type']}", _page(row)),
             "reason": row["reason"],
             "look at it": f"calltally events show {row['id']}",
             "next step": _next_step(row),
@@ -157,6 +159,10 @@ async def _lease_renewed(events: Sequence[ClaimedEvent]) -> AsyncIterator[None]:
         yield
     finally:
         renewal.cancel()
+
+
+def _page(row: Mapping[str, Any]) -> str | None:
+    return event_page(row["provider"], row["delivery_key"], get_settings())
 
 
 def _next_step(event: Mapping[str, Any]) -> str:

@@ -22,6 +22,7 @@ from billing.errors import BillingError
 from billing.figures import Night
 from billing.night_report import MAX_ROWS, REHEARSAL, findings_rows, summary_markdown
 from billing.process import get_engine
+from billing.provider_pages import call_page, linked
 from billing.report import PAGE
 from billing.report_history import DayReliability, load_history
 from billing.settings import get_settings
@@ -99,8 +100,13 @@ async def publish_artifacts(night: Night, chart: str) -> None:
         key="reliability-chart",
         description=f"Webhook reliability over 30 days{f' of {night.organization}' if night.organization else ''}.",
     )
+    settings = get_settings()
+    table = [
+        {**row, "call": linked(row["call"], call_page(row["call"], settings))}
+        for row in findings_rows(night, MAX_ROWS)
+    ]
     await acreate_table_artifact(
-        findings_rows(night, MAX_ROWS),
+        table,
         key="findings",
         description=f"{did} {shown:,} of {len(night.findings):,} findings{more}.",
     )
