@@ -53,7 +53,8 @@ $$;
 
 -- add_route: from a time on, calls of an assistant, squad or phone number belong to an organization.
 -- Without a time: from the beginning if the id was never routed, else from now. Charges the quarantined calls that it
--- explains and puts parked events back in line. Waits for running record_calls; locks calls, then wallets.
+-- explains and puts parked events back in line. Waits for running record_calls and for prices being set, in that order
+-- of their tables; locks calls, then wallets.
 -- Answers with how many calls it charged and how many events it woke.
 -- Errors: TY003; check_violation for another kind or an empty id.
 CREATE OR REPLACE FUNCTION add_route(
@@ -66,7 +67,7 @@ DECLARE
     until_time timestamptz;
     explained text[];
 BEGIN
-    LOCK TABLE routes IN SHARE ROW EXCLUSIVE MODE;
+    LOCK TABLE routes, prices IN SHARE ROW EXCLUSIVE MODE; -- set_price would miss what we are about to attribute
     IF NOT EXISTS (SELECT FROM wallets WHERE organization_id = p_organization_id) THEN
         PERFORM refuse_unknown(p_organization_id);
     END IF;

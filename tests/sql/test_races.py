@@ -10,8 +10,9 @@ from uuid import UUID, uuid4
 import psycopg
 import pytest
 from psycopg import Connection
+from psycopg.errors import LockNotAvailable
 
-from tests.books import Books
+from tests.books import Books, told_call
 
 CONNECTIONS = 64
 DEDUCT = "SELECT success, duplicate FROM deduct_call_credits(%s, %s, %s)"
@@ -195,3 +196,27 @@ def test_race_of_route_and_call_leaves_nobody_in_quarantine(shared: Books, crowd
     crowd.at_once(work)
 
     assert {shared.balance(organization_id) for organization_id in ids} == {-700_000}
+
+
+@pytest.mark.parametrize("first", ["price", "route"])
+def test_route_and_first_price_wait_for_each_other_and_charge_the_call(
+    shared: Books, shared_url: str, tag: str, first: str
+) -> None:
+    """Added while the other is not committed, each would miss it, and the call would cost nothing for ever."""
+    organization_id = shared.value("SELECT create_organization(:tag, 'a@example.com', 'NOK')", tag=tag)
+    shared.record(told_call(f"c-{tag}", f"a-{tag}", 60))
+    statements = {
+        "price": ("SELECT set_price(%s, 700000)", [organization_id]),
+        "route": ("SELECT add_route(%s, 'assistant', %s)", [organization_id, f"a-{tag}"]),
+    }
+    late = statements["route" if first == "price" else "price"]
+    with psycopg.connect(shared_url) as early, psycopg.connect(shared_url) as later:
+        early.execute(*statements[first])
+        later.execute("SET LOCAL lock_timeout = 1")
+        with pytest.raises(LockNotAvailable):
+            later.execute(*late)
+        later.rollback()
+        early.commit()
+        later.execute(*late)
+
+    assert shared.states(organization_id) == {f"call:c-{tag}": "settled"}
