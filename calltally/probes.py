@@ -1,5 +1,6 @@
 """Looking at services over the network without waiting for them: each answer has a second, all of them at once."""
 
+import http.client
 import json
 import threading
 import urllib.error
@@ -67,9 +68,21 @@ def fetch(url: str, *, body: Any = None, headers: Mapping[str, str] | None = Non
     except urllib.error.HTTPError as error:
         with error:
             return error.code, _json_or_nothing(error.read())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, http.client.HTTPException) as error:
         reason = getattr(error, "reason", error)
-        raise NoAnswer(getattr(reason, "strerror", None) or str(reason)) from error
+        raise NoAnswer(getattr(reason, "strerror", None) or str(reason) or type(error).__name__) from error
+
+
+def not_up(health: Any) -> str:
+    """What a receiver's `GET /health` says is not up, such as `prefect down, worker down`; empty if all is.
+
+    Raises:
+        NoAnswer: that is not what a receiver says.
+    """
+    services = health.get("services") if isinstance(health, dict) else None
+    if not isinstance(services, dict):
+        raise NoAnswer("what answers is no receiver")
+    return ", ".join(f"{name} {state}" for name, state in services.items() if state != "up")
 
 
 def _json_or_nothing(content: bytes) -> Any:

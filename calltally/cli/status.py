@@ -1,5 +1,6 @@
 """`calltally status`: is everything well? One screen, whatever is down."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -8,7 +9,7 @@ import typer
 from billing.errors import BillingError
 from calltally.cli.database import database_url, migrated_books
 from calltally.cli.output import Json, print_json
-from calltally.probes import NoAnswer, Probe, fetch
+from calltally.probes import SECONDS, NoAnswer, Probe, fetch, not_up
 
 if TYPE_CHECKING:
     from billing.settings import Settings
@@ -43,12 +44,11 @@ def look(settings: "Settings") -> dict[str, Any]:
     from billing.prefect_access import prefect_api_url, prefect_headers  # noqa: PLC0415
 
     prefect_url, headers = prefect_api_url(settings), prefect_headers(settings)
-    host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(settings.receiver_host, settings.receiver_host)
-    receiver_url = f"http://{host}:{settings.receiver_port}/health"
+    receiver_urls = _receiver_urls(settings)
     prefect = Probe(lambda: _ask_prefect(prefect_url, headers))
-    receiver = Probe(lambda: fetch(receiver_url))
+    receiver = Probe(lambda: _ask_receiver(receiver_urls))
     database, parts = _read_books(settings)
-    services = [database, _workers(parts), _prefect(prefect, prefect_url), _receiver(receiver, receiver_url)]
+    services = [database, _workers(parts), _prefect(prefect, prefect_url), _receiver(receiver, receiver_urls)]
     troubles = [service.pop("trouble") for service in services if service.get("trouble")]
     troubles += [_plain(trouble) for name, part in parts.items() if name != "workers" for trouble in part.troubles]
     prefect_service = services[2]
@@ -153,20 +153,48 @@ def _prefect(probe: Probe, url: str) -> dict[str, Any]:
     return service
 
 
-def _receiver(probe: Probe, url: str) -> dict[str, Any]:
+def _receiver_urls(settings: "Settings") -> list[str]:
+    """Where a receiver may answer: on this machine, and where the providers reach it.
+
+    Beside a worker's container or on another machine there is none; the public address leads to one all the same.
+    """
+    host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(settings.receiver_host, settings.receiver_host)
+    here = f"http://{host}:{settings.receiver_port}"
+    return [f"{url.rstrip('/')}/health" for url in (here, settings.public_url) if url]
+
+
+def _ask_receiver(urls: Sequence[str]) -> tuple[str, str]:
+    """The first address at which a receiver answers, and what it says is not up."""
+    reasons = []
+    for url in urls:
+        try:
+            return url, not_up(fetch(url)[1])
+        except NoAnswer as error:
+            reasons.append(str(error))
+    raise NoAnswer("; ".join(reasons))
+
+
+def _receiver(probe: Probe, urls: Sequence[str]) -> dict[str, Any]:
     try:
-        code, answer = probe.result()
+        url, bad = probe.result(SECONDS * len(urls))
     except NoAnswer as error:
-        what = f"the receiver does not answer at {url} ({error}): webhooks are lost until the provider retries"
-        fix = "run: calltally up (or receiver); if it runs elsewhere, set RECEIVER_HOST and RECEIVER_PORT"
-        return {"name": "receiver", "state": "down", "detail": f"{url}: {error}", "trouble": _trouble(what, fix)}
-    if code == 200:  # noqa: PLR2004
+        places = f"{' or '.join(urls)} ({error})"
+        what = f"no receiver answers at {places}: webhooks are lost until the provider retries"
+        return {"name": "receiver", "state": "down", "detail": places, "trouble": _trouble(what, _how_to_start(urls))}
+    if not bad:
         return {"name": "receiver", "state": "up", "detail": url}
-    seen = (answer or {}).get("services", {})
-    bad = ", ".join(f"{name} {state}" for name, state in seen.items() if state != "up") or f"answers {code}"
     service: dict[str, Any] = {"name": "receiver", "state": "unwell", "detail": f"{url}: it sees {bad}"}
     service["trouble"] = _trouble(f"the receiver says that it is unwell: {bad}", "mend that first")
     return service
+
+
+def _how_to_start(urls: Sequence[str]) -> str:
+    if len(urls) == 1:
+        return "run: calltally up (or receiver); if it runs elsewhere, as for a container, set PUBLIC_URL"
+    return (
+        "see whether it runs (calltally receiver, its container, pod or unit), and whether PUBLIC_URL leads to it; a"
+        " network that cannot reach its own public address has to be asked from outside, or where the receiver runs"
+    )
 
 
 def _trouble(what: str, fix: str) -> dict[str, Any]:

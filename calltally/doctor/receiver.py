@@ -4,6 +4,7 @@ import httpx
 
 from billing.settings import Settings
 from calltally.doctor.findings import Area, Finding
+from calltally.probes import NoAnswer, not_up
 
 AREA = Area("receiver")
 
@@ -14,9 +15,8 @@ def check_receiver(settings: Settings) -> list[Finding]:
         return []
     address = f"{settings.public_url.rstrip('/')}/health"
     try:
-        answer = httpx.get(address, timeout=10)
-        services = answer.json()["services"]
-    except (httpx.HTTPError, KeyError, TypeError, ValueError) as error:
+        bad = not_up(httpx.get(address, timeout=10).json())
+    except (httpx.HTTPError, NoAnswer, ValueError) as error:
         return [
             AREA.problem(
                 f"no receiver answers at {address} ({type(error).__name__})",
@@ -24,7 +24,6 @@ def check_receiver(settings: Settings) -> list[Finding]:
                 " public address from inside: then look from outside",
             )
         ]
-    bad = ", ".join(f"{name} {state}" for name, state in services.items() if state != "up")
     if bad:
         return [AREA.problem(f"the receiver at {address} is unwell: {bad}", "calltally status says what to do")]
     return [AREA.ok(f"the receiver answers at {address}, and is well")]

@@ -10,6 +10,7 @@ from uuid import UUID
 
 import psycopg
 import pytest
+from sqlalchemy import Engine
 
 from billing import inbox
 from billing.books import open_books
@@ -19,6 +20,8 @@ from billing.status import Limits, read_status
 from tests import messages
 from tests.books import Books, told_call
 from tests.databases import Scratch, execute
+from tests.prefects import prefect_answering
+from tests.receiver.conftest import receiver
 
 from .conftest import Calltally
 
@@ -63,6 +66,61 @@ def test_parts_that_are_down_are_named_with_what_to_do(calltally: Calltally, boo
     assert all(trouble["fix"] for trouble in answer.json["troubles"])
     assert "3 things wrong" in text
     assert "every invariant holds" in text
+
+
+@pytest.fixture
+def public_receiver(engine: Engine, books: Books, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The address of a receiver that is well, on some other machine."""
+    for seconds in ("calltally.probes.SECONDS", "calltally.cli.status.SECONDS"):
+        monkeypatch.setattr(seconds, 20.0)  # other tests use the processors too
+    books.value("SELECT beat_heart('worker-1')")
+    with prefect_answering() as prefect, receiver(engine, prefect_api_url=prefect.api_url) as served:
+        yield served.url
+
+
+def receiver_in(screen: dict[str, Any]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """What is said of the receiver, and what is wrong with it."""
+    (service,) = (service for service in screen["services"] if service["name"] == "receiver")
+    return service, [trouble for trouble in screen["troubles"] if "receiver" in trouble["what"]]
+
+
+@pytest.mark.usefixtures("nowhere")
+def test_receiver_that_is_elsewhere_is_found_by_its_public_address(
+    calltally: Calltally, public_receiver: str, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in the container of a worker, where nobody listens on the receiver's port; one that is unwell says why."""
+    monkeypatch.setenv("RECEIVER_HOST", "0.0.0.0")
+    monkeypatch.setenv("PUBLIC_URL", f"{public_receiver}/")
+    get_settings.cache_clear()
+    well = receiver_in(calltally("status", "--json").json)
+    execute(database_url, "UPDATE workers SET seen_at = now() - interval '1 h'")
+    service, (trouble,) = receiver_in(calltally("status", "--json").json)
+
+    assert well == ({"name": "receiver", "state": "up", "detail": f"{public_receiver}/health"}, [])
+    assert (service["state"], trouble["what"]) == ("unwell", "the receiver says that it is unwell: worker down")
+
+
+@pytest.mark.usefixtures("nowhere")
+@pytest.mark.parametrize("public", [None, "nothing there", "no receiver"])
+def test_receiver_that_is_nowhere_is_wrong(
+    calltally: Calltally, books: Books, monkeypatch: pytest.MonkeyPatch, public: str | None
+) -> None:
+    """Each address is named, with what to do: also where a proxy or somebody else's page answers."""
+    monkeypatch.setenv("RECEIVER_HOST", "0.0.0.0")
+    with prefect_answering() as prefect:
+        if public is not None:
+            somebody = prefect.api_url.removesuffix("/api")
+            monkeypatch.setenv("PUBLIC_URL", "http://127.0.0.1:9" if public == "nothing there" else somebody)
+        get_settings.cache_clear()
+        answer = calltally("status", "--json")
+    service, (trouble,) = receiver_in(answer.json)
+
+    assert (answer.exit_code, service["state"], trouble["serious"]) == (1, "down", True)
+    assert "http://127.0.0.1:" in trouble["what"]
+    assert trouble["what"].count("/health") == (1 if public is None else 2)
+    assert "PUBLIC_URL" in trouble["fix"]
+    assert ("set PUBLIC_URL" in trouble["fix"]) is (public is None)
+    assert ("what answers is no receiver" in trouble["what"]) is (public == "no receiver")
 
 
 def test_database_that_is_away_hides_nothing_else(

@@ -68,14 +68,19 @@ def complaint(error: Exception, words: list[str], *, whole: bool) -> str | None:
 def test_commands_of_blocks_are_understood(page: Path) -> None:
     """Each `calltally …` in a block has the verbs, options and arguments of the real program."""
     found = [words for block in blocks(page, "sh") for words in commands(block.text)]
-    ours = [words[words.index("calltally") :] for words in found if "calltally" in words and is_call(words)]
+    ours = [ours for words in found if (ours := call(words))]
 
     assert {" ".join(words): told for words in ours if (told := problem_with(words, whole=True))} == {}
 
 
-def is_call(words: list[str]) -> bool:
-    """`calltally …` itself, or in a container."""
-    return words[0] == "calltally" or (words[:3] == ["docker", "compose", "exec"] and words[4] == "calltally")
+def call(words: list[str]) -> list[str]:
+    """The `calltally …` of a command: itself, or in a container or a pod; nothing if it is none."""
+    if words[0] == "calltally":
+        return words
+    inner = words[4:] if words[:3] == ["docker", "compose", "exec"] else []
+    if words[0] == "kubectl" and "--" in words:
+        inner = words[words.index("--") + 1 :]
+    return inner if inner[:1] == ["calltally"] else []
 
 
 @pages
