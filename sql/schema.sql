@@ -423,6 +423,7 @@ VIEW checks.charges_follow_from_their_prices {"organization_id uuid","detail jso
 VIEW checks.every_billable_message_is_charged {"organization_id uuid","detail jsonb"};
 VIEW checks.every_ended_call_is_charged {"organization_id uuid","detail jsonb"};
 VIEW checks.every_event_in_a_known_state {"organization_id uuid","detail jsonb"};
+VIEW checks.every_reversal_as_told {"organization_id uuid","detail jsonb"};
 VIEW checks.every_reversal_is_booked {"organization_id uuid","detail jsonb"};
 VIEW checks.message_charges_follow_from_their_prices {"organization_id uuid","detail jsonb"};
 VIEW checks.no_routed_call_in_quarantine {"organization_id uuid","detail jsonb"};
@@ -436,7 +437,7 @@ VIEW checks.stored_balance_equals_transfers {"organization_id uuid","detail json
 VIEW checks.taken_back_within_credited {"organization_id uuid","detail jsonb"};
 VIEW checks.transfers_sum_to_zero {"organization_id uuid","detail jsonb"};
 VIEW public.event_queue {"provider text","type text","state text","events bigint","oldest_received_at timestamp with time zone"};
-VIEW public.reversal_states {"id text","kind text","payment_id text","currency character(3)","taken_micros bigint","taken_at timestamp with time zone","returned_micros bigint","returned_at timestamp with time zone","first_seen_at timestamp with time zone","taken_key text","returned_key text","given_back_micros bigint","credit_currency character(3)","is_taken boolean","is_returned boolean","is_bookable boolean","outcome text","reason text"};
+VIEW public.reversal_states {"id text","kind text","payment_id text","currency character(3)","taken_micros bigint","taken_at timestamp with time zone","returned_micros bigint","returned_at timestamp with time zone","first_seen_at timestamp with time zone","taken_key text","returned_key text","given_back_micros bigint","credit_currency character(3)","is_taken boolean","is_returned boolean","is_contradicted boolean","is_bookable boolean","outcome text","reason text"};
 VIEW public.sms_failures {"hour timestamp with time zone","organization_id uuid","status text","error_code integer","messages bigint","ended_messages bigint"};
 VIEW public.vapi_webhook_reliability {"organization_id uuid","day date","ended bigint","by_webhook bigint","reconciled bigint","ratio numeric"};
 VIEW public.wallet_balances {"organization_id uuid","currency character(3)","balance_micros bigint","debt_limit_micros bigint","outstanding_micros bigint","needs_recharge boolean","state text"};
@@ -472,6 +473,7 @@ FUNCTION book_transfer(uuid,bigint,text,text,text,timestamp with time zone,boole
 FUNCTION call_duration_ms(timestamp with time zone,timestamp with time zone) RETURNS bigint;
 FUNCTION charge_calls(text[]) RETURNS integer;
 FUNCTION charge_messages(text[]) RETURNS integer;
+FUNCTION check_booked_as_told(text[]) RETURNS void;
 FUNCTION check_books() RETURNS TABLE(name text, organization_id uuid, detail jsonb) SECURITY DEFINER;
 FUNCTION check_same_facts(text,jsonb,jsonb,text) RETURNS void;
 FUNCTION claim_alerts(integer,interval,boolean) RETURNS TABLE(id bigint, key text, kind text, severity text, facts jsonb, claim_token uuid, incident_id bigint, since timestamp with time zone, until timestamp with time zone, times_seen integer, told boolean) SECURITY DEFINER;
@@ -640,6 +642,8 @@ GRANT SELECT ON checks.every_ended_call_is_charged TO calltally_app;
 GRANT SELECT ON checks.every_ended_call_is_charged TO calltally_books;
 GRANT SELECT ON checks.every_event_in_a_known_state TO calltally_app;
 GRANT SELECT ON checks.every_event_in_a_known_state TO calltally_books;
+GRANT SELECT ON checks.every_reversal_as_told TO calltally_app;
+GRANT SELECT ON checks.every_reversal_as_told TO calltally_books;
 GRANT SELECT ON checks.every_reversal_is_booked TO calltally_app;
 GRANT SELECT ON checks.every_reversal_is_booked TO calltally_books;
 GRANT SELECT ON checks.message_charges_follow_from_their_prices TO calltally_app;

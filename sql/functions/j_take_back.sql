@@ -4,8 +4,8 @@
 -- Always booked, even past the debt limit: the money is gone. All that is taken back of one payment never exceeds what
 -- was credited for it. Idempotent by refund:<re>, refund:<re>:returned, dispute:<dp>:withdrawn and
 -- dispute:<dp>:reinstated. Each answers with duplicate and the balance before and after it, in micros.
--- Errors: TY002 key used with other facts, TY004 amount not positive or no id, TY006 no such payment, refund or dispute
--- (yet), TY007 more than is left.
+-- Errors: TY002 key used with, or Stripe told, other facts, TY004 amount not positive or no id, TY006 no such payment,
+-- refund or dispute (yet), TY007 more than is left.
 CREATE OR REPLACE FUNCTION refund_payment(
     p_payment_id text, p_refund_id text, p_amount_micros bigint, p_event_at timestamptz DEFAULT now()
 )
@@ -92,6 +92,7 @@ BEGIN
         'reinstatement', p_idempotency_key, p_event_at,
         p_payment_id => taken.payment_id, p_corrects_transfer_id => taken.id
     );
+    PERFORM check_booked_as_told(ARRAY[split_part(p_idempotency_key, ':', 2)]);
     PERFORM settle_outstanding(taken.organization_id, booked.id);
     RETURN QUERY SELECT false, booked.balance_after_micros - booked.amount_micros, booked.balance_after_micros;
 END;
@@ -148,6 +149,7 @@ BEGIN
         credit.organization_id, -p_amount_micros, CASE p_kind WHEN 'refund' THEN 'refunds' ELSE 'disputes' END,
         p_kind, p_idempotency_key, p_event_at, p_payment_id => p_payment_id, p_corrects_transfer_id => credit.id
     );
+    PERFORM check_booked_as_told(ARRAY[split_part(p_idempotency_key, ':', 2)]);
     RETURN QUERY SELECT false, booked.balance_after_micros + booked.amount_micros, booked.balance_after_micros;
 END;
 $$;

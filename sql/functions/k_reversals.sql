@@ -5,12 +5,13 @@
 -- Answers per id with booked (all that is known of it), noted (nothing to move: it failed before any money moved), or
 -- parked and why: payment_not_credited:<pi>, exceeds_payment:<pi> (more than is left of the payment) or
 -- currency_mismatch. The first two go on by themselves when the payment is credited, or something of it comes back.
--- Locks payments, then wallets. Errors: TY002, TY004.
+-- Locks payments, then wallets. Errors: TY002 told or booked by hand with other facts, TY004.
 CREATE OR REPLACE FUNCTION record_reversals(p_told jsonb)
 RETURNS TABLE (reversal_id text, outcome text, reason text)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
 DECLARE
     payment_ids text[] := array(SELECT DISTINCT told ->> 'payment_id' FROM jsonb_array_elements(p_told) AS told);
+    ids text[] := array(SELECT told ->> 'id' FROM jsonb_array_elements(p_told) AS told);
     told reversals;
     payment record;
 BEGIN
@@ -36,9 +37,35 @@ BEGIN
     LOOP
         PERFORM book_reversals(payment.id);
     END LOOP;
+    PERFORM check_booked_as_told(ids);
     RETURN QUERY
-    SELECT state.id, state.outcome, state.reason FROM reversal_states AS state
-    WHERE state.id IN (SELECT named ->> 'id' FROM jsonb_array_elements(p_told) AS named);
+    SELECT state.id, state.outcome, state.reason FROM reversal_states AS state WHERE state.id = ANY(ids);
+END;
+$$;
+
+-- check_booked_as_told: whether what is booked of these refunds and disputes, perhaps by hand, is what Stripe told.
+-- Internal; comes after booking, so that nothing is booked unseen in between. Errors: TY002.
+CREATE OR REPLACE FUNCTION check_booked_as_told(p_ids text[])
+RETURNS void LANGUAGE plpgsql SET search_path = public, pg_temp AS $$
+BEGIN
+    PERFORM check_same_facts(
+        transfers.idempotency_key,
+        jsonb_build_object('amount_micros', transfers.amount_micros, 'payment_id', transfers.payment_id),
+        jsonb_build_object(
+            'amount_micros', coalesce(
+                CASE transfers.idempotency_key
+                    WHEN state.taken_key THEN state.taken_micros ELSE state.returned_micros
+                END,
+                transfers.amount_micros
+            ),
+            'payment_id', state.payment_id
+        ),
+        'Look it up at Stripe. If it was booked wrongly by hand, book the difference with calltally wallet debit or '
+        || 'credit, then: calltally events dismiss.'
+    )
+    FROM reversal_states AS state
+    INNER JOIN transfers ON transfers.idempotency_key IN (state.taken_key, state.returned_key)
+    WHERE state.id = ANY(p_ids) AND state.is_contradicted;
 END;
 $$;
 

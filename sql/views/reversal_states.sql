@@ -15,7 +15,14 @@ known AS (
         keyed.*,
         credits.currency AS credit_currency,
         taken.id IS NOT NULL AS is_taken,
-        returned.id IS NOT NULL AS is_returned
+        returned.id IS NOT NULL AS is_returned,
+        -- Somebody booked it by hand as it is not. What Stripe tells in another currency is booked exchanged.
+        coalesce(
+            taken.payment_id <> keyed.payment_id
+            OR (taken.currency = keyed.currency AND taken.amount_micros <> keyed.taken_micros)
+            OR (returned.currency = keyed.currency AND returned.amount_micros <> keyed.returned_micros),
+            false
+        ) AS is_contradicted
     FROM keyed
     LEFT JOIN transfers AS credits ON keyed.payment_id = credits.payment_id AND credits.kind = 'topup'
     LEFT JOIN transfers AS taken ON keyed.taken_key = taken.idempotency_key
@@ -25,7 +32,7 @@ known AS (
 SELECT
     known.*,
     CASE
-        WHEN taken_at IS NULL THEN false
+        WHEN taken_at IS NULL OR is_contradicted THEN false
         WHEN is_taken THEN given_back_micros > 0 AND NOT is_returned
         ELSE
             coalesce(
@@ -33,11 +40,13 @@ SELECT
             )
     END AS is_bookable,
     CASE
+        WHEN is_contradicted THEN 'parked'
         WHEN taken_at IS NULL THEN 'noted'
         WHEN is_taken AND (returned_at IS NULL OR is_returned) THEN 'booked'
         ELSE 'parked'
     END AS outcome,
     CASE
+        WHEN is_contradicted THEN 'booked_with_other_facts'
         WHEN taken_at IS NULL OR (is_taken AND (returned_at IS NULL OR is_returned)) THEN NULL
         WHEN credit_currency IS NULL THEN 'payment_not_credited:' || payment_id
         WHEN credit_currency <> currency THEN 'currency_mismatch'

@@ -30,6 +30,10 @@ DAMAGE: dict[str, str] = {
         "INSERT INTO reversals (id, kind, payment_id, currency, taken_micros, taken_at)"
         " VALUES ('re_2', 'refund', 'pi_2', 'USD', 1, now())"
     ),
+    "every_reversal_as_told": (
+        "INSERT INTO reversals (id, kind, payment_id, currency, taken_micros, taken_at)"
+        " VALUES ('re_1', 'refund', 'pi_1', 'USD', 9999999, now())"
+    ),
     "no_usage_beyond_debt_limit": ("UPDATE transfers SET debt_limit_micros = 0 WHERE idempotency_key = 'call:last'"),
     "charges_equal_transfers": ("DELETE FROM charges WHERE idempotency_key = 'call:amount'"),
     "charges_follow_from_their_prices": (

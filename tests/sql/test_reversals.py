@@ -134,6 +134,62 @@ def test_reversal_told_with_other_facts_conflicts(shared: Books, tag: str, chang
         tell(shared, refund | change)
 
 
+@pytest.mark.parametrize(
+    ("payment", "amount_micros"),
+    [pytest.param("", 4_000_000, id="amount"), pytest.param("-2", 5_000_000, id="payment")],
+)
+def test_refund_booked_by_hand_with_other_facts_conflicts(
+    shared: Books, tag: str, payment: str, amount_micros: int
+) -> None:
+    """Stripe's own refund does not pass for booked: somebody mistyped its amount, or its payment."""
+    organization_id = shared.organization()
+    for paid in (tag, f"{tag}-2"):
+        shared.credit(organization_id, 10_000_000, f"topup:{paid}")
+    shared.take_back("refund_payment", f"{tag}{payment}", f"re-{tag}", amount_micros)
+
+    with pytest.raises(IdempotencyConflict):
+        tell(shared, step(f"re-{tag}", "taken", tag, 5_000_000))
+
+
+def test_return_booked_by_hand_with_other_amount_conflicts(shared: Books, tag: str) -> None:
+    """What came back of a dispute is compared like what was taken."""
+    shared.credit(shared.organization(), 10_000_000, f"topup:{tag}")
+    tell(shared, step(f"dp-{tag}", "taken", tag, 6_000_000, "dispute"))
+    shared.take_back("reinstate_dispute", f"dp-{tag}", 600_000)
+
+    with pytest.raises(IdempotencyConflict):
+        tell(shared, step(f"dp-{tag}", "returned", tag, 6_000_000, "dispute"))
+
+
+def test_reversal_booked_by_hand_as_told_is_booked(shared: Books, tag: str) -> None:
+    """By hand first, with the same facts, or in the wallet's currency what Stripe tells in another."""
+    shared.credit(shared.organization(), 10_000_000, f"topup:{tag}")
+    for reversal_id in (f"re-{tag}", f"re-{tag}-eur"):
+        shared.take_back("refund_payment", tag, reversal_id, 4_000_000)
+    shared.take_back("return_refund", f"re-{tag}", 4_000_000)
+
+    answers = tell(
+        shared,
+        step(f"re-{tag}", "taken", tag, 4_000_000),
+        step(f"re-{tag}", "returned", tag, 4_000_000),
+        {**step(f"re-{tag}-eur", "taken", tag, 3_500_000), "currency": "EUR"},
+    )
+
+    assert answers == {f"re-{tag}": ("booked", None), f"re-{tag}-eur": ("booked", None)}
+
+
+def test_reversal_that_waits_is_not_booked_by_hand_with_other_facts(shared: Books, tag: str) -> None:
+    """Stripe's word is known by then, and stays what is booked when the payment comes."""
+    tell(shared, step(f"re-{tag}", "taken", tag, 5_000_000))
+    organization_id = shared.organization()
+    shared.credit(organization_id, 10_000_000, f"topup:{tag}-2")
+    with pytest.raises(IdempotencyConflict):
+        shared.take_back("refund_payment", f"{tag}-2", f"re-{tag}", 4_000_000)
+    shared.credit(organization_id, 10_000_000, f"topup:{tag}")
+
+    assert shared.balance(organization_id) == 15_000_000
+
+
 @pytest.mark.parametrize("change", [{"amount_micros": 0}, {"amount_micros": None}, {"event_at": None}])
 def test_reversal_without_amount_or_time_is_refused(shared: Books, tag: str, change: dict[str, Any]) -> None:
     """Nothing is kept of it."""
