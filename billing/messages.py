@@ -79,5 +79,13 @@ def cut(text: str, length: int) -> str:
     return text if len(text) <= length else text[: length - 1] + "…"
 
 
+def in_words(seconds: float) -> str:
+    """A length of time for people, in its largest unit: `3 min`."""
+    for unit, size in (("d", 86_400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * size or (seconds >= size and unit == "min"):
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} s"
+
+
 def _text(markdown: str) -> dict[str, str]:
     return {"type": "mrkdwn", "text": cut(markdown, 3000)}

@@ -13,6 +13,8 @@ from typing import Any
 from billing.books import Books
 from billing.errors import BillingError
 from billing.figures import Reliability
+from billing.messages import in_words
+from billing.unapplied import PARKED_LIMIT
 
 PROBE_SECONDS = 1.0
 WORKER_SILENCE = timedelta(seconds=20)
@@ -27,7 +29,7 @@ FRESH_DEATH = timedelta(hours=24)
 UNSENT = timedelta(minutes=15)
 """Messages leave within a minute; Slack may be away for some."""
 LISTED = 10
-SEEN_HERE = ("webhook_reliability", "dead_events")
+SEEN_HERE = ("webhook_reliability", "dead_events", "parked_events")
 """Incidents of these kinds are troubles of another part already, with a better remedy."""
 
 
@@ -123,7 +125,8 @@ def _queue(books: Books, limit: timedelta) -> Facts:
             troubles.append(Trouble(f"{name} dead, {row['fresh']} since yesterday", fix, serious=row["fresh"] > 0))
         if row["state"] == "parked":
             fix = f"run: calltally events list --state parked --provider {row['provider']}, and add what it lacks"
-            troubles.append(Trouble(f"{name} parked", fix, serious=False))
+            parked = f"{name} parked, the oldest for {in_words(row['oldest_seconds'])}"
+            troubles.append(Trouble(parked, fix, serious=row["oldest_seconds"] > PARKED_LIMIT.total_seconds()))
     return Facts({"states": [{key: row[key] for key in row if key != "fresh"} for row in providers]}, troubles)
 
 
@@ -262,11 +265,3 @@ def _check(books: Books) -> Facts:
         for name in dict.fromkeys(row["name"] for row in broken)
     ]
     return Facts({"broken": broken}, troubles)
-
-
-def in_words(seconds: float) -> str:
-    """A length of time for people, in its largest unit: `3 min`."""
-    for unit, size in (("d", 86_400), ("h", 3600), ("min", 60)):
-        if seconds >= 2 * size or (seconds >= size and unit == "min"):
-            return f"{seconds / size:.0f} {unit}"
-    return f"{seconds:.0f} s"

@@ -18,24 +18,13 @@ from billing.inbox import Applied, ClaimedEvent, Failure, Pruned, in_words
 from billing.process import get_engine, process_name
 from billing.provider_pages import event_page, linked
 from billing.settings import get_settings
+from billing.unapplied import next_step
 from tasks.retries import DELAYS_SECONDS, RETRIES, is_transient
 
 log = logging.getLogger("billing.inbox")
 
 MAX_ROWS = 100
 """Events in a table of Prefect's UI."""
-
-NEXT_STEP = {
-    "dead": "mend the cause, then: calltally events replay {id}",
-    "delayed": "none: it comes back by itself",
-    "unknown_organization": "calltally route add, or for a payment SELECT link_customer(…): it goes on by itself."
-    " If it is nobody's here: calltally events dismiss {id} --reason …",
-    "payment_not_credited": "none if its payment is still on the way: it goes on by itself. Else credit the payment",
-    "exceeds_payment": "compare its refunds and disputes at Stripe; book what is missing: calltally wallet debit",
-    "customer_mismatch": "see at Stripe whose it is: calltally wallet credit --key topup:…; it goes on by itself",
-    "no_price": "SELECT set_price(…), then: calltally events replay {id}",
-}
-"""By reason, or by state: what a person does about an event that was not applied."""
 
 
 @task(task_run_name="claim up to {limit} events", cache_policy=NO_CACHE)
@@ -107,7 +96,7 @@ async def show_unsettled(events: Sequence[ClaimedEvent], outcome: str) -> None:
             "event": linked(f"{row['provider']} {row['type']}", _page(row)),
             "reason": row["reason"],
             "look at it": f"calltally events show {row['id']}",
-            "next step": _next_step(row),
+            "next step": next_step(row["state"], str(row["reason"]), row["id"]).replace("`", ""),
         }
         for row in found
     ]
@@ -163,15 +152,6 @@ async def _lease_renewed(events: Sequence[ClaimedEvent]) -> AsyncIterator[None]:
 
 def _page(row: Mapping[str, Any]) -> str | None:
     return event_page(row["provider"], row["delivery_key"], get_settings())
-
-
-def _next_step(event: Mapping[str, Any]) -> str:
-    step = (
-        NEXT_STEP.get(str(event["reason"]).partition(":")[0])
-        or NEXT_STEP.get(event["state"])
-        or "see the reason, then replay it"
-    )
-    return step.format(id=event["id"])
 
 
 async def _note(failure: Failure, *, dead: bool) -> None:

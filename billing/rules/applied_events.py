@@ -18,7 +18,7 @@ from billing.settings import Settings
 NAME = "applied_events"
 PROVIDERS = ("stripe", "twilio", "vapi")
 THRESHOLD = Decimal("0.99")
-"""Nearly everything applies at the first attempt; a single dead event has an alarm of its own."""
+"""Nearly everything applies at the first attempt; a single dead or parked event has an alarm of its own."""
 WINDOW = timedelta(hours=6)
 """As of billed_calls."""
 GRACE = timedelta(minutes=5)

@@ -6,8 +6,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from billing.messages import in_words
 from billing.money import format_micros
-from billing.status import in_words
 
 COLOURS = {"up": "green", "down": "red", "unwell": "red", "unknown": "yellow"}
 LABEL_WIDTH = 10

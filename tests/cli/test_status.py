@@ -199,6 +199,24 @@ def test_dead_and_late_events_and_failed_nights_are_wrong(
     assert "dead" not in troubles(old)
 
 
+def test_parked_events_are_noted_and_wrong_after_an_hour(
+    calltally: Calltally, scratch: Scratch, nowhere: None
+) -> None:
+    """Its payment may just be on the way; later it is money that nobody has."""
+    execute(
+        scratch.url,
+        "INSERT INTO events (provider, delivery_key, type, state, reason)"
+        " VALUES ('stripe', 'k', 'refund.created', 'parked', 'payment_not_credited:pi_1')",
+    )
+    young = calltally("status", "--json").json
+    execute(scratch.url, "UPDATE events SET received_at = now() - interval '61 min'")
+    old = calltally("status", "--json").json
+
+    assert "1 event of stripe is parked" in troubles(young, serious=False)
+    assert "parked" not in troubles(young)
+    assert "1 event of stripe is parked, the oldest for 61 min" in troubles(old)
+
+
 def test_event_in_the_hands_of_a_worker_that_hangs_is_late_as_well(
     calltally: Calltally, scratch: Scratch, nowhere: None
 ) -> None:

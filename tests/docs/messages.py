@@ -68,6 +68,13 @@ FACTS: Mapping[str, Mapping[str, Any]] = {
         "example": "UnreadablePayload: endedAt is no time",
         "last_died_at": SINCE,
     },
+    "parked_events": {
+        "provider": "stripe",
+        "reason": "unknown_organization",
+        "events": 2,
+        "first_ids": [731, 745],
+        "minutes": 95,
+    },
     "applied_events": {"provider": "stripe", "since": SINCE, "applied": 80, "accepted": 100, "first_ids": [41, 42]},
     "billed_calls": {"since": SINCE, "billed": 80, "ended": 100, "first_ids": ["call-041", "call-042"]},
     "missing_night": {"due": "2026-11-22", "reached": "2026-11-21 02:45 UTC", "error": "Vapi did not answer (503)"},

@@ -1,0 +1,30 @@
+"""Events that were not applied: for how long that may be so, and what a person does about them, by reason."""
+
+from datetime import timedelta
+
+PARKED_LIMIT = timedelta(hours=1)
+"""A refund may come ahead of its payment, and a route or a customer may be made known just now; both end by
+themselves within minutes."""
+
+NEXT_STEPS = {
+    "dead": "mend the cause, then: `calltally events replay {id}`",
+    "delayed": "none: it comes back by itself",
+    "unknown_organization": "`calltally route add`, or for a payment in SQL `link_customer(…)`: it goes on by itself."
+    " If it is nobody's here: `calltally events dismiss {id} --reason …`",
+    "payment_not_credited": "none if its payment is still on the way: it goes on by itself. Else"
+    " `calltally payments backfill` fetches the payment, or credit it: `calltally wallet credit --key topup:…`",
+    "exceeds_payment": "compare its refunds and disputes at Stripe; book what is missing: `calltally wallet debit`",
+    "customer_mismatch": "see at Stripe whose it is: `calltally wallet credit --key topup:…`; it goes on by itself",
+    "currency_mismatch": "book it in the wallet's currency (`calltally wallet credit` or `debit`), or pay it back at"
+    " Stripe; then `calltally events dismiss {id} --reason …`",
+    "livemode_mismatch": "a test of yours: `calltally events dismiss {id} --reason …`. If not, mend `STRIPE_LIVEMODE`"
+    " (`calltally doctor` compares it with Stripe), then: `calltally events replay {id}`",
+    "no_price": "in SQL `set_price(…)`, then: `calltally events replay {id}`",
+}
+"""By reason, or by state."""
+
+
+def next_step(state: str, reason: str, event_id: int) -> str:
+    """What a person does about an event in that state, with commands in `backticks`."""
+    step = NEXT_STEPS.get(reason.partition(":")[0]) or NEXT_STEPS.get(state) or "see the reason, then replay it"
+    return step.format(id=event_id)
