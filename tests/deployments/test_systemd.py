@@ -1,5 +1,7 @@
 """The units for a single server: they parse, run known verbs, and are hardened alike."""
 
+import os
+import re
 import shutil
 import subprocess
 import sys
@@ -92,6 +94,42 @@ def test_links_to_runs_lead_to_the_site_of_prefects_pages() -> None:
     assert environment["PREFECT_SERVER_UI_API_URL"] == f"{environment['PREFECT_UI_URL']}/api"
     assert "proxy_pass http://127.0.0.1:4200;" in pages
     assert "auth_basic_user_file" in pages
+
+
+def test_command_of_root_runs_calltally_as_the_services_do(tmp_path: Path) -> None:
+    """Their program, user, folder and settings; arguments arrive as they were typed, and the exit code comes back."""
+    stand_in = tmp_path / "systemd-run"
+    stand_in.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\nexit 3\n')
+    stand_in.chmod(0o755)
+    typed = ["org", "create", "--name", "Acme  Dental", "--email", ""]
+    ended = subprocess.run(
+        ["sh", FOLDER / "as-service.sh", *typed],
+        env={"PATH": f"{tmp_path}:{os.defpath}"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=50,
+    )
+    words = ended.stdout.splitlines()
+    options, program = words[: words.index(PROGRAM)], words[words.index(PROGRAM) :]
+    service = read_unit(FOLDER / "calltally-worker.service")["Service"]
+
+    assert program == [PROGRAM, *typed]
+    assert {option for option in options if "=" in option} == {
+        f"--uid={service['User'][0]}",
+        f"--working-directory={service['WorkingDirectory'][0]}",
+        f"--property=EnvironmentFile={service['EnvironmentFile'][0]}",
+    }
+    assert ended.returncode == 3
+
+
+@pytest.mark.skipif(shutil.which("systemd-run") is None, reason="systemd-run is not on the path")
+def test_systemd_knows_the_options_of_roots_command() -> None:
+    """A misspelt one would be refused on the server alone."""
+    told = subprocess.run(["systemd-run", "--help"], capture_output=True, text=True, check=True, timeout=50).stdout
+    script = (FOLDER / "as-service.sh").read_text().partition("exec ")[2]
+
+    assert set(re.findall(r"--[a-z-]+", script)) <= set(re.findall(r"--[a-z-]+", told))
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not on the path")
