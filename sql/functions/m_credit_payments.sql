@@ -57,7 +57,7 @@ BEGIN
         outcome := 'parked';
         IF reason IS NOT NULL AND EXISTS (
             SELECT FROM transfers
-            WHERE transfers.idempotency_key = 'topup:' || payment.payment_id
+            WHERE transfers.kind = 'topup' AND transfers.payment_id = payment.payment_id
                 AND transfers.amount_micros = payment.amount_micros AND transfers.currency = payment.currency
         ) THEN -- its other event, which says whose it is, came first
             outcome := 'duplicate';

@@ -1,5 +1,6 @@
 """Money that comes in, and what it settles."""
 
+import json
 from uuid import UUID, uuid4
 
 import pytest
@@ -97,10 +98,10 @@ def test_credit_twice_answers_with_first_outcome(shared: Books, tag: str) -> Non
 def test_credit_same_key_other_facts_conflicts(shared: Books, tag: str, amount_micros: int, kind: str) -> None:
     """The same key with another amount or kind is an error, not a duplicate."""
     organization_id = shared.organization()
-    shared.credit(organization_id, 1, f"topup:{tag}")
+    shared.credit(organization_id, 1, f"credit:{tag}")
 
     with pytest.raises(IdempotencyConflict):
-        shared.credit(organization_id, amount_micros, f"topup:{tag}", kind)
+        shared.credit(organization_id, amount_micros, f"credit:{tag}", kind)
 
     assert shared.balance(organization_id) == 1
 
@@ -112,6 +113,43 @@ def test_credit_under_key_of_another_movement_is_refused(shared: Books, key: str
 
     with pytest.raises(InvalidAmount):
         shared.credit(organization_id, 1, key)
+
+
+def test_adjustment_under_key_of_a_payment_is_refused(shared: Books, tag: str) -> None:
+    """Stripe's own credit of that payment would be refused for ever."""
+    with pytest.raises(InvalidAmount):
+        shared.credit(shared.organization(), 1, f"topup:pi_{tag}", "adjustment")
+
+
+@pytest.mark.parametrize("first", ["pi_", "topup:pi_", "other-"])
+def test_topup_under_bare_payment_id_is_the_payments_credit(shared: Books, tag: str, first: str) -> None:
+    """Stripe's own event is its duplicate, and so is the bare id again; of other keys, the same key with `topup:`."""
+    organization_id = shared.organization()
+    shared.credit(organization_id, 5_000_000, f"{first}{tag}")
+    bare = first.removeprefix("topup:") + tag
+    told = {
+        "payment_id": bare,
+        "customer_id": None,
+        "amount_micros": 5_000_000,
+        "currency": "USD",
+        "event_at": "2026-07-01T00:00:00Z",
+    }
+    query = "SELECT outcome FROM credit_payments(CAST(:told AS jsonb))"
+
+    for reference in (str(organization_id), None):
+        assert shared.value(query, told=json.dumps([{**told, "reference": reference}])) == "duplicate"
+    assert shared.credit(organization_id, 5_000_000, bare)["duplicate"]
+    assert shared.balance(organization_id) == 5_000_000
+
+
+def test_topup_keeps_a_key_of_its_own(shared: Books, tag: str) -> None:
+    """Only what is a payment intent's id becomes the payment's key."""
+    organization_id = shared.organization()
+    for key in (f"bank {tag}", f"pi_{tag}"):
+        shared.credit(organization_id, 1, key)
+
+    keys = [row["idempotency_key"] for row in shared.transfers(organization_id)]
+    assert keys == [f"bank {tag}", f"topup:pi_{tag}"]
 
 
 @pytest.mark.parametrize(("amount_micros", "kind"), [(0, "topup"), (-1, "topup"), (1, "refund")])

@@ -101,8 +101,8 @@ class Story(RuleBasedStateMachine):
             case "organization":
                 self.refused("TY002", query, self.ids[1 - place], amount, key, kind)
             case _:
-                other_kind = "adjustment" if kind == "topup" else "topup"
-                self.refused("TY002", query, self.ids[place], amount, key, other_kind)
+                other_kind, code = ("adjustment", "TY004") if kind == "topup" else ("topup", "TY002")
+                self.refused(code, query, self.ids[place], amount, key, other_kind)
 
     @rule(target=calls, place=PLACES, amount=AMOUNTS | st.sampled_from([0, None]), beyond=st.integers(0, 1), at=TIMES)
     def deduct(self, place: int, amount: int | None, beyond: int, at: int) -> tuple[int, str]:
