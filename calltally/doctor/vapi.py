@@ -39,7 +39,7 @@ def check_vapi(settings: Settings, routed: Routed | None) -> list[Finding]:
             " number(s)"
         ),
         *_clock(answer),
-        *_limited(check_servers(settings, assistants, numbers)),
+        *_limited(check_servers(settings, assistants, squads, numbers)),
         *_limited(check_routes(assistants, squads, numbers, routed) if routed is not None else iter(())),
     ]
 

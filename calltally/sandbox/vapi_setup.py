@@ -34,10 +34,14 @@ class VapiSetup:
         """Add an assistant; `fields` are Vapi's, such as `server` and `serverMessages`."""
         return _added(self.assistants, {"id": assistant_id, "name": name, **fields})
 
-    def add_squad(self, squad_id: str, name: str, *assistant_ids: str) -> JsonObject:
-        """Add a squad of these assistants, and of one that is written into the squad itself."""
-        members = [*({"assistantId": assistant_id} for assistant_id in assistant_ids), {"assistant": {"name": name}}]
-        return _added(self.squads, {"id": squad_id, "name": name, "members": members})
+    def add_squad(self, squad_id: str, name: str, *members: str | JsonObject, **fields: Any) -> JsonObject:
+        """Add a squad; `fields` are Vapi's, such as `membersOverrides`.
+
+        A member is the id of an assistant, or what Vapi holds of it: an `assistant` that is written into the squad,
+        or an `assistantId` with `assistantOverrides`.
+        """
+        written = [{"assistantId": member} if isinstance(member, str) else member for member in members]
+        return _added(self.squads, {"id": squad_id, "name": name, "members": written, **fields})
 
     def add_phone_number(self, number_id: str, name: str, **fields: Any) -> JsonObject:
         """Add a phone number; `fields` are Vapi's, such as `server`, `assistantId` and `squadId`."""

@@ -76,7 +76,7 @@ def test_assistants_that_lose_reports_are_named_with_their_patch(
     lost = "assistant Lost (a-lost): it reports to https://old.example.com/hook, not to https://billing.example.com"
     assert [finding["what"] for finding in findings if finding["verdict"] == "ok"] == [
         "the key is accepted: 4 assistant(s), 0 squad(s), 1 phone number(s)",
-        f"1 assistant(s) and number(s) report to {SERVER['url']}, with retries and a credential",
+        f"1 assistant(s), squad override(s) and number(s) report to {SERVER['url']}, with retries and a credential",
     ]
     assert f"{lost}/webhooks/vapi" in troubles
     assert "very-secret" not in str(findings)
@@ -154,9 +154,9 @@ def test_squads_are_routed_as_a_whole(calltally: Calltally, sandbox: RunningSand
     setup = sandbox.vapi.setup
     for assistant_id in ("a-paid", "a-owed", "a-both", "a-alone", "a-shared"):
         setup.add_assistant(assistant_id, assistant_id, server=SERVER)
-    setup.add_squad("s-paid", "Paid", "a-paid", "a-shared")
+    setup.add_squad("s-paid", "Paid", "a-paid", "a-shared", {"assistant": {"name": "Inside", "server": SERVER}})
     setup.add_squad("s-owed", "Owed", "a-owed", "a-both")
-    setup.add_squad("s-number", "By number")
+    setup.add_squad("s-number", "By number", {"assistant": {"server": SERVER}})
     setup.add_phone_number("n-both", "Both", assistantId="a-both")
     setup.add_phone_number("n-squad", "Squad", squadId="s-number")
     acme, beta = books.organization("Acme"), books.organization("Beta")
@@ -178,6 +178,73 @@ def test_squads_are_routed_as_a_whole(calltally: Calltally, sandbox: RunningSand
         "assistant a-shared (a-shared) has a route of its own, to Beta, which goes before that of its squad Paid"
         " (s-paid), to Acme"
     ) in troubles
+
+
+def test_servers_that_are_written_into_squads_are_examined(sandbox: RunningSandbox) -> None:
+    """Assistants inside, overrides of one member and of all: each is patched where it stands, and nothing is told."""
+    setup, once, late = sandbox.vapi.setup, {"server": {**SERVER, "backoffPlan": None}}, ["status-update"]
+    setup.add_assistant("a-1", "Saved", server=SERVER)
+    setup.add_squad(
+        "s-1",
+        "Team",
+        {"assistant": {"name": "Inside", "server": {**BARE, "headers": {"X-Vapi-Secret": "very-secret"}}}},
+        {"assistantId": "a-1", "assistantOverrides": once},
+        {"assistantId": "a-1", "assistantOverrides": {"serverMessages": late}},
+        {"assistant": {"name": "Bare"}},
+    )
+    setup.add_squad(
+        "s-2", "Elsewhere", "a-1", membersOverrides={"server": {**SERVER, "url": "https://old.example.com"}}
+    )
+    findings = {finding.what: finding for finding in check_vapi(get_settings(), None) if finding.fix}
+    team, whole = "squad Team (s-1)", "squad Elsewhere (s-2)"
+    bare, retries = (
+        "has no server of its own: the phone number's or the organization's counts",
+        "it has no backoffPlan",
+    )
+    inside = (
+        "it sends X-Vapi-Secret, which VAPI_WEBHOOK_AUTH=bearer does not look at, so its reports are refused with 401"
+    )
+    silent = findings[
+        f"assistantOverrides of member 3 of {team}: end-of-call-report is not among its serverMessages, so it never"
+        " reports"
+    ]
+
+    assert set(findings) - {silent.what} == {
+        f"assistant Inside, member 1 of {team}: {inside}",
+        f"assistantOverrides of member 2 of {team}: {retries}, so a report that fails once is lost until the night",
+        f"assistant Bare, member 4 of {team} {bare}",
+        f"membersOverrides of {whole}: it reports to https://old.example.com, not to {SERVER['url']}",
+    }
+    assert silent.facts == {
+        "id": "s-1",
+        "inside": ".members[2].assistantOverrides",
+        "patch": {"serverMessages": ["status-update", "end-of-call-report"]},
+    }
+    assert silent.fix == (
+        f'curl -s {sandbox.vapi_base_url}/squad/s-1 -H "Authorization: Bearer $VAPI_API_KEY"'
+        """ | jq '.members[2].assistantOverrides += {"serverMessages": ["status-update", "end-of-call-report"]}"""
+        " | {name, members, membersOverrides} | with_entries(select(.value != null))'"
+        f' | curl -X PATCH {sandbox.vapi_base_url}/squad/s-1 -H "Authorization: Bearer $VAPI_API_KEY"'
+        " -H 'Content-Type: application/json' -d @-"
+    )
+    assert "very-secret" not in str(findings)
+
+
+def test_overrides_of_a_squad_decide_and_what_they_leave_out_is_inherited(sandbox: RunningSandbox) -> None:
+    """Those of all members go before those of one, and both before the assistant; none without a server needs one."""
+    wrong = {"server": {"url": "https://old.example.com"}, "serverMessages": ["status-update"]}
+    well = {"server": SERVER, "serverMessages": ["end-of-call-report"]}
+    setup = sandbox.vapi.setup
+    setup.add_assistant("a-1", "Saved", server=SERVER)
+    setup.add_squad("s-1", "One", {"assistant": wrong, "assistantOverrides": well})
+    setup.add_squad("s-2", "All", {"assistant": wrong, "assistantOverrides": wrong}, membersOverrides=well)
+    setup.add_squad("s-3", "Voice", {"assistantId": "a-1", "assistantOverrides": {"voice": {}}}, membersOverrides={})
+    findings = check_vapi(get_settings(), None)
+
+    assert [finding.what for finding in findings] == [
+        "the key is accepted: 1 assistant(s), 3 squad(s), 0 phone number(s)",
+        f"3 assistant(s), squad override(s) and number(s) report to {SERVER['url']}, with retries and a credential",
+    ]
 
 
 def test_endpoint_of_stripe_is_compared_with_what_is_needed(calltally: Calltally, sandbox: RunningSandbox) -> None:
