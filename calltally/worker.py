@@ -1,7 +1,7 @@
 """The worker: one long-lived process that runs `process_webhooks` as soon as something waits in the inbox.
 
 Postgres says that something arrived (LISTEN), a slow poll is the safety net, and Prefect records each run. While the
-Prefect server is away, events wait; nothing is lost.
+Prefect server is away, events wait, nothing is lost, and Slack is told by calltally/prefect_watch.py.
 """
 
 import asyncio
@@ -22,6 +22,7 @@ from billing.metrics import count_runs_from_zero
 from billing.process import get_engine, process_name
 from billing.settings import get_settings
 from calltally.metrics import serve_metrics
+from calltally.prefect_watch import PrefectWatch
 from calltally.stack.automations import install_automations
 from calltally.stack.deployments import install_deployments, read_deployments
 from calltally.stack.warm_worker import DeploymentGoneError, WarmWorker, run_deployed
@@ -52,7 +53,8 @@ class Worker:
 
     async def work(self) -> None:
         """Run until cancelled; then wait for what is under way."""
-        duties = [self._drain_inbox(), self._listen(), self._beat_heart(), self._serve_schedule()]
+        watch = PrefectWatch(self._engine, get_settings())
+        duties = [self._drain_inbox(), self._listen(), self._beat_heart(), self._serve_schedule(), watch.watch()]
         tasks = [asyncio.create_task(duty) for duty in duties]
         try:
             await asyncio.gather(*tasks)

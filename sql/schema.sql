@@ -251,7 +251,8 @@ TABLE wallets (
 TABLE workers (
     name text NOT NULL,
     started_at timestamp with time zone NOT NULL DEFAULT now(),
-    seen_at timestamp with time zone NOT NULL DEFAULT now()
+    seen_at timestamp with time zone NOT NULL DEFAULT now(),
+    prefect_reached_at timestamp with time zone
 );
 
 CONSTRAINT accounts.accounts_check CHECK (((kind = 'wallet'::text) = (organization_id IS NOT NULL)));
@@ -515,6 +516,7 @@ FUNCTION note_alert_outcome(bigint,uuid,text,boolean) RETURNS void SECURITY DEFI
 FUNCTION note_condition(text,boolean,jsonb,text,interval) RETURNS TABLE(incident bigint, enqueued text, since timestamp with time zone, times integer) SECURITY DEFINER;
 FUNCTION note_dead_events() RETURNS integer SECURITY DEFINER;
 FUNCTION note_messages_asked(text[],boolean) RETURNS void SECURITY DEFINER;
+FUNCTION note_prefect_reached(text,timestamp with time zone) RETURNS void SECURITY DEFINER;
 FUNCTION note_reversal(reversals) RETURNS void;
 FUNCTION note_run_alert(uuid,text,boolean) RETURNS text SECURITY DEFINER;
 FUNCTION oldest_waiting_event() RETURNS bigint SECURITY DEFINER;
@@ -802,6 +804,7 @@ GRANT EXECUTE ON note_alert_outcome(bigint,uuid,text,boolean) TO calltally_app;
 GRANT EXECUTE ON note_condition(text,boolean,jsonb,text,interval) TO calltally_app;
 GRANT EXECUTE ON note_dead_events() TO calltally_app;
 GRANT EXECUTE ON note_messages_asked(text[],boolean) TO calltally_app;
+GRANT EXECUTE ON note_prefect_reached(text,timestamp with time zone) TO calltally_app;
 GRANT EXECUTE ON note_run_alert(uuid,text,boolean) TO calltally_app;
 GRANT EXECUTE ON oldest_waiting_event() TO calltally_app;
 GRANT EXECUTE ON own_account(text,text) TO calltally_app, calltally_owner;

@@ -232,3 +232,10 @@ CREATE OR REPLACE FUNCTION beat_heart(p_worker text)
 RETURNS void LANGUAGE sql SECURITY DEFINER SET search_path = public, pg_temp AS $$
     INSERT INTO workers (name) VALUES (p_worker) ON CONFLICT (name) DO UPDATE SET seen_at = now();
 $$;
+
+-- note_prefect_reached: says that Prefect was ready when a worker asked at that time.
+CREATE OR REPLACE FUNCTION note_prefect_reached(p_worker text, p_at timestamptz)
+RETURNS void LANGUAGE sql SECURITY DEFINER SET search_path = public, pg_temp AS $$
+    INSERT INTO workers (name, prefect_reached_at) VALUES (p_worker, p_at)
+    ON CONFLICT (name) DO UPDATE SET prefect_reached_at = p_at;
+$$;

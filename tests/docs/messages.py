@@ -16,7 +16,7 @@ from calltally.sandbox.wire import encode_json
 
 BEGAN = datetime(2026, 11, 22, 3, 4, tzinfo=UTC)
 ENDED = BEGAN + timedelta(hours=24)
-CRITICAL = {"broken_books", "waiting_events"}
+CRITICAL = {"broken_books", "prefect_down", "waiting_events"}
 """Those whose example is a severe one."""
 SINCE = "2026-11-22T03:04:00+00:00"
 
@@ -59,6 +59,7 @@ FACTS: Mapping[str, Mapping[str, Any]] = {
         "invariants": [{"name": "wallet_balance", "rows": 2}],
         "organizations": ["7290f3f6-b024-4458-bf35-81ece7c99ed8"],
     },
+    "prefect_down": {"trouble": "it does not answer in time", "reached": "2026-11-22 02:53 UTC"},
     "waiting_events": {"events": 3, "claimed": 1, "first_ids": [812, 813, 814], "minutes": 17},
     "dead_events": {
         "provider": "vapi",
