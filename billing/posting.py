@@ -57,7 +57,7 @@ def post(connection: Connection, effects: Mapping[int, Effect]) -> dict[int, Out
                 reversals[event_id] = effect
             case RecordMessage():
                 messages[event_id] = effect
-    if reversals:
+    if payments or reversals:
         _lock_payments(connection, payments, reversals)
     outcomes |= _record_messages(connection, messages)
     outcomes |= _record_calls(connection, calls)
@@ -69,7 +69,10 @@ def post(connection: Connection, effects: Mapping[int, Effect]) -> dict[int, Out
 def _lock_payments(
     connection: Connection, payments: dict[int, CreditPayment], reversals: dict[int, RecordReversal]
 ) -> None:
-    """All payments at once and before any wallet, so that two workers with the same ones cannot deadlock."""
+    """All payments at once and before any wallet, so that two workers with the same ones cannot deadlock.
+
+    Calls and messages lock wallets, and a worker that waits for a payment may hold none of them.
+    """
     ids = {effect.payment_id for effect in payments.values()}
     ids |= {effect.reversal.payment_id for effect in reversals.values()}
     value(connection, "SELECT count(*) FROM (SELECT lock_payments(:ids)) AS locked", ids=sorted(ids))
