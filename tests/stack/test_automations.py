@@ -13,6 +13,7 @@ from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settin
 from pydantic import SecretStr
 
 from calltally.stack.automations import (
+    MISSED,
     PATIENCE,
     install_automations,
     lost_runs,
@@ -20,6 +21,7 @@ from calltally.stack.automations import (
     unresponsive_after,
 )
 from calltally.stack.prefect_server import HEARTBEAT_SECONDS, client_environment
+from tests.docs.pages import ROOT
 from tests.stack.serving import IMPATIENT, SOON, Stack, kill_family, serving, until
 
 
@@ -41,6 +43,23 @@ def test_messages_say_how_long_they_have_waited() -> None:
     messages = [message.model_dump_json() for message in slack_messages(uuid4(), PATIENCE)]
 
     assert any("not looked at the books for 45 minutes" in message for message in messages)
+
+
+def test_page_says_how_long_automations_wait_and_how_often_they_tell() -> None:
+    """Its figures are the code's."""
+    minute, hour = timedelta(minutes=1), timedelta(hours=1)
+    page = (ROOT / "docs" / "prefect-ui.md").read_text(encoding="utf-8").partition("## What watches the runs")[2]
+    told = " ".join(page.split())
+
+    for words in (
+        f"misses {MISSED} heartbeats ({MISSED * HEARTBEAT_SECONDS} seconds)",
+        f"not begin within {PATIENCE.unstarted // minute} minutes",
+        f"| once per flow in {PATIENCE.failing // hour} hours |",
+        f"a run crashed, whoever started it | once in {PATIENCE.quiet // minute} minutes",
+        f"`monitor_billing` has not looked for {PATIENCE.unwatched // minute} minutes",
+        f"has not compared by {3 + PATIENCE.late_night // hour:02}:00 UTC",
+    ):
+        assert words in told
 
 
 INSTALL = """
