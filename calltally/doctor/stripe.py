@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 
@@ -60,10 +61,7 @@ def _clock(answer: httpx.Response) -> Iterator[Finding]:
 
 def _endpoints(settings: Settings, endpoints: list[dict[str, Any]]) -> Iterator[Finding]:
     if settings.public_url is None:
-        places = ", ".join(str(endpoint["url"]) for endpoint in endpoints) or "none"
-        yield AREA.warning(
-            f"PUBLIC_URL is not set, so no endpoint was compared; there are: {places}", "set PUBLIC_URL"
-        )
+        yield from _likely(settings, endpoints)
         return
     wanted = f"{settings.public_url.rstrip('/')}/webhooks/stripe"
     ours = [endpoint for endpoint in endpoints if endpoint["url"].rstrip("/") == wanted]
@@ -76,13 +74,28 @@ def _endpoints(settings: Settings, endpoints: list[dict[str, Any]]) -> Iterator[
             " answer's secret into STRIPE_WEBHOOK_SECRETS",
         )
     for endpoint in ours:
-        troubles = [*_troubles(settings, endpoint)]
-        yield from troubles or [AREA.ok(f"endpoint {endpoint['id']} sends all that is needed to {wanted}")]
+        yield from _examine(settings, endpoint)
     if len(ours) > max(1, len(settings.stripe_webhook_secrets)):
         yield AREA.warning(
             f"{len(ours)} endpoints send to {wanted}, each with a secret of its own, and every event comes twice",
             f"disable all but one: {_curl(settings, '/' + ours[-1]['id'])} -d disabled=true",
         )
+
+
+def _likely(settings: Settings, endpoints: list[dict[str, Any]]) -> Iterator[Finding]:
+    """By the path alone, as long as nobody knows under which name the providers reach the receiver."""
+    places = ", ".join(f"{endpoint['url']} ({endpoint.get('status')})" for endpoint in endpoints) or "none"
+    yield AREA.warning(
+        f"PUBLIC_URL is not set, so no endpoint's address was compared; there are: {places}", "set PUBLIC_URL"
+    )
+    for endpoint in endpoints:
+        if urlsplit(endpoint["url"]).path.rstrip("/").endswith("/webhooks/stripe"):
+            yield from _examine(settings, endpoint)
+
+
+def _examine(settings: Settings, endpoint: dict[str, Any]) -> Iterator[Finding]:
+    troubles = [*_troubles(settings, endpoint)]
+    yield from troubles or [AREA.ok(f"endpoint {endpoint['id']} sends all that is needed to {endpoint['url']}")]
 
 
 def _troubles(settings: Settings, endpoint: dict[str, Any]) -> Iterator[Finding]:

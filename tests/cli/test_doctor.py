@@ -11,6 +11,7 @@ import pytest
 from billing.settings import Settings, get_settings
 from calltally.doctor.reports import check_reports
 from calltally.doctor.settings import check_settings
+from calltally.doctor.stripe import check_stripe
 from calltally.doctor.twilio import check_twilio
 from calltally.doctor.vapi import check_vapi
 from calltally.sandbox.server import RunningSandbox, running_sandbox
@@ -275,6 +276,32 @@ def test_endpoint_of_stripe_is_compared_with_what_is_needed(calltally: Calltally
     assert "endpoint we_1 is in live mode, and events of that mode are parked here" in wrong
     assert "endpoint we_1 renders events in 2024-06-20; tested is 2026-10-28.endive" in wrong
     assert [finding["verdict"] for finding in right] == ["ok", "ok"]
+
+
+def test_endpoints_of_stripe_are_examined_without_a_public_url_too(
+    sandbox: RunningSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By their path; one that serves somebody else is only listed, with its status."""
+    monkeypatch.setenv("PUBLIC_URL", "")
+    get_settings.cache_clear()
+    sandbox.stripe.webhook_endpoints += [
+        webhook_endpoint("we_off", "https://a.example.com/webhooks/stripe", NEEDED, status="disabled"),
+        webhook_endpoint("we_lacks", "https://b.example.com/webhooks/stripe/", NEEDED[1:]),
+        webhook_endpoint("we_well", "https://c.example.com/webhooks/stripe", NEEDED),
+        webhook_endpoint("we_else", "https://d.example.com/shop", [], status="disabled"),
+    ]
+    _, unset, *findings = (finding for finding in check_stripe(get_settings()) if "clock" not in finding.what)
+
+    assert (
+        "https://a.example.com/webhooks/stripe (disabled), https://b.example.com/webhooks/stripe/ (enabled)"
+        in unset.what
+    )
+    assert "https://d.example.com/shop (disabled)" in unset.what
+    assert [(finding.verdict, finding.what) for finding in findings] == [
+        ("problem", "endpoint we_off is disabled: payments are not credited"),
+        ("problem", "endpoint we_lacks does not send checkout.session.completed"),
+        ("ok", "endpoint we_well sends all that is needed to https://c.example.com/webhooks/stripe"),
+    ]
 
 
 def test_keys_that_are_refused_are_problems(
