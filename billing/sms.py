@@ -75,7 +75,10 @@ def settle(engine: Engine, answers: Answers) -> dict[str, str]:
 
 
 def messages_to_poll(engine: Engine, stale: timedelta, limit: int) -> list[Unsettled]:
-    """The messages to ask Twilio about, longest unasked first; `stale` is how long one may take to come to an end."""
+    """The messages to ask Twilio about, those with an organization and longest unasked first.
+
+    `stale` is how long one may take to come to an end.
+    """
     with transaction(engine) as connection:
         due = rows(connection, "SELECT * FROM messages_to_poll(:stale, :limit)", stale=stale, limit=limit)
     return [Unsettled(**row) for row in due]
@@ -92,12 +95,15 @@ def accounts(engine: Engine, own: str) -> list[str]:
 
 
 def news(engine: Engine, told: Sequence[ToldMessage]) -> list[ToldMessage]:
-    """Those of the messages of which the books do not know all that is told: a list tells most things again."""
+    """Those of the messages of which the books do not know all that is told: a list tells most things again.
+
+    One in quarantine is always news: the books keep no sender, so only what is told can say whose it is by now.
+    """
     with transaction(engine) as connection:
         known = rows(
             connection,
             "SELECT sid, status, num_segments, provider_price_micros FROM sms_messages"
-            " WHERE sid = ANY(:sids) AND missing_since IS NULL AND gone_at IS NULL",
+            " WHERE sid = ANY(:sids) AND organization_id IS NOT NULL AND missing_since IS NULL AND gone_at IS NULL",
             sids=[message.sid for message in told],
         )
     stored = {row["sid"]: (row["status"], row["num_segments"], row["provider_price_micros"]) for row in known}

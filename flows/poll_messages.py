@@ -35,15 +35,16 @@ async def poll_messages(
     A status callback says neither how many segments a message has nor what it cost, and one that gets lost does not
     come again. So Twilio's list of the last days is read first, which also tells of messages whose callbacks were all
     lost. Then each message that a carrier took is asked for until segments and price are known, and each that came to
-    no end for long, ever more rarely and for 30 days. Whatever is then known is charged once.
+    no end for long, ever more rarely and for 30 days; so is one without organization, if a route by number may say
+    whose it is. Whatever is then known is charged once.
 
     When it fails: Twilio did not answer, refuses the token, or knows none of our messages; the message says which.
     What was read is settled; the next run asks for the rest.
 
     Args:
         stale_hours: How long a message may take to be delivered before it is asked for.
-        limit: At most so many messages are asked for one by one, those longest unasked first; the next run takes the
-            rest.
+        limit: At most so many messages are asked for one by one, those with an organization and longest unasked
+            first; the next run takes the rest.
         list_days: So many days of Twilio's list are read, today's among them; 0 for none. After a restore: as many
             as are missing.
     """

@@ -104,7 +104,7 @@ GRANT SELECT ON ALL TABLES IN SCHEMA checks TO calltally_books;
 GRANT UPDATE ON sms_messages, sms_prices TO calltally_books;
 GRANT EXECUTE ON FUNCTION
 sms_rank(text), sms_is_final(text), sms_is_billable(text), sms_is_settled(sms_messages),
-find_sms_route(text, text, text, timestamptz),
+find_sms_route(text, text, text, timestamptz), sms_sender_may_decide(sms_messages),
 find_sms_price(uuid, text, timestamptz)
 TO calltally_owner, calltally_app;
 GRANT SELECT ON sms_messages, sms_prices TO calltally_tenant;

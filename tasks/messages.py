@@ -36,7 +36,7 @@ UNAUTHORIZED = 401
     retry_condition_fn=is_transient,
 )
 async def choose_messages(stale_hours: int, limit: int) -> list[Unsettled]:
-    """The messages whose segments, price or end are not known, longest unasked first."""
+    """The messages whose segments, price, end or sender are not known, longest unasked first."""
     stale = timedelta(hours=stale_hours)
     return await asyncio.to_thread(sms.messages_to_poll, get_engine(), stale, limit)
 

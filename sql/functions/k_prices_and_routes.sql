@@ -51,10 +51,11 @@ BEGIN
 END;
 $$;
 
--- add_route: from a time on, calls of an assistant, squad or phone number belong to an organization.
--- Without a time: from the beginning if the id was never routed, else from now. Charges the quarantined calls that it
--- explains and puts parked events back in line. Waits for running record_calls and for prices being set, in that order
--- of their tables; locks calls, then wallets.
+-- add_route: from a time on, what an assistant, squad, phone number, messaging service, sender (sms_number) or account
+-- does belongs to an organization.
+-- Without a time: from the beginning if the id was never routed, else from now. Charges the quarantined calls or
+-- messages that it explains and puts parked events back in line. Waits for running record_calls and record_messages and
+-- for prices being set, in the order of their tables; locks calls or messages, then wallets.
 -- Answers with how many calls it charged and how many events it woke.
 -- Errors: TY003; check_violation for another kind or an empty id.
 CREATE OR REPLACE FUNCTION add_route(
@@ -65,7 +66,6 @@ LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
 DECLARE
     from_time timestamptz := p_from;
     until_time timestamptz;
-    explained text[];
 BEGIN
     LOCK TABLE routes, prices IN SHARE ROW EXCLUSIVE MODE; -- set_price would miss what we are about to attribute
     IF NOT EXISTS (SELECT FROM wallets WHERE organization_id = p_organization_id) THEN
@@ -85,7 +85,24 @@ BEGIN
     WHERE kind = p_kind AND external_id = p_external_id AND valid @> from_time;
     INSERT INTO routes (kind, external_id, organization_id, valid)
     VALUES (p_kind, p_external_id, p_organization_id, tstzrange(from_time, until_time));
+    IF p_kind IN ('messaging_service', 'sms_number', 'twilio_account') THEN
+        PERFORM charge_quarantined_messages();
+        charged_calls := 0;
+    ELSE
+        charged_calls := charge_quarantined_calls();
+    END IF;
+    woken_events := wake_events('unknown_organization');
+    RETURN NEXT;
+END;
+$$;
 
+-- charge_quarantined_calls: attributes the calls without an organization that a route explains, and charges them.
+-- Internal; the caller holds the locks of routes and prices. Answers with how many it charged.
+CREATE OR REPLACE FUNCTION charge_quarantined_calls()
+RETURNS integer LANGUAGE plpgsql SET search_path = public, pg_temp AS $$
+DECLARE
+    explained text[];
+BEGIN
     WITH quarantined AS (
         SELECT calls.id, route.organization_id
         FROM calls
@@ -103,8 +120,6 @@ BEGIN
     )
 
     SELECT coalesce(array_agg(id), '{}') INTO explained FROM attributed;
-    charged_calls := charge_calls(explained);
-    woken_events := wake_events('unknown_organization');
-    RETURN NEXT;
+    RETURN charge_calls(explained);
 END;
 $$;

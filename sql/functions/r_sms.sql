@@ -20,27 +20,6 @@ CREATE OR REPLACE FUNCTION sms_is_billable(p_status text)
 RETURNS boolean LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
 RETURN p_status IN ('sent', 'partially_delivered', 'undelivered', 'delivered', 'read');
 
--- find_sms_route: the route that names who pays for a message at a time; the messaging service decides before the
--- sender, the sender before the account. No row if nobody is known.
-CREATE OR REPLACE FUNCTION find_sms_route(
-    p_messaging_service_sid text, p_sender text, p_account_sid text, p_at timestamptz
-)
-RETURNS SETOF routes LANGUAGE sql STABLE PARALLEL SAFE AS $$
-    SELECT id, kind, external_id, organization_id, valid
-    FROM (
-        SELECT 1 AS rank, routes.* FROM routes
-        WHERE kind = 'messaging_service' AND external_id = p_messaging_service_sid AND valid @> p_at
-        UNION ALL
-        SELECT 2 AS rank, routes.* FROM routes
-        WHERE kind = 'sms_number' AND external_id = p_sender AND valid @> p_at
-        UNION ALL
-        SELECT 3 AS rank, routes.* FROM routes
-        WHERE kind = 'twilio_account' AND external_id = p_account_sid AND valid @> p_at
-    ) AS found
-    ORDER BY rank
-    LIMIT 1
-$$;
-
 -- find_sms_price: the price of a segment in force for an organization at a time: its own, else its currency's default.
 CREATE OR REPLACE FUNCTION find_sms_price(p_organization_id uuid, p_currency text, p_at timestamptz)
 RETURNS SETOF sms_prices LANGUAGE sql STABLE PARALLEL SAFE AS $$
@@ -158,26 +137,6 @@ RETURNS TABLE (
     )
 $$;
 
--- attribute_messages: decides who pays for the told messages that are not charged yet, as the routes say for the time
--- at which they were sent; whoever was known stays if no route says otherwise. Internal.
-CREATE OR REPLACE FUNCTION attribute_messages(p_messages jsonb)
-RETURNS void LANGUAGE sql SET search_path = public, pg_temp SET enable_seqscan = off AS $$
-    UPDATE sms_messages
-    SET organization_id = named.organization_id
-    FROM (
-        SELECT told.sid, route.organization_id
-        FROM (SELECT sid, max(sender) AS sender FROM read_told_messages(p_messages) GROUP BY sid) AS told
-        CROSS JOIN LATERAL (SELECT * FROM sms_messages WHERE sms_messages.sid = told.sid LIMIT 1) AS message
-        CROSS JOIN LATERAL find_sms_route(
-            message.messaging_service_sid, told.sender, message.account_sid,
-            coalesce(message.sent_at, message.first_seen_at)
-        ) AS route
-        WHERE message.sms_price_id IS NULL
-    ) AS named
-    WHERE sms_messages.sid = named.sid
-        AND sms_messages.organization_id IS DISTINCT FROM named.organization_id
-$$;
-
 -- charge_messages: charges those of the stored messages that can be charged and are not: oldest first, which decides
 -- what fits below a debt limit. Internal; the caller holds the messages' locks. Answers with how many it charged.
 CREATE OR REPLACE FUNCTION charge_messages(p_sids text[])
@@ -273,8 +232,9 @@ RETURN (p_message).status IN ('failed', 'canceled') AND (p_message).polled_at IS
 AND (p_message).missing_since IS NULL;
 
 -- messages_to_poll: the messages that Twilio has to be asked about, longest unasked first: those that a carrier took
--- and whose segments or price are not known, and those that have come to no end for p_stale. Each is asked about ever
--- more rarely (a quarter of its age) and after 30 days no more, nor is one that Twilio has not known for a day.
+-- and whose segments or price are not known, those that have come to no end for p_stale, and those without organization
+-- whose sender a route by number may name; first those that somebody pays for. Each is asked about ever more rarely (a
+-- quarter of its age) and after 30 days no more, nor is one that Twilio has not known for a day.
 CREATE OR REPLACE FUNCTION messages_to_poll(p_stale interval, p_limit integer)
 RETURNS TABLE (sid text, account_sid text)
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = public, pg_temp AS $$
@@ -287,12 +247,13 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = public, pg_temp AS $$
                 AND NOT sms_is_settled(sms_messages)
             )
             OR (NOT sms_is_final(status) AND status_at < now() - p_stale)
+            OR (organization_id IS NULL AND sms_sender_may_decide(sms_messages))
         )
         AND (
             polled_at IS NULL
             OR polled_at < now() - greatest(interval '50 minutes', (now() - first_seen_at) / 4)
         )
-    ORDER BY polled_at NULLS FIRST, first_seen_at
+    ORDER BY organization_id IS NULL, polled_at NULLS FIRST, first_seen_at
     LIMIT p_limit
 $$;
 

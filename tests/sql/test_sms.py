@@ -6,8 +6,11 @@ from uuid import UUID
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from sqlalchemy import Engine
 
+from billing import sms
 from billing.errors import ConstraintBroken, UnknownOrganization
+from billing.twilio import ToldMessage
 from tests.books import Books, Row
 from tests.messages import ACCOUNT, SENT_AT, SERVICE, looked_up, message, price, record, route, told
 
@@ -190,6 +193,98 @@ def test_messaging_service_decides_before_sender_before_account(shared: Books, t
         payers.append(message(shared, sid)["organization_id"])
 
     assert payers == [service, number, account, None]
+
+
+@pytest.mark.parametrize(("kind", "name"), [("messaging_service", "MG1"), ("twilio_account", "AC1")])
+def test_route_added_later_charges_the_messages_that_it_explains(books: Books, kind: str, name: str) -> None:
+    """No callback waits for it: Twilio's list told all there is, and nobody asks again."""
+    organization_id = books.organization()
+    price(books, organization_id, CENTS_2)
+    facts = {"account_sid": "AC1", "messaging_service_sid": "MG1", "num_segments": 1, "provider_price_micros": 7500}
+    outcomes = record(
+        books,
+        told("SM-1", "delivered", sent_at="2026-11-01T23:59:59Z", **facts),
+        told("SM-2", "delivered", sent_at="2026-11-02T00:00:00Z", **facts),
+    )
+    route(books, organization_id, kind, name, since="2026-11-02")
+
+    assert set(outcomes.values()) == {"unattributed"}
+    assert books.states(organization_id) == {"sms:SM-2": "settled"}
+    assert books.broken() == []
+
+
+@pytest.mark.parametrize("polled_hours", [1, 99])
+def test_route_by_number_lets_twilio_be_asked_whose_a_message_is(
+    books: Books, owner: Books, polled_hours: float
+) -> None:
+    """The sender is not stored: the next answer names it, however lately there was one."""
+    organization_id = books.organization()
+    price(books, organization_id, CENTS_2)
+    complete = looked_up("SM-1", "delivered", provider_price_micros=7500, sender="+14155550124")
+    record(books, complete)
+    age(owner, "SM-1", hours=400, polled_hours=polled_hours)
+    before = due(books)
+    route(books, organization_id, "sms_number", "+14155550124")
+
+    assert (before, due(books)) == (set(), {"SM-1"})
+    assert record(books, complete) == {"SM-1": "settled"}
+    assert due(books) == set()
+
+
+def test_message_of_a_list_is_news_until_somebody_pays_for_it(books: Books, engine: Engine) -> None:
+    """The list comes every hour, and a route may have come since; the sender is only there."""
+    organization_id = books.organization()
+    price(books, organization_id, CENTS_2)
+    listed = ToldMessage(
+        sid="SM" + "2" * 32,
+        status="delivered",
+        account_sid=ACCOUNT,
+        sender="+14155550124",
+        num_segments=2,
+        sent_at=datetime.fromisoformat(SENT_AT),
+        provider_price_micros=15_000,
+        provider_currency="USD",
+        polled=True,
+    )
+    unknown = sms.settle(engine, sms.Answers(sms.news(engine, [listed])))
+    route(books, organization_id, "sms_number", "+14155550124")
+    known = sms.settle(engine, sms.Answers(sms.news(engine, [listed])))
+
+    assert (unknown, known) == ({listed.sid: "unattributed"}, {listed.sid: "settled"})
+    assert sms.news(engine, [listed]) == []
+    assert [charge["amount_micros"] for charge in books.charges(organization_id)] == [2 * CENTS_2]
+
+
+def test_message_that_a_route_by_number_may_explain_does_not_go_to_the_account(books: Books) -> None:
+    """Nor does it wait in silence: Twilio is asked, and the sender decides."""
+    number, account = books.organization(), books.organization()
+    told_once = looked_up("SM-1", "delivered", provider_price_micros=7500, sender="+14155550124")
+    price(books, None, CENTS_2)
+    record(books, told_once)
+    route(books, number, "sms_number", "+14155550124")
+    route(books, account, "twilio_account", ACCOUNT)
+
+    assert (due(books), books.broken()) == ({"SM-1"}, [])
+    record(books, told_once)
+    assert (len(books.charges(number)), books.charges(account)) == (1, [])
+
+
+@pytest.mark.parametrize(
+    ("hours", "polled_hours", "is_due"), [(13, 3, False), (13, 4, True), (400, 99, False), (721, None, False)]
+)
+def test_message_that_nobody_routes_is_asked_about_ever_more_rarely(
+    books: Books, owner: Books, hours: float, polled_hours: float | None, is_due: bool
+) -> None:
+    """As the others, and after those that somebody pays for."""
+    route(books, books.organization(), "sms_number", "+14155550199")
+    route(books, books.organization(), "messaging_service", SERVICE)
+    record(books, looked_up("SM-1", "delivered", provider_price_micros=7500))
+    record(books, told("SM-2", "sent", messaging_service_sid=SERVICE))
+    age(owner, "SM-1", hours=hours, polled_hours=polled_hours)
+    age(owner, "SM-2", hours=13, polled_hours=3.5)
+    asked = [row["sid"] for row in books.rows("SELECT sid FROM messages_to_poll(:stale, 1000)", stale=STALE)]
+
+    assert asked == (["SM-2", "SM-1"] if is_due else ["SM-2"])
 
 
 def test_price_set_later_charges_what_was_sent_since(shared: Books, tag: str) -> None:
