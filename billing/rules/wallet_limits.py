@@ -1,5 +1,7 @@
 """Wallets keep clear of their debt limit. At it their calls go on, but what they cost is only owed.
 
+One without a credit line has no four fifths to use: it is near its limit below its recharge threshold, if it has one.
+
 SQL says which wallet is near its limit and which is at it: the view wallet_balances, for everybody alike.
 """
 
@@ -34,7 +36,10 @@ WITH troubled AS (
     WHERE balances.outstanding_micros > 0
         OR balances.balance_micros < -balances.debt_limit_micros
         OR (
-            balances.state IN ('near_limit', 'at_limit')
+            (
+                balances.state IN ('near_limit', 'at_limit')
+                OR (balances.state = 'low' AND balances.debt_limit_micros = 0)
+            )
             AND EXISTS (
                 SELECT FROM calls WHERE calls.organization_id = balances.organization_id AND created_at >= :active
             )

@@ -58,6 +58,29 @@ def test_first_ten_are_named_those_past_the_limit_first(books: Books, owner: Boo
     assert "and 3 more" in written(looked(books, RULE)["wallet_limits"])
 
 
+@pytest.mark.parametrize(
+    ("limit_micros", "threshold_micros", "left_micros", "failing"),
+    [
+        pytest.param(0, 3_000_000, 2_999_999, True, id="prepaid and below"),
+        pytest.param(0, 3_000_000, 3_000_000, False, id="prepaid and not below"),
+        pytest.param(0, 0, 1, False, id="prepaid without a threshold"),
+        pytest.param(5_000_000, 3_000_000, 2_999_999, False, id="with a credit line, which comes first"),
+    ],
+)
+def test_prepaid_wallet_is_found_below_its_recharge_threshold(
+    books: Books, limit_micros: int, threshold_micros: int, left_micros: int, failing: bool
+) -> None:
+    """Before it runs out, as long as it makes calls; a credit line has four fifths to use first."""
+    organization_id = spend(books, "Acme", 0, limit_micros)
+    books.value("SELECT set_recharge_threshold(:id, :micros)", id=organization_id, micros=threshold_micros)
+    books.credit(organization_id, left_micros, "topup:pi_1")
+    condition = looked(books, RULE)["wallet_limits"]
+    later = looked(books, RULE, NOW + timedelta(days=8))["wallet_limits"]
+
+    assert (condition.failing, later.failing) == (failing, False)
+    assert not failing or "Acme: $2.999999, limit $0.00" in written(condition)
+
+
 def test_customer_who_left_is_no_alarm_for_ever(books: Books) -> None:
     """Without calls for a week, and within the limit; a wallet without any credit line only counts once it owes."""
     spend(books, "Acme", 5_000_000)
