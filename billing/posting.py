@@ -102,15 +102,12 @@ def _record_messages(connection: Connection, messages: dict[int, RecordMessage])
 def _credit_payments(connection: Connection, payments: dict[int, CreditPayment]) -> dict[int, Outcome]:
     answers = _answers(
         connection,
-        "SELECT payment_id, outcome, reason FROM credit_payments(CAST(:facts AS jsonb))",
-        [_payment_facts(effect) for effect in payments.values()],
+        "SELECT event_id, outcome, reason FROM credit_payments(CAST(:facts AS jsonb))",
+        [_payment_facts(event_id, effect) for event_id, effect in payments.items()],
     )
-    # Two events tell of one payment; if either of them could be credited, both are done.
-    credited = {answer["payment_id"] for answer in answers if answer["outcome"] != "parked"}
-    reasons = {answer["payment_id"]: answer["reason"] for answer in answers}
     return {
-        event_id: DONE if effect.payment_id in credited else Outcome("parked", reasons[effect.payment_id])
-        for event_id, effect in payments.items()
+        answer["event_id"]: Outcome("parked", answer["reason"]) if answer["outcome"] == "parked" else DONE
+        for answer in answers
     }
 
 
@@ -122,8 +119,9 @@ def _record_reversals(connection: Connection, reversals: dict[int, RecordReversa
     }
 
 
-def _payment_facts(effect: CreditPayment) -> dict[str, Any]:
+def _payment_facts(event_id: int, effect: CreditPayment) -> dict[str, Any]:
     return {
+        "event_id": event_id,
         "payment_id": effect.payment_id,
         "reference": effect.reference,
         "customer_id": effect.customer_id,

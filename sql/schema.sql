@@ -485,7 +485,7 @@ FUNCTION claim_these_events(bigint[],text,interval) RETURNS TABLE(id bigint, pro
 FUNCTION correct_call(text,timestamp with time zone,timestamp with time zone,bigint,timestamp with time zone) RETURNS bigint SECURITY DEFINER;
 FUNCTION correct_calls(jsonb) RETURNS TABLE(call_id text, organization_id uuid, difference_micros bigint) SECURITY DEFINER;
 FUNCTION create_organization(text,text,text,bigint,text) RETURNS uuid SECURITY DEFINER;
-FUNCTION credit_payments(jsonb) RETURNS TABLE(payment_id text, outcome text, reason text) SECURITY DEFINER;
+FUNCTION credit_payments(jsonb) RETURNS TABLE(payment_id text, outcome text, reason text, event_id bigint) SECURITY DEFINER;
 FUNCTION credit_wallet(uuid,bigint,text,text,timestamp with time zone,text,text) RETURNS TABLE(success boolean, duplicate boolean, balance_before_micros bigint, balance_after_micros bigint, settled_outstanding_micros bigint) SECURITY DEFINER;
 FUNCTION debit_wallet(uuid,bigint,text,text,timestamp with time zone) RETURNS TABLE(success boolean, duplicate boolean, balance_before_micros bigint, balance_after_micros bigint) SECURITY DEFINER;
 FUNCTION deduct_call_credits(uuid,text,bigint,timestamp with time zone) RETURNS TABLE(success boolean, duplicate boolean, balance_before_micros bigint, balance_after_micros bigint, debt_limit_micros bigint, remaining_debt_capacity_micros bigint, needs_recharge boolean, reason text) SECURITY DEFINER;

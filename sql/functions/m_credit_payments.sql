@@ -27,13 +27,14 @@ $$;
 
 -- credit_payments: credits each payment once, whichever of its events comes first.
 --
--- p_payments: array of {payment_id, reference, customer_id, amount_micros, currency, event_at}.
--- Answers per payment with credited, duplicate, or parked and why: unknown_organization:<pi>, customer_mismatch:<pi> or
+-- p_payments: array of {payment_id, reference, customer_id, amount_micros, currency, event_at, event_id}; event_id is
+-- only given back, and may be left out.
+-- Answers for each of them with credited, duplicate, or parked and why: unknown_organization:<pi>, customer_mismatch:<pi> or
 -- currency_mismatch:<pi>. The credit of the same payment, by its other event or by hand, wakes what was parked for it.
 -- Waits for changes of customers; wallets are locked in the order of their ids.
 -- Errors: TY002, TY004.
 CREATE OR REPLACE FUNCTION credit_payments(p_payments jsonb)
-RETURNS TABLE (payment_id text, outcome text, reason text)
+RETURNS TABLE (payment_id text, outcome text, reason text, event_id bigint)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
 DECLARE
     payment record;
@@ -44,12 +45,13 @@ BEGIN
         SELECT told.*, payer.organization_id, payer.reason, wallets.currency AS wallet_currency
         FROM jsonb_to_recordset(p_payments) AS told (
             payment_id text, reference text, customer_id text, amount_micros bigint, currency text,
-            event_at timestamptz
+            event_at timestamptz, event_id bigint
         )
         CROSS JOIN LATERAL find_payer(told.reference, told.customer_id) AS payer
         LEFT JOIN wallets ON wallets.organization_id = payer.organization_id
-        ORDER BY payer.organization_id, told.event_at, told.payment_id
+        ORDER BY payer.organization_id, told.event_at, told.payment_id -- who names no payer comes after who does
     LOOP
+        event_id := payment.event_id;
         payment_id := payment.payment_id;
         reason := coalesce(
             payment.reason, CASE WHEN payment.currency <> payment.wallet_currency THEN 'currency_mismatch' END

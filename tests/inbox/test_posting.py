@@ -1,6 +1,14 @@
 """What a batch of unlike events comes to, and in which order it takes its locks."""
 
+from collections.abc import Mapping
+from datetime import UTC, datetime
+
+import pytest
+
 from billing import inbox
+from billing.database import transaction
+from billing.events import CreditPayment
+from billing.posting import DONE, Outcome, post
 
 from .stops import die, stopping
 from .story import Story, payment, report
@@ -19,3 +27,22 @@ def test_payments_are_locked_before_the_wallets_of_calls(story: Story) -> None:
     functions = ("lock_payments", "record_calls", "credit_payments")
     asked = [name for moment in moments.seen for name in functions if moment.startswith("before") and name in moment]
     assert asked == ["lock_payments", "record_calls", "credit_payments"]
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_event_that_contradicts_its_payment_is_parked(story: Story, together: bool) -> None:
+    """In one batch with the event that was credited, as after it; one that says the same is done with it."""
+    organization_id = story.books.organization("Acme")
+
+    def paid(reference: str | None, amount_micros: int = 5_000_000) -> CreditPayment:
+        return CreditPayment("pi_1", reference, None, amount_micros, "USD", datetime(2026, 7, 1, tzinfo=UTC))
+
+    told = {2: paid(None), 3: paid(None, 6_000_000), 1: paid(str(organization_id))}
+    batches: list[Mapping[int, CreditPayment]] = [told] if together else [{n: told[n]} for n in sorted(told)]
+    outcomes: dict[int, Outcome] = {}
+    for batch in batches:
+        with transaction(story.engine) as connection:
+            outcomes |= post(connection, batch)
+
+    assert outcomes == {1: DONE, 2: DONE, 3: Outcome("parked", "unknown_organization:pi_1")}
+    assert story.books.balance(organization_id) == 5_000_000

@@ -89,9 +89,9 @@ def test_payment_that_nobody_can_claim_is_parked(books: Books, facts: dict[str, 
     if facts.get("reference") == "first":
         facts = {**facts, "reference": first}
 
-    answer = credit(books, payment("pi_1", **facts))
+    answer = credit(books, payment("pi_1", event_id=7, **facts))
 
-    assert answer == [{"payment_id": "pi_1", "outcome": "parked", "reason": f"{reason}:pi_1"}]
+    assert answer == [{"payment_id": "pi_1", "outcome": "parked", "reason": f"{reason}:pi_1", "event_id": 7}]
     assert books.value("SELECT count(*) FROM transfers") == 0
 
 
