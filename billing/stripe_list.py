@@ -14,6 +14,7 @@ from billing.events import MEANINGS
 from billing.process import NotConfigured
 from billing.provider_json import UNREADABLE, decode
 from billing.settings import Settings
+from billing.times import in_utc
 
 RETENTION: Final = timedelta(days=30)
 LOOK_BACK: Final = timedelta(days=7)
@@ -88,8 +89,8 @@ def payment_window(
     Raises:
         TooLongAgo: Stripe has begun to forget the beginning.
     """
-    end = _plain(window_to or scheduled)
-    start = end - LOOK_BACK if window_from is None else _plain(window_from)
+    end = in_utc(window_to or scheduled)
+    start = end - LOOK_BACK if window_from is None else in_utc(window_from)
     now = datetime.now(UTC)
     if start < now - RETENTION:
         raise TooLongAgo(
@@ -133,9 +134,3 @@ def _seconds(moment: datetime) -> str:
     """Whole seconds, rounded up: `start <= created < end` then means the same for whole and broken bounds."""
     whole = int(moment.timestamp())
     return str(whole if datetime.fromtimestamp(whole, UTC) == moment else whole + 1)
-
-
-def _plain(moment: datetime) -> datetime:
-    """A plain datetime in UTC, whatever subclass came in: Prefect's own do arithmetic of another kind."""
-    known = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-    return datetime.fromisoformat(known.astimezone(UTC).isoformat())

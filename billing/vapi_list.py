@@ -9,7 +9,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Literal
 
 import httpx
@@ -17,6 +17,7 @@ import pandas as pd
 import pyarrow as pa
 
 from billing.errors import PermanentError
+from billing.times import in_utc
 from billing.vapi_client import VapiClient, stamp
 from billing.vapi_page import EPOCH, CallColumns, created_before, read_columns, shown_ms
 from billing.vapi_windows import PageSize, Piece, Stretch
@@ -190,11 +191,8 @@ class _Listing:
 
 
 def floor_to_millisecond(moment: datetime) -> datetime:
-    """Vapi shows whole milliseconds; half-open windows on them are right whatever precision it keeps.
-
-    A plain datetime in UTC, whatever subclass came in: Prefect's own do arithmetic of another kind.
-    """
-    return datetime.fromisoformat(moment.astimezone(UTC).isoformat(timespec="milliseconds"))
+    """In UTC; Vapi shows whole milliseconds, and half-open windows on them are right whatever precision it keeps."""
+    return datetime.fromisoformat(in_utc(moment).isoformat(timespec="milliseconds"))
 
 
 def _to_ms(moment: datetime) -> int:

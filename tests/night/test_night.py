@@ -1,5 +1,6 @@
 """One night as data: which windows are read, and what follows from the comparison."""
 
+import time
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
@@ -58,6 +59,20 @@ def test_window_of_a_person_is_taken_in_any_zone() -> None:
 
     assert (window.start, window.end) == (datetime(2026, 11, 3, tzinfo=UTC), SCHEDULED)
     assert window.start.tzinfo is UTC
+
+
+def test_window_of_a_person_without_a_zone_is_in_utc(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Prefect's form may leave the zone out; where the process runs changes nothing, as at the command line."""
+    naive = SCHEDULED.replace(tzinfo=None)
+    try:
+        with monkeypatch.context() as abroad:
+            abroad.setenv("TZ", "Asia/Tokyo")
+            time.tzset()
+            window = night_window(naive - DAY, naive, SCHEDULED, now=LATER)
+    finally:
+        time.tzset()
+
+    assert (window.start, window.end) == (SCHEDULED - DAY, SCHEDULED)
 
 
 @pytest.mark.parametrize("length", [timedelta(0), timedelta(microseconds=10), -DAY])
