@@ -68,7 +68,8 @@ class Settings(BaseSettings):
 
     twilio_account_sid: str | None = None
     twilio_auth_token: Annotated[tuple[SecretStr, ...], NoDecode] = ()
-    """Two, with a comma, while rotating: a webhook may be signed by either, and we ask with the first."""
+    """With commas: the account's (two while rotating), then one of each subaccount, which signs with its own. A
+    webhook may be signed by any, and we ask with the first."""
     twilio_base_url: str = "https://api.twilio.com"
 
     public_url: str | None = None

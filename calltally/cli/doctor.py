@@ -80,7 +80,7 @@ def examine(settings: "Settings") -> Iterator["Finding"]:
             lambda: check_reports(settings),
             lambda: check_vapi(settings, routed),
             lambda: check_stripe(settings),
-            lambda: check_twilio(settings),
+            lambda: check_twilio(settings, routed),
         ]
         answers = [pool.submit(look) for look in looks]
         yield from database

@@ -88,7 +88,10 @@ def add_route(
         str | None, typer.Option(help="Sender of messages as Twilio writes it: +14155550123.")
     ] = None,
     twilio_account: Annotated[
-        str | None, typer.Option(help="SID of a Twilio account (AC…): all else it sends.")
+        str | None,
+        typer.Option(
+            help="SID of a Twilio account (AC…): all else it sends. Its token must be in TWILIO_AUTH_TOKEN."
+        ),
     ] = None,
     from_time: Annotated[
         datetime | None,

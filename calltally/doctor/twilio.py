@@ -1,5 +1,11 @@
-"""Twilio's side: is the token accepted, and may it read the account?"""
+"""Twilio's side: are the tokens accepted, and does each account that is routed have its own?
 
+A subaccount's callbacks are signed with the subaccount's own token, never with that of its main account
+(https://github.com/twilio/twilio-php/issues/436), while the API takes the main account's for both
+(https://www.twilio.com/docs/iam/api/subaccounts).
+"""
+
+from collections.abc import Iterator
 from urllib.parse import quote
 
 import httpx
@@ -7,20 +13,22 @@ import httpx
 from billing.settings import Settings
 from billing.twilio_api import API_VERSION
 from calltally.doctor.findings import Area, Finding
+from calltally.doctor.vapi_routes import Routed
 
 AREA = Area("twilio")
+TRIED = 50
+"""Subaccounts that a token is tried at, those with a route first."""
 
 
-def check_twilio(settings: Settings) -> list[Finding]:
+def check_twilio(settings: Settings, routed: Routed | None = None) -> list[Finding]:
     """Ask Twilio's API for the account, with each token in turn; nothing where Twilio is not used."""
-    sid, tokens = settings.twilio_account_sid, settings.twilio_auth_token
+    sid, tokens = settings.twilio_account_sid, [token.get_secret_value() for token in settings.twilio_auth_token]
     if sid is None or not tokens:
         return []
+    paying = [account for kind, account in routed or {} if kind == "twilio_account" and account != sid]
     try:
         with httpx.Client(base_url=settings.twilio_base_url, timeout=20) as client:
-            path = f"/{API_VERSION}/Accounts/{quote(sid, safe='')}.json"
-            answers = [client.get(path, auth=(sid, token.get_secret_value())) for token in tokens]
-            return [_judge(place, answer) for place, answer in enumerate(answers)]
+            return [*_tokens(client, sid, tokens, paying)]
     except (httpx.HTTPError, ValueError) as error:
         fix = "check TWILIO_BASE_URL (https://api.twilio.com) and status.twilio.com"
         return [
@@ -28,17 +36,62 @@ def check_twilio(settings: Settings) -> list[Finding]:
         ]
 
 
-def _judge(place: int, answer: httpx.Response) -> Finding:
+def _tokens(client: httpx.Client, sid: str, tokens: list[str], paying: list[str]) -> Iterator[Finding]:
+    """The first is the account's; each further one is the account's while it is rotated, or a subaccount's."""
+    answer = _get(client, sid, sid, tokens[0])
+    yield _judge(answer)
+    listed = _subaccounts(client, sid, tokens[0]) if answer.is_success else []
+    known = [*dict.fromkeys([*paying, *listed])][:TRIED]
+    opened = set()
+    for place, token in enumerate(tokens[1:], 2):
+        owner = next((account for account in (sid, *known) if _opens(client, account, token)), None)
+        opened.add(owner)
+        if owner is None:
+            yield AREA.warning(
+                f"token {place} of TWILIO_AUTH_TOKEN opens neither the account nor one of {len(known)} subaccount(s)",
+                "an old one of the account, once the rotation is over: leave it out; a new one: request it in the"
+                " console first; a subaccount's: keep it if that account is active, and copy it again if it changed",
+            )
+        else:
+            whose = "the account's too" if owner == sid else f"that of subaccount {owner}"
+            yield AREA.ok(f"token {place} is accepted: it is {whose}")
+    for account in paying:
+        if account not in opened:
+            yield AREA.problem(
+                f"account {account} has a route, and TWILIO_AUTH_TOKEN holds no token of its own: its callbacks are"
+                " refused with 401",
+                "put its primary auth token (console.twilio.com, that account's Account Info) behind the main one, as"
+                " TWILIO_AUTH_TOKEN=main,its, and restart the receivers",
+                id=account,
+            )
+
+
+def _get(client: httpx.Client, account: str, user: str, token: str) -> httpx.Response:
+    return client.get(f"/{API_VERSION}/Accounts/{quote(account, safe='')}.json", auth=(user, token))
+
+
+def _opens(client: httpx.Client, account: str, token: str) -> bool:
+    """Whether it is this account's own token; an answer that says neither is an error."""
+    answer = _get(client, account, account, token)
+    if answer.status_code in {httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN, httpx.codes.NOT_FOUND}:
+        return False
+    return answer.raise_for_status().is_success
+
+
+def _subaccounts(client: httpx.Client, sid: str, token: str) -> list[str]:
+    """Those that are active; the list has the account itself as well."""
+    parameters: dict[str, str | int] = {"Status": "active", "PageSize": TRIED}
+    answer = client.get(f"/{API_VERSION}/Accounts.json", params=parameters, auth=(sid, token))
+    accounts = answer.json().get("accounts", []) if answer.is_success else []
+    return [account["sid"] for account in accounts if account["sid"] != sid]
+
+
+def _judge(answer: httpx.Response) -> Finding:
     if answer.is_success:
         status = str(answer.json()["status"]) if "status" in answer.json() else "unknown"
         if status != "active":
             return AREA.problem(f"the account is {status}", "see console.twilio.com: it may be unpaid or closed")
-        return AREA.ok("the token is accepted" if place == 0 else "the other token is accepted too")
-    if answer.status_code == httpx.codes.UNAUTHORIZED and place > 0:
-        return AREA.warning(
-            "Twilio refuses the second token of TWILIO_AUTH_TOKEN",
-            "if the rotation is over, leave the old one out; if it is the new one, request it in the console first",
-        )
+        return AREA.ok("the token is accepted")
     if answer.status_code in {httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN, httpx.codes.NOT_FOUND}:
         fix = "copy account SID and primary auth token from console.twilio.com, Account Info; check TWILIO_BASE_URL"
         return AREA.problem(f"Twilio refuses TWILIO_ACCOUNT_SID with TWILIO_AUTH_TOKEN ({answer.status_code})", fix)

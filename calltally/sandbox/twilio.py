@@ -95,15 +95,23 @@ class TextMessage:
 
 
 class TwilioWorld:
-    """Messages of one account; may be changed from any thread while it is served."""
+    """Messages of one account and its subaccounts; may be changed from any thread while it is served."""
 
     def __init__(self, *, seed: int = 0, auth_token: str = DEFAULT_AUTH_TOKEN) -> None:
         self._random = Random(f"twilio {seed}")  # noqa: S311  # invented data, and it must repeat
         self.account_sid = self._new_sid("AC")
         self.auth_token = auth_token
         self.faults = FaultQueue()
+        self.subaccounts: list[TwilioWorld] = []
         self._messages: dict[str, TextMessage] = {}
         self._lock = threading.RLock()
+
+    def add_subaccount(self, auth_token: str) -> TwilioWorld:
+        """Open a subaccount, which signs its callbacks with its own token and has messages of its own."""
+        with self._lock:
+            subaccount = TwilioWorld(seed=self._random.getrandbits(32), auth_token=auth_token)
+            self.subaccounts.append(subaccount)
+            return subaccount
 
     def send_message(
         self,

@@ -18,9 +18,10 @@ from calltally.sandbox.wire import JsonObject, encode_json
 
 
 def twilio_app(world: TwilioWorld) -> Starlette:
-    """Return the API of this account."""
+    """Return the API of this account and its subaccounts."""
     account = f"/{API_VERSION}/Accounts/{{account_sid}}"
     answers = {
+        f"/{API_VERSION}/Accounts.json": _accounts,
         f"{account}.json": _account,
         f"{account}/Messages.json": _page,
         f"{account}/Messages/{{sid}}.json": _message,
@@ -28,7 +29,8 @@ def twilio_app(world: TwilioWorld) -> Starlette:
 
     def endpoint(answer: Callable[[TwilioWorld, Request], Response]) -> Callable[[Request], Awaitable[Response]]:
         async def respond(request: Request) -> Response:
-            return _refusal(world, request) or answer(world, request)
+            asked = _open(world, request)
+            return asked if isinstance(asked, Response) else answer(asked, request)
 
         return respond
 
@@ -38,15 +40,30 @@ def twilio_app(world: TwilioWorld) -> Starlette:
     )
 
 
-def _refusal(world: TwilioWorld, request: Request) -> Response | None:
-    expected = base64.b64encode(f"{world.account_sid}:{world.auth_token}".encode()).decode()
-    if request.headers.get("authorization") != f"Basic {expected}":
-        return _error(401, 20003, "Authenticate")
-    return None if request.path_params["account_sid"] == world.account_sid else _not_found(request)
+def _open(world: TwilioWorld, request: Request) -> TwilioWorld | Response:
+    """The account that is asked about: its own token opens it, and its main account's
+    (https://www.twilio.com/docs/iam/api/subaccounts).
+    """
+    sent = request.headers.get("authorization")
+    for caller in (world, *world.subaccounts):
+        if sent == f"Basic {base64.b64encode(f'{caller.account_sid}:{caller.auth_token}'.encode()).decode()}":
+            asked = request.path_params.get("account_sid", caller.account_sid)
+            within = {one.account_sid: one for one in (caller, *caller.subaccounts)}
+            return within.get(asked) or _not_found(request)
+    return _error(401, 20003, "Authenticate")
 
 
 def _account(world: TwilioWorld, _request: Request) -> Response:
-    return _json({"sid": world.account_sid, "status": "active", "type": "Full"})
+    return _json(_shown(world))
+
+
+def _accounts(world: TwilioWorld, _request: Request) -> Response:
+    """The account and its subaccounts, all on one page."""
+    return _json({"accounts": [_shown(one) for one in (world, *world.subaccounts)], "next_page_uri": None})
+
+
+def _shown(world: TwilioWorld) -> JsonObject:
+    return {"sid": world.account_sid, "status": "active", "type": "Full"}
 
 
 def _message(world: TwilioWorld, request: Request) -> Response:

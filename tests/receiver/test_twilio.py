@@ -1,5 +1,6 @@
 """`POST /webhooks/twilio`: signed for the public URL, acknowledged at once, and applied in whatever order."""
 
+import asyncio
 import logging
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -9,11 +10,16 @@ import pytest
 from pydantic import SecretStr
 from sqlalchemy import Engine
 
-from billing import inbox
+from billing import inbox, sms
+from billing.settings import Settings
+from billing.twilio import ToldMessage
+from billing.twilio_api import fetch_message, open_twilio
 from calltally.sandbox.deliveries import Weather
+from calltally.sandbox.serving import running_app
 from calltally.sandbox.twilio import TwilioSignature, TwilioWorld
-from tests.books import Books
-from tests.messages import message, route
+from calltally.sandbox.twilio_http import twilio_app
+from tests.books import Books, Row
+from tests.messages import message, price, route
 from tests.receiver.conftest import Serve, receiver
 from tests.receiver.serving import Served
 
@@ -161,3 +167,43 @@ def test_storm_of_callbacks_is_applied_to_the_same_ends(messaging: Served, lasti
         assert (known["status"], known["error_code"]) == (one.outcome, one.error_code)
         assert known["organization_id"] == organization_id
     assert books.broken() == []
+
+
+def test_subaccount_signs_with_its_own_token_and_its_messages_are_charged_to_its_organization(
+    serve: Serve, lasting_engine: Engine
+) -> None:
+    """Its token stands behind the main one, which is enough to ask about its messages."""
+    books, world = Books(lasting_engine), TwilioWorld(seed=5)
+    subaccount, unknown = world.add_subaccount("its-own-token"), world.add_subaccount("not-known-here")
+    organization_id = books.organization()
+    price(books, organization_id, 20_000)
+    route(books, organization_id, "twilio_account", subaccount.account_sid)
+    served = serve(public_url=PUBLIC_URL, twilio_auth_token=f"{world.auth_token},{subaccount.auth_token}")
+    url, signed_url = f"{served.url}{PATH}", f"{PUBLIC_URL}{PATH}"
+    sent = subaccount.send_message(at=datetime.now(UTC), num_segments=2)
+    statuses = [
+        *subaccount.deliver([sent], url, signed_url=signed_url).final_statuses,
+        *unknown.deliver([unknown.send_message(at=datetime.now(UTC))], url, signed_url=signed_url).final_statuses,
+    ]
+    inbox.apply(lasting_engine, inbox.claim(lasting_engine, "test", 1000))
+    with running_app(twilio_app(world)) as port:
+        settings = Settings(
+            _env_file=None,
+            twilio_base_url=f"http://127.0.0.1:{port}",
+            twilio_account_sid=world.account_sid,
+            twilio_auth_token=(SecretStr(world.auth_token),),
+        )
+        told = asyncio.run(ask(settings, message(books, sent.sid)))
+    assert told is not None
+    sms.settle(lasting_engine, sms.Answers([told]))
+
+    assert statuses == ["200", "401"]
+    assert [(row["idempotency_key"], row["amount_micros"]) for row in books.charges(organization_id)] == [
+        (f"sms:{sent.sid}", 40_000)
+    ]
+
+
+async def ask(settings: Settings, known: Row) -> ToldMessage | None:
+    """What Twilio says of a message, asked with the main account's token."""
+    async with open_twilio(settings) as client:
+        return await fetch_message(client, known["account_sid"], known["sid"])
