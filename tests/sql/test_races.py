@@ -13,6 +13,7 @@ from psycopg import Connection
 from psycopg.errors import LockNotAvailable
 
 from tests.books import Books, told_call
+from tests.messages import looked_up, record
 
 CONNECTIONS = 64
 DEDUCT = "SELECT success, duplicate FROM deduct_call_credits(%s, %s, %s)"
@@ -198,6 +199,18 @@ def test_race_of_route_and_call_leaves_nobody_in_quarantine(shared: Books, crowd
     assert {shared.balance(organization_id) for organization_id in ids} == {-700_000}
 
 
+def one_after_the_other(url: str, early: tuple[str, list[Any]], late: tuple[str, list[Any]]) -> None:
+    """The late one cannot go on before the early one is committed."""
+    with psycopg.connect(url) as first, psycopg.connect(url) as second:
+        first.execute(*early)
+        second.execute("SET LOCAL lock_timeout = 1")
+        with pytest.raises(LockNotAvailable):
+            second.execute(*late)
+        second.rollback()
+        first.commit()
+        second.execute(*late)
+
+
 @pytest.mark.parametrize("first", ["price", "route"])
 def test_route_and_first_price_wait_for_each_other_and_charge_the_call(
     shared: Books, shared_url: str, tag: str, first: str
@@ -209,14 +222,22 @@ def test_route_and_first_price_wait_for_each_other_and_charge_the_call(
         "price": ("SELECT set_price(%s, 700000)", [organization_id]),
         "route": ("SELECT add_route(%s, 'assistant', %s)", [organization_id, f"a-{tag}"]),
     }
-    late = statements["route" if first == "price" else "price"]
-    with psycopg.connect(shared_url) as early, psycopg.connect(shared_url) as later:
-        early.execute(*statements[first])
-        later.execute("SET LOCAL lock_timeout = 1")
-        with pytest.raises(LockNotAvailable):
-            later.execute(*late)
-        later.rollback()
-        early.commit()
-        later.execute(*late)
+    one_after_the_other(shared_url, statements.pop(first), *statements.values())
 
     assert shared.states(organization_id) == {f"call:c-{tag}": "settled"}
+
+
+@pytest.mark.parametrize("first", ["price", "route"])
+def test_route_and_first_price_of_messages_wait_for_each_other_and_charge_the_message(
+    shared: Books, shared_url: str, tag: str, first: str
+) -> None:
+    """As with calls."""
+    organization_id = shared.value("SELECT create_organization(:tag, 'a@example.com', 'NOK')", tag=tag)
+    record(shared, looked_up(f"SM{tag}", "sent", messaging_service_sid=f"MG{tag}"))
+    statements = {
+        "price": ("SELECT set_sms_price(%s, 20000, '-infinity')", [organization_id]),
+        "route": ("SELECT add_route(%s, 'messaging_service', %s)", [organization_id, f"MG{tag}"]),
+    }
+    one_after_the_other(shared_url, statements.pop(first), *statements.values())
+
+    assert shared.states(organization_id) == {f"sms:SM{tag}": "settled"}
