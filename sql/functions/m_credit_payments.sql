@@ -30,8 +30,8 @@ $$;
 -- p_payments: array of {payment_id, reference, customer_id, amount_micros, currency, event_at, event_id}; event_id is
 -- only given back, and may be left out.
 -- Answers for each of them with credited, duplicate, or parked and why: unknown_organization:<pi>,
--- customer_mismatch:<pi> or currency_mismatch:<pi>. The credit of the same payment, by its other event or by hand, wakes
--- what was parked for it.
+-- customer_mismatch:<pi> or currency_mismatch:<pi>. The credit of the same payment, by its other event or by hand,
+-- wakes what was parked for it.
 -- Waits for changes of customers; wallets are locked in the order of their ids.
 -- Errors: TY002, TY004.
 CREATE OR REPLACE FUNCTION credit_payments(p_payments jsonb)
