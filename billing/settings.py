@@ -105,8 +105,8 @@ class Settings(BaseSettings):
     """Where `docs/runbook.md` can be read; messages link its sections. Absent: they name them."""
     weekly_summary: bool = True
     """Whether Slack is told every Monday at 08:00 UTC how the week was."""
-    daily_heartbeat: bool = False
-    """Whether Slack gets a line every day at 08:00 UTC, so that a channel that broke is noticed."""
+    daily_heartbeat: bool = True
+    """Whether Slack, if it is set up, gets a line every day at 08:00 UTC, so that a channel that broke is noticed."""
     outstanding_limit: Annotated[Decimal, Field(ge=0)] = Decimal(50)
     """Slack is told once organizations owe more than this together, in units of a currency."""
     vapi_retention_days: Annotated[int, Field(ge=1)] = 14

@@ -68,7 +68,7 @@ def enqueue_due(engine: Engine, settings: Settings, now: datetime) -> list[str]:
         key = f"weekly_summary:{end:%G-W%V}"
         if enqueue_message(engine, "summary", key, week_facts(engine, end - timedelta(days=7), end)):
             due.append(key)
-    if settings.daily_heartbeat and now >= datetime.combine(today, AT):
+    if settings.daily_heartbeat and settings.slack_webhook_url is not None and now >= datetime.combine(today, AT):
         key = f"heartbeat:{today}"
         if enqueue_message(engine, "heartbeat", key, heartbeat_facts(engine, now)):
             due.append(key)

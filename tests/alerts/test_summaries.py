@@ -16,10 +16,11 @@ from tests.books import Books, told_call
 
 MONDAY = datetime(2026, 11, 16, tzinfo=UTC)
 HOUR, WEEK = timedelta(hours=1), timedelta(days=7)
+SLACK = "https://hooks.slack.example/services/T0/B0/x"
 
 
 def due(engine: Engine, now: datetime, **settings: Any) -> list[str]:
-    """What is written when somebody looks at that time."""
+    """What is written when somebody looks at that time; Slack is not set up unless the settings say so."""
     return enqueue_due(engine, Settings(_env_file=None, **settings), now)
 
 
@@ -43,13 +44,24 @@ def test_week_is_summed_up_on_monday_once(engine: Engine, hours: float, keys: li
     assert due(engine, now + HOUR / 4) == ([] if hours != 7.9 else ["weekly_summary:2026-W47"])
 
 
-def test_summary_can_be_switched_off_and_the_heartbeat_on(engine: Engine) -> None:
+def test_heartbeat_comes_by_itself_and_the_summary_can_be_switched_off(engine: Engine) -> None:
     """Once a day, from 08:00 UTC on."""
     looks = [
-        due(engine, MONDAY + hours * HOUR, weekly_summary=False, daily_heartbeat=True) for hours in (7, 8, 9, 23, 32)
+        due(engine, MONDAY + hours * HOUR, weekly_summary=False, slack_webhook_url=SLACK)
+        for hours in (7, 8, 9, 23, 32)
     ]
 
     assert looks == [[], ["heartbeat:2026-11-16"], [], [], ["heartbeat:2026-11-17"]]
+
+
+@pytest.mark.parametrize(
+    "settings", [{}, {"slack_webhook_url": SLACK, "daily_heartbeat": False}], ids=["no Slack", "off"]
+)
+def test_there_is_no_heartbeat_without_a_channel_or_when_it_is_switched_off(
+    engine: Engine, settings: dict[str, Any]
+) -> None:
+    """A message that cannot go anywhere would be reported as not sent every day."""
+    assert due(engine, MONDAY + 33 * HOUR, weekly_summary=False, **settings) == []
 
 
 def test_summary_counts_the_week_and_its_money(engine: Engine, books: Books) -> None:
@@ -104,7 +116,7 @@ def test_heartbeat_says_what_is_wrong_now(engine: Engine) -> None:
     note_condition(engine, "over", False, {})
     wrong = heartbeat_facts(engine, datetime.now(UTC) + HOUR)
     tomorrow = (datetime.now(UTC) + 24 * HOUR).replace(hour=9)
-    due(engine, tomorrow, daily_heartbeat=True, weekly_summary=False)
+    due(engine, tomorrow, slack_webhook_url=SLACK, weekly_summary=False)
     claim_alerts(engine, limit=2)
 
     assert well["incidents"] == 0

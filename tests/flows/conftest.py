@@ -93,6 +93,8 @@ def process(
     monkeypatch.setenv("CALLTALLY_HOME", str(tmp_path))
     for name, setting in sandbox.environment().items():
         monkeypatch.setenv(name, setting)
+    for name in ("DAILY_HEARTBEAT", "WEEKLY_SUMMARY"):  # messages that depend on the hour of the day
+        monkeypatch.setenv(name, "false")
     get_settings.cache_clear()
     get_engine.cache_clear()
     yield
