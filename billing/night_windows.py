@@ -12,7 +12,8 @@ from billing.vapi_list import Clock, floor_to_millisecond
 
 LENGTH: Final = timedelta(hours=24)
 LOOK_BACK: Final = timedelta(hours=72)
-"""Read before the window: calls may last 12 hours, and reach the list late."""
+"""Read before the window, by creation and by change: calls may last 12 hours, reach the list late, or be changed long
+after; and nights may fail."""
 PART: Final = timedelta(hours=24)
 """Of the list, whose completeness is proved at once."""
 CALLS_PER_SPAN: Final = 50_000
@@ -89,6 +90,8 @@ def listed_parts(window: Window, now: datetime, retention: timedelta) -> list[Ra
 def spans(window: Window, totals: Mapping[Range, Totals | None]) -> list[Span]:
     """What to ask of the provider: by creation, and what was created earlier by change, for calls that ended late.
 
+    Both from where the list begins: what a night that failed would have found, the next one finds, in either way.
+
     `totals`: the parts of the list, in order, with what the provider says is in them; the busy ones are cut finer.
     """
     by_creation = []
@@ -96,7 +99,8 @@ def spans(window: Window, totals: Mapping[Range, Totals | None]) -> list[Span]:
         share = 1 if reported is None else min(MAX_SPANS_PER_PART, 1 + reported.calls // CALLS_PER_SPAN)
         length = floor_to_millisecond(start + (end - start) / share) - start
         by_creation += [Span("createdAt", *piece) for piece in pieces(start, end, length)]
-    return [*by_creation, Span("updatedAt", window.start, window.end, created_before=min(totals)[0])]
+    listed_from = min(totals)[0]
+    return [*by_creation, Span("updatedAt", listed_from, window.end, created_before=listed_from)]
 
 
 def pieces(start: datetime, end: datetime, length: timedelta) -> Iterator[Range]:

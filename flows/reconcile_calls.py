@@ -66,7 +66,8 @@ async def reconcile_calls(
         organization: Name or id; only the calls of this organization. Left empty: all.
         plan: Id of a rehearsal: book exactly what it showed, or nothing if the world has moved since. It decides
             window and organization. If a run has booked it and then died, the rest is made up for.
-        look_back_hours: Listed before the window as well: calls may last 12 hours, and reach the list late.
+        look_back_hours: Calls created or changed so long before the window are listed as well: some end late, or are
+            changed later, and nights may fail.
         kind: What the run counts as; only a night tells Slack how reliable the webhooks were.
     """
     if plan:

@@ -61,7 +61,8 @@ def words(facts: Mapping[str, Any]) -> Words:
         all_clear=f"The books are compared with Vapi's list again, up to {facts['reached']}",
         next_step=(
             "Look at the runs of `reconcile_calls` in Prefect: none means that no worker serves the pool `nights`. "
-            "Then run it, by hand or with `calltally reconcile`: 72 hours are looked back by itself."
+            "Then run it, by hand or with `calltally reconcile`: it looks back 72 hours by itself, for calls that "
+            "were created or changed since. After a longer gap: `calltally backfill`."
         ),
         values={"Compared up to": facts["reached"]},
         paragraphs={"It failed with": facts["error"]},

@@ -109,9 +109,34 @@ def test_spans_cover_window_and_look_back_without_gap(length: timedelta, calls: 
     assert by_creation[-1].end == window.end
     assert [span.start for span in by_creation[1:]] == [span.end for span in by_creation[:-1]]
     assert {span.clock for span in by_creation} == {"createdAt"}
-    assert (by_change.clock, by_change.start, by_change.end) == ("updatedAt", window.start, window.end)
+    assert (by_change.clock, by_change.start, by_change.end) == ("updatedAt", window.listed_from, window.end)
     assert by_change.created_before == window.listed_from
     assert all(span.start.microsecond % 1000 == 0 for span in by_creation)
+
+
+@pytest.mark.parametrize("nights_later", [1, 2, 3])
+def test_old_call_that_changed_while_a_night_failed_is_asked_for_by_the_next(nights_later: int) -> None:
+    """A call that was scheduled days ahead, and ended in the window of a night that failed, is not lost with it."""
+    created, updated = SCHEDULED - timedelta(days=5), SCHEDULED - timedelta(hours=15)
+    night = night_window(None, None, SCHEDULED + nights_later * DAY, now=LATER)
+    asked = spans(night, dict.fromkeys(listed_parts(night, night.end, FORTNIGHT)))
+
+    times = {"createdAt": created, "updatedAt": updated}
+    matching = [
+        span
+        for span in asked
+        if span.start <= times[span.clock] < span.end
+        and (span.created_before is None or created < span.created_before)
+    ]
+    assert len(matching) == 1
+
+
+def test_list_without_a_look_back_asks_for_changes_in_the_window_alone() -> None:
+    """Whoever asks for no look-back gets none, in either way."""
+    window = night_window(SCHEDULED - DAY, SCHEDULED, SCHEDULED, now=LATER, look_back=timedelta(0))
+    by_change = spans(window, dict.fromkeys(listed_parts(window, SCHEDULED, FORTNIGHT)))[-1]
+
+    assert (by_change.start, by_change.end, by_change.created_before) == (window.start, window.end, window.start)
 
 
 def test_busy_days_are_listed_in_finer_spans() -> None:
