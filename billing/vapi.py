@@ -155,6 +155,10 @@ def identify_message(body: bytes) -> MessageIdentity:
 def read_report(body: bytes) -> EndedCall:
     """The call that an end-of-call report is about.
 
+    `message.assistant` is whoever spoke. It tells whose the call is only if the call names neither a squad nor a
+    phone number: else Vapi's list shows these alone (facts: Vapi's call object; a squad's call, or one that was
+    resolved by assistant-request, has no `assistantId`), and the payer would depend on whether the report arrived.
+
     Raises:
         UnreadablePayload: no call id, or values of another form than documented.
     """
@@ -168,12 +172,14 @@ def read_report(body: bytes) -> EndedCall:
         raise UnreadablePayload("the report names no call, or gives no time for it")
     if problem := _problem_of_times(started_at, ended_at) or _problem_of_cost(message.cost):
         raise UnreadablePayload(f"the report of call {call.id} {problem}")
+    phone_number_id = call.phone_number_id or (message.phone_number.id if message.phone_number else None)
+    spoke = message.assistant.id if message.assistant and not (call.squad_id or phone_number_id) else None
     return EndedCall(
         id=call.id,
         created_at=created_at,
-        assistant_id=call.assistant_id or (message.assistant.id if message.assistant else None),
+        assistant_id=call.assistant_id or spoke,
         squad_id=call.squad_id,
-        phone_number_id=call.phone_number_id or (message.phone_number.id if message.phone_number else None),
+        phone_number_id=phone_number_id,
         call_type=call.type,
         ended_reason=message.ended_reason,
         started_at=started_at,

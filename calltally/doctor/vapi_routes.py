@@ -1,11 +1,9 @@
 """Who pays for which of Vapi's assistants, squads and numbers, as `find_route` in `sql/` decides it.
 
-An assistant's own route goes before that of its squad, and the squad's before that of the number: so an assistant
-that works in a squad is told apart from one that works alone, or the advice would move its squad's calls to somebody
-else.
+A squad's calls name no assistant, so the squad's own route pays for them, else that of the number, whatever routes
+its members have: an assistant that works in squads alone needs none.
 """
 
-from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -21,16 +19,15 @@ Routed = Mapping[tuple[str, str], str]
 def check_routes(
     assistants: list[Thing], squads: list[Thing], numbers: list[Thing], routed: Routed
 ) -> Iterator[Finding]:
-    """Calls that nobody would pay for, and those that another one pays for than it looks."""
-    squads_of = _squads_by_member(squads)
+    """Calls that nobody would pay for."""
+    members = _members(squads)
     by_number = {number.get("assistantId") for number in numbers if ("phone_number", number["id"]) in routed}
     for squad in squads:
         yield from _squad(squad, numbers, routed)
     for thing in assistants:
-        payer = routed.get(("assistant", thing["id"]))
-        if payer is not None:
-            yield from _overruled(thing, payer, squads_of[thing["id"]], routed)
-        elif squads_of[thing["id"]]:
+        if ("assistant", thing["id"]) in routed:
+            continue
+        if thing["id"] in members:
             yield from _alone_as_well(thing, numbers, routed)
         elif thing["id"] not in by_number:
             yield AREA.warning(
@@ -45,14 +42,14 @@ def name_of(thing: Thing) -> str:
     return f"{thing.get('name') or 'without a name'} ({thing['id']})"
 
 
-def _squads_by_member(squads: list[Thing]) -> dict[str, list[Thing]]:
-    """The squads of each saved assistant; one that is written into its squad has no id."""
-    found: dict[str, list[Thing]] = defaultdict(list)
-    for squad in squads:
-        for member in squad.get("members") or []:
-            if assistant_id := member.get("assistantId"):
-                found[assistant_id].append(squad)
-    return found
+def _members(squads: list[Thing]) -> set[str]:
+    """The saved assistants that work in squads; one that is written into its squad has no id."""
+    return {
+        member["assistantId"]
+        for squad in squads
+        for member in squad.get("members") or []
+        if member.get("assistantId")
+    }
 
 
 def _squad(squad: Thing, numbers: list[Thing], routed: Routed) -> Iterator[Finding]:
@@ -67,27 +64,13 @@ def _squad(squad: Thing, numbers: list[Thing], routed: Routed) -> Iterator[Findi
         )
 
 
-def _overruled(assistant: Thing, payer: str, squads: list[Thing], routed: Routed) -> Iterator[Finding]:
-    """An assistant's route decides about the calls of its squads too."""
-    for squad in squads:
-        meant = routed.get(("squad", squad["id"]))
-        if meant not in {None, payer}:
-            yield AREA.problem(
-                f"assistant {name_of(assistant)} has a route of its own, to {payer}, which goes before that of its"
-                f" squad {name_of(squad)}, to {meant}",
-                f"give the squad a copy of the assistant (Vapi dashboard > Squads): then {meant} pays for its calls",
-                id=assistant["id"],
-            )
-
-
 def _alone_as_well(assistant: Thing, numbers: list[Thing], routed: Routed) -> Iterator[Finding]:
-    """A member of squads that answers numbers by itself: it is the number that wants a route."""
+    """A member of squads that answers numbers by itself: these calls want a route."""
     for number in numbers:
         if number.get("assistantId") == assistant["id"] and ("phone_number", number["id"]) not in routed:
             yield AREA.warning(
                 f"phone number {name_of(number)} leads to assistant {name_of(assistant)}, and has no payer:"
                 " such calls wait in quarantine",
-                f"calltally route add ORG --phone-number {number['id']} (a route of the assistant would decide about"
-                " its squads as well)",
+                f"calltally route add ORG --phone-number {number['id']}",
                 id=number["id"],
             )

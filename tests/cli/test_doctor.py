@@ -151,7 +151,7 @@ def test_long_list_of_assistants_is_read_to_its_end(
 
 
 def test_squads_are_routed_as_a_whole(calltally: Calltally, sandbox: RunningSandbox, books: Books) -> None:
-    """No advice about a member would move its squad's calls to whoever pays for the member alone."""
+    """Its calls name no assistant, so the routes of its members say nothing about them, and need not be."""
     setup = sandbox.vapi.setup
     for assistant_id in ("a-paid", "a-owed", "a-both", "a-alone", "a-shared"):
         setup.add_assistant(assistant_id, assistant_id, server=SERVER)
@@ -169,16 +169,11 @@ def test_squads_are_routed_as_a_whole(calltally: Calltally, sandbox: RunningSand
         books.rows("SELECT add_route(:id, :kind, :what)", id=organization_id, kind=kind, what=external_id)
     troubles = said(found(calltally, "vapi"))
 
-    assert {fix.partition(" (")[0] for fix in troubles.values()} == {
+    assert set(troubles.values()) == {
         "calltally route add ORG --squad s-owed",
         "calltally route add ORG --phone-number n-both",
         "calltally route add ORG --assistant a-alone",
-        "give the squad a copy of the assistant",
     }
-    assert (
-        "assistant a-shared (a-shared) has a route of its own, to Beta, which goes before that of its squad Paid"
-        " (s-paid), to Acme"
-    ) in troubles
 
 
 def test_servers_that_are_written_into_squads_are_examined(sandbox: RunningSandbox) -> None:

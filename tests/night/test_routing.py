@@ -2,7 +2,7 @@
 
 import json
 from datetime import datetime, timedelta
-from itertools import pairwise
+from itertools import pairwise, product
 from typing import Any
 
 import pandas as pd
@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from billing.call_frames import PROVIDER_COLUMNS, ROUTE_COLUMNS, frame
 from billing.routing import PRECEDENCE, organizations_of
+from billing.vapi import ListedCall, read_page, read_report
 from tests.books import Books
 
 from .listed import ACME, CREATED, GLOBEX, route
@@ -82,6 +83,39 @@ def test_rows_keep_their_index() -> None:
     calls = frame([call(assistant_id="b"), call(assistant_id="a")], PROVIDER_COLUMNS)[1:]
 
     assert organizations_of(calls, frame([route("a")], ROUTE_COLUMNS)).to_dict() == {1: ACME}
+
+
+ROUTES = [
+    route("a", "assistant"),
+    route("member", "member"),
+    route("s", "squad", "squad"),
+    route("n", "number", "phone_number"),
+]
+
+
+@pytest.mark.parametrize("spoke", [None, "a", "member"])
+@pytest.mark.parametrize("named", [*product([None, "a"], [None, "s"], [None, "n"])], ids=str)
+def test_report_and_list_of_a_call_name_the_same_payer(named: tuple[str | None, ...], spoke: str | None) -> None:
+    """Whichever ids a call has and whoever spoke in it; one without any is its assistant's, if the report says so."""
+    told = dict(zip(("assistantId", "squadId", "phoneNumberId"), named, strict=True))
+    row = {
+        "id": "c",
+        "createdAt": "2026-11-03T12:00:00Z",
+        "updatedAt": "2026-11-03T12:09:00Z",
+        "status": "ended",
+        **told,
+    }
+    message = {"assistant": {"id": spoke}, "phoneNumber": {"id": told["phoneNumberId"]}, "call": row}
+    report = read_report(json.dumps({"message": message}).encode())
+    (listed,) = read_page(json.dumps([row]).encode())
+    assert isinstance(listed, ListedCall)
+    ids = [
+        {column: getattr(each, column) for column in PRECEDENCE.values()} for each in (report, listed.ended_call())
+    ]
+
+    for routes in (ROUTES, ROUTES[1:], ROUTES[2:], ROUTES[3:], ROUTES[:2], ROUTES[:1]):
+        by_report, by_list = payers([call(**each) for each in ids], routes)
+        assert by_report == by_list or not any(named)
 
 
 ORGANIZATIONS = ("one", "two", "three")

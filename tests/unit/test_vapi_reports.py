@@ -78,7 +78,10 @@ def test_report_ignores_the_stale_times_and_cost_of_the_call() -> None:
 @pytest.mark.parametrize(
     ("call", "message", "field", "value"),
     [
-        ({"assistantId": None}, {}, "assistant_id", CALL.assistant_id),
+        ({"assistantId": None}, {}, "assistant_id", None),
+        ({"assistantId": None, "phoneNumberId": None}, {}, "assistant_id", None),
+        ({"assistantId": None, "phoneNumberId": None}, {"phoneNumber": ...}, "assistant_id", CALL.assistant_id),
+        ({"assistantId": None, "phoneNumberId": None, "squadId": "s"}, {"phoneNumber": ...}, "assistant_id", None),
         ({"assistantId": ...}, {"assistant": {"name": "inline"}}, "assistant_id", None),
         ({"assistantId": ...}, {"assistant": None}, "assistant_id", None),
         ({"phoneNumberId": ...}, {}, "phone_number_id", CALL.phone_number_id),
