@@ -25,6 +25,11 @@ log = logging.getLogger("billing.inbox")
 LEASE = timedelta(seconds=30)
 """How long a claimed event is left to its worker; longer than a batch and the retries of a failed event take."""
 
+CLAIM_BYTES = 32_000_000
+"""Bodies of one claim, beside the largest of each provider: three times as much in memory while they are received. So
+a worker whose eight runs (`WORKER_MAX_RUNS`) all keep theirs for a retry has room in 1 GiB, and 2000 reports of an
+everyday call (9 KB) are still one batch. Without it, a backlog of long calls would kill every worker that claims it.
+"""
 NAMED = 3
 """Kinds of events in the name of a run; the commonest first."""
 LONGEST_APPLYING = timedelta(minutes=10)
@@ -134,17 +139,22 @@ def is_untouched(engine: Engine, event_id: int) -> bool:
 
 
 def claim(engine: Engine, worker: str, limit: int, flow_run_id: UUID | None = None) -> list[ClaimedEvent]:
-    """Take up to `limit` events, oldest first, after putting back in line those whose worker is gone."""
+    """Take up to `limit` events, oldest first, after putting back in line those whose worker is gone.
+
+    Fewer if their bodies are large: at most `CLAIM_BYTES`, but one event at least of each provider that waits.
+    """
     with transaction(engine) as connection:
         value(connection, "SELECT sweep_events()")
         claimed = rows(
             connection,
-            "SELECT claimed.*, events.received_at FROM claim_events(:worker, :limit, :lease, :flow_run_id) AS claimed"
+            "SELECT claimed.*, events.received_at"
+            " FROM claim_events(:worker, :limit, :lease, :flow_run_id, :max_bytes) AS claimed"
             " JOIN events USING (id) ORDER BY id",
             worker=worker,
             limit=limit,
             lease=LEASE,
             flow_run_id=flow_run_id,
+            max_bytes=CLAIM_BYTES,
         )
     return [ClaimedEvent(**row) for row in claimed]
 

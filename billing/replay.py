@@ -9,10 +9,12 @@ from typing import Any
 import msgspec
 from sqlalchemy import Connection, Engine
 
+from billing import inbox
 from billing.database import rows, transaction
 from billing.errors import PermanentError
 from billing.inbox import LEASE, ClaimedEvent, apply_within
 from billing.process import process_name
+from billing.settings import get_settings
 
 
 class PlanChanged(PermanentError):
@@ -110,14 +112,9 @@ def apply_plan(engine: Engine, ids: Sequence[int], digest: str) -> Plan:
 
 def _apply_now(connection: Connection, ids: Sequence[int]) -> Plan:
     rows(connection, "SELECT replay_events(:ids)", ids=list(ids))
-    claimed = rows(
-        connection,
-        "SELECT * FROM claim_these_events(:ids, :worker, :lease) ORDER BY id",
-        ids=list(ids),
-        worker=process_name(),
-        lease=LEASE,
-    )
-    apply_within(connection, [ClaimedEvent(**row) for row in claimed])
+    # As the worker does, in batches for which there is room; within this transaction they are whole or not at all.
+    while claimed := _claim_some(connection, ids):
+        apply_within(connection, claimed)
     return Plan(
         outcomes=rows(
             connection, "SELECT id, state, reason FROM events WHERE id = ANY(:ids) ORDER BY id", ids=list(ids)
@@ -131,3 +128,16 @@ def _apply_now(connection: Connection, ids: Sequence[int]) -> Plan:
             " WHERE transfers.xmin = pg_current_xact_id()::xid ORDER BY idempotency_key",
         ),
     )
+
+
+def _claim_some(connection: Connection, ids: Sequence[int]) -> list[ClaimedEvent]:
+    claimed = rows(
+        connection,
+        "SELECT * FROM claim_these_events(:ids, :worker, :lease, :limit, :max_bytes) ORDER BY id",
+        ids=list(ids),
+        worker=process_name(),
+        lease=LEASE,
+        limit=get_settings().worker_batch_limit,
+        max_bytes=inbox.CLAIM_BYTES,
+    )
+    return [ClaimedEvent(**row) for row in claimed]

@@ -127,7 +127,8 @@ class Settings(BaseSettings):
     worker_max_runs: Annotated[int, Field(ge=1, le=100)] = 8
     """Flow runs of a worker at once; most of them wait in a retry."""
     worker_batch_limit: Annotated[int, Field(ge=1, le=10_000)] = 2000
-    """Events in one run at most, half a second of work; batches grow with what waits, and so does memory."""
+    """Events in one run at most, half a second of work; batches grow with what waits, and so does memory, up to 32 MB
+    of bodies."""
 
     metrics_token: SecretStr | None = None
     """Bearer token of everybody's `/metrics`; absent: only answered on loopback, and to nobody behind a proxy."""

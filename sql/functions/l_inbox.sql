@@ -32,11 +32,14 @@ BEGIN
 END;
 $$;
 
--- claim_events: takes up to p_limit waiting events, oldest first, for a worker until its lease ends.
--- Each provider with something waiting has the same share of the limit, so a flood of one does not starve another.
+-- claim_events: takes up to p_limit waiting events, oldest first, for a worker until its lease ends; of bodies no more
+-- than p_max_bytes, so that the worker has room for them however long the calls were (null: as much as there is).
+-- Each provider with something waiting has the same share of both, so a flood of one does not starve another, and gets
+-- one event at least, however large.
 -- The token of the claim is what finishing asks for. Never waits for another worker.
 CREATE OR REPLACE FUNCTION claim_events(
-    p_claimed_by text, p_limit integer, p_lease interval, p_flow_run_id uuid DEFAULT NULL
+    p_claimed_by text, p_limit integer, p_lease interval, p_flow_run_id uuid DEFAULT NULL,
+    p_max_bytes bigint DEFAULT NULL
 )
 RETURNS TABLE (id bigint, provider text, type text, body bytea, attempts integer, claim_token uuid)
 LANGUAGE sql SECURITY DEFINER SET search_path = public, pg_temp AS $$
@@ -45,18 +48,34 @@ LANGUAGE sql SECURITY DEFINER SET search_path = public, pg_temp AS $$
         WHERE EXISTS (SELECT FROM events WHERE events.state = 'waiting' AND events.provider = known.provider)
     ),
 
-    due AS (
-        SELECT heads.id FROM busy
+    heads AS (
+        SELECT busy.provider, line.id, line.received_at,
+            row_number() OVER (PARTITION BY busy.provider ORDER BY line.id) AS place
+        FROM busy
         CROSS JOIN LATERAL (
-            SELECT events.id FROM events
+            SELECT events.id, events.received_at FROM events
             WHERE events.state = 'waiting' AND events.provider = busy.provider
             ORDER BY events.id
             LIMIT ceil(p_limit::numeric / (SELECT count(*) FROM busy))
             FOR UPDATE SKIP LOCKED
-        ) AS heads
+        ) AS line
         -- Rounded up, the shares may add up to more than the limit; cutting by id alone would starve the youngest.
-        ORDER BY row_number() OVER (PARTITION BY busy.provider ORDER BY heads.id), heads.id
+        ORDER BY place, line.id
         LIMIT p_limit
+    ),
+
+    -- The length of a body stands beside it: it is not read for that, and must not be carried along, or it would be.
+    measured AS (
+        SELECT heads.id, heads.place,
+            sum(octet_length(stored.body)) OVER (PARTITION BY heads.provider ORDER BY heads.id) AS bytes_so_far
+        FROM heads
+        LEFT JOIN LATERAL body_of_event(heads.received_at, heads.id) AS stored (body) ON true
+    ),
+
+    due AS (
+        SELECT measured.id FROM measured
+        WHERE measured.place = 1 OR p_max_bytes IS NULL
+            OR coalesce(measured.bytes_so_far, 0) <= p_max_bytes / (SELECT count(*) FROM busy)
     ),
 
     token AS MATERIALIZED (SELECT gen_random_uuid() AS id),

@@ -1,15 +1,37 @@
--- claim_these_events: takes chosen events that are waiting, whatever else waits. For a replay that was rehearsed.
-CREATE OR REPLACE FUNCTION claim_these_events(p_ids bigint[], p_claimed_by text, p_lease interval)
+-- claim_these_events: takes up to p_limit chosen events that are waiting, oldest first, whatever else waits; of bodies
+-- no more than p_max_bytes, but one event at least (null: as many as there are). For a replay that was rehearsed.
+CREATE OR REPLACE FUNCTION claim_these_events(
+    p_ids bigint[], p_claimed_by text, p_lease interval, p_limit integer DEFAULT NULL,
+    p_max_bytes bigint DEFAULT NULL
+)
 RETURNS TABLE (id bigint, provider text, type text, body bytea, attempts integer, claim_token uuid)
 LANGUAGE sql SECURITY DEFINER SET search_path = public, pg_temp AS $$
-    WITH token AS MATERIALIZED (SELECT gen_random_uuid() AS id),
+    WITH heads AS (
+        SELECT events.id, events.received_at FROM events
+        WHERE events.id = ANY (p_ids) AND events.state = 'waiting'
+        ORDER BY events.id
+        LIMIT p_limit
+        FOR UPDATE
+    ),
+
+    measured AS (
+        SELECT heads.id,
+            row_number() OVER (ORDER BY heads.id) AS place,
+            sum(octet_length(stored.body)) OVER (ORDER BY heads.id) AS bytes_so_far
+        FROM heads
+        LEFT JOIN LATERAL body_of_event(heads.received_at, heads.id) AS stored (body) ON true
+    ),
+
+    token AS MATERIALIZED (SELECT gen_random_uuid() AS id),
 
     claimed AS (
         UPDATE events
         SET state = 'active', claimed_by = p_claimed_by, claim_token = token.id, lease_until = now() + p_lease,
             reason = NULL
-        FROM token
-        WHERE events.id = ANY (p_ids) AND events.state = 'waiting'
+        FROM measured, token
+        WHERE events.id = measured.id AND (
+            measured.place = 1 OR p_max_bytes IS NULL OR coalesce(measured.bytes_so_far, 0) <= p_max_bytes
+        )
         RETURNING events.*
     )
 

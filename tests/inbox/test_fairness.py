@@ -92,12 +92,12 @@ def test_claim_beside_many_finished_events_reads_only_the_line(story: Story, mod
     if analyzed:
         story.tamper("ANALYZE events")
     body = story.books.value("SELECT prosrc FROM pg_proc WHERE proname = 'claim_events'")
-    for place, name in enumerate(["p_claimed_by", "p_limit", "p_lease", "p_flow_run_id"], start=1):
+    for place, name in enumerate(["p_claimed_by", "p_limit", "p_lease", "p_flow_run_id", "p_max_bytes"], start=1):
         body = re.sub(rf"\b{name}\b", f"${place}", body)
     with transaction(story.owner.engine) as connection:
         connection.exec_driver_sql(f"SET LOCAL plan_cache_mode = {mode}")
-        connection.exec_driver_sql(f"PREPARE claiming (text, integer, interval, uuid) AS {body}")
-        explained = rows(connection, "EXPLAIN (FORMAT json) EXECUTE claiming ('w', 100, '1 minute', NULL)")
+        connection.exec_driver_sql(f"PREPARE claiming (text, integer, interval, uuid, bigint) AS {body}")
+        explained = rows(connection, "EXPLAIN (FORMAT json) EXECUTE claiming ('w', 100, '1 minute', NULL, 1000)")
         connection.exec_driver_sql("DEALLOCATE claiming")
     plan = explained[0]["QUERY PLAN"]
     read = nodes(plan[0]["Plan"])

@@ -213,19 +213,19 @@ def test_old_bodies_outside_of_months_are_found_by_their_time(story: Story) -> N
 
 
 def test_claimed_bodies_are_looked_up_in_their_month_alone(story: Story) -> None:
-    """One look into one index for each event, whatever is kept."""
+    """One look into one index for its length and one for itself, whatever is kept."""
     body = story.owner.value("SELECT prosrc FROM pg_proc WHERE proname = 'claim_these_events'")
-    for place, name in enumerate(["p_ids", "p_claimed_by", "p_lease"], start=1):
+    for place, name in enumerate(["p_ids", "p_claimed_by", "p_lease", "p_limit", "p_max_bytes"], start=1):
         body = body.replace(name, f"${place}")
     ids = story.accept(report("call-1"))
     with story.owner.engine.begin() as connection:
-        connection.exec_driver_sql(f"PREPARE claiming (bigint[], text, interval) AS {body}")
+        connection.exec_driver_sql(f"PREPARE claiming (bigint[], text, interval, integer, bigint) AS {body}")
         explained = connection.exec_driver_sql(
-            f"EXPLAIN (ANALYZE, COSTS off, TIMING off) EXECUTE claiming (ARRAY{ids}, 'w', '1 minute')"
+            f"EXPLAIN (ANALYZE, COSTS off, TIMING off) EXECUTE claiming (ARRAY{ids}, 'w', '1 minute', 10, 1000)"
         )
         plan = [line for (line,) in explained]
         connection.exec_driver_sql("DEALLOCATE claiming")
     read = [line for line in plan if "Scan" in line and " on event_bodies_" in line and "never executed" not in line]
 
-    assert len(read) == 1
-    assert f"using {month_name(now(story))}_pkey" in read[0]
+    assert len(read) == 2
+    assert all(f"using {month_name(now(story))}_pkey" in line for line in read)
