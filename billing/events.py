@@ -79,8 +79,9 @@ class _StripeEvent(msgspec.Struct, frozen=True):
     data: Data
 
 
-class _Mode(msgspec.Struct, frozen=True):
-    livemode: bool
+class _Origin(msgspec.Struct, frozen=True):
+    livemode: bool | None = None
+    account: str | None = None
 
 
 class _CheckoutSession(msgspec.Struct, frozen=True):
@@ -101,7 +102,7 @@ class _PaymentIntent(msgspec.Struct, frozen=True):
     metadata: dict[str, str] | None = None
 
 
-_mode = msgspec.json.Decoder(_Mode)
+_origin = msgspec.json.Decoder(_Origin)
 _stripe_event = msgspec.json.Decoder(_StripeEvent)
 _checkout_session = msgspec.json.Decoder(_CheckoutSession)
 _payment_intent = msgspec.json.Decoder(_PaymentIntent)
@@ -117,16 +118,22 @@ def interpret(provider: str, event_type: str, body: bytes, *, livemode: bool | N
     if meaning is None:
         return Skip(f"{event_type} is not used for billing")
     try:
-        if provider == "stripe" and livemode is not None and _is_live(body) is not livemode:
-            return Park("livemode_mismatch")
-        return meaning(body)
+        foreign = _foreign(body, livemode) if provider == "stripe" else None
+        return foreign or meaning(body)
     except UNREADABLE as error:
         raise UnreadablePayload(f"the {provider} event is not readable: {error}") from error
 
 
-def _is_live(body: bytes) -> bool:
-    """Whether real money moved. Test events reach a live endpoint through its secret or a Connect account."""
-    return decode(_mode, body).livemode
+def _foreign(body: bytes, livemode: bool | None) -> Park | None:
+    """Why a Stripe event is not about our money: test events reach a live endpoint through its secret or a Connect
+    account, and one that names an `account` (Connect only: Stripe's Event object) is about that account's money.
+    """
+    origin = decode(_origin, body)
+    if livemode is not None and origin.livemode is None:
+        raise UnreadablePayload("the stripe event does not say whether it is of live mode")
+    if livemode is not None and origin.livemode is not livemode:
+        return Park("livemode_mismatch")
+    return Park("connected_account") if origin.account else None
 
 
 def _paid_checkout(body: bytes) -> Effect:

@@ -19,6 +19,8 @@ NEXT_STEPS = {
     " Stripe; then `calltally events dismiss {id} --reason …`",
     "livemode_mismatch": "a test of yours: `calltally events dismiss {id} --reason …`. If not, mend `STRIPE_LIVEMODE`"
     " (`calltally doctor` compares it with Stripe), then: `calltally events replay {id}`",
+    "connected_account": "the money is in a connected account, not yours: `calltally events dismiss {id} --reason …`,"
+    " and let Stripe's endpoint listen to your own account alone",
     "no_price": "in SQL `set_price(…)`, then: `calltally events replay {id}`",
 }
 """By reason, or by state."""

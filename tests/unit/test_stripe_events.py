@@ -228,6 +228,25 @@ def test_event_of_the_other_mode_is_parked(event_type: str, livemode: bool, expe
     assert effect == (Park("livemode_mismatch") if expected not in {None, livemode} else CREDIT)
 
 
+@pytest.mark.parametrize("event_type", sorted(CREDITING | REVERSING))
+@pytest.mark.parametrize("livemode", [False, None])
+def test_event_of_a_connected_account_is_parked(event_type: str, livemode: bool | None) -> None:
+    """The money is in somebody else's account; our own events name none, or null."""
+    event = content("stripe", event_type)
+    theirs, ours = ({**event, "account": account} for account in ("acct_Example00000001", None))
+
+    assert interpret("stripe", event_type, encode(theirs), livemode=livemode) == Park("connected_account")
+    assert isinstance(
+        interpret("stripe", event_type, encode(ours), livemode=livemode), CreditPayment | RecordReversal
+    )
+
+
+def test_event_whose_account_is_unreadable_moves_no_money() -> None:
+    """Nothing is guessed about whose money it is."""
+    with pytest.raises(UnreadablePayload):
+        interpret("stripe", INTENT, encode({**content("stripe", INTENT), "account": {"id": "acct_1"}}))
+
+
 @pytest.mark.parametrize("livemode", [..., None, "true", 1])
 def test_event_that_does_not_say_its_mode_is_unreadable_where_that_counts(livemode: Any) -> None:
     """A payment is not taken for real because the field is missing."""
