@@ -1,4 +1,7 @@
-"""Does a webhook come from its provider? Pure checks on raw bytes; the caller brings the clock."""
+"""Does a webhook come from its provider? Pure checks on raw bytes; the caller brings the clock.
+
+`verify_…` decides. `read_…` is its first half, which needs the headers alone: what it refuses is not worth reading.
+"""
 
 import base64
 import hashlib
@@ -27,17 +30,29 @@ def verify_stripe(body: bytes, headers: Mapping[str, str], secrets: Sequence[str
     Raises:
         InvalidSignature: missing, malformed, too old, too far ahead, or by another secret.
     """
-    pairs = [part.strip().partition("=")[::2] for part in headers.get("stripe-signature", "").split(",")]
-    stamps = [content for key, content in pairs if key == "t"]
-    signatures = [_raw(content) for key, content in pairs if key == "v1"]
-    if len(stamps) != 1 or not _is_recent(stamps[0], now):
-        raise InvalidSignature("the Stripe-Signature header has no timestamp within the tolerance")
-    signed = stamps[0].encode() + b"." + body
+    stamp, signatures = read_stripe_signature(headers, now)
+    signed = stamp.encode() + b"." + body
     for secret in filter(None, secrets):
         expected = hmac.new(secret.encode(), signed, hashlib.sha256).hexdigest().encode()
         if any(hmac.compare_digest(expected, signature) for signature in signatures):
             return
     raise InvalidSignature("no signature in the Stripe-Signature header matches")
+
+
+def read_stripe_signature(headers: Mapping[str, str], now: float) -> tuple[str, list[bytes]]:
+    """The timestamp and the signatures of the header.
+
+    Raises:
+        InvalidSignature: missing, malformed, too old or too far ahead.
+    """
+    pairs = [part.strip().partition("=")[::2] for part in headers.get("stripe-signature", "").split(",")]
+    stamps = [content for key, content in pairs if key == "t"]
+    signatures = [_raw(content) for key, content in pairs if key == "v1"]
+    if len(stamps) != 1 or not _is_recent(stamps[0], now):
+        raise InvalidSignature("the Stripe-Signature header has no timestamp within the tolerance")
+    if not signatures:
+        raise InvalidSignature("the Stripe-Signature header has no v1 signature")
+    return stamps[0], signatures
 
 
 def verify_vapi_bearer(_body: bytes, headers: Mapping[str, str], secrets: Sequence[str], _now: float) -> None:
@@ -123,14 +138,26 @@ def verify_vapi_hmac(
     body: bytes, headers: Mapping[str, str], secrets: Sequence[str], now: float, plan: HmacPlan = VAPI_DEFAULT_PLAN
 ) -> None:
     """Check the signature of a credential's HMAC plan, and the time if that is signed as well."""
-    stamp = headers.get(plan.timestamp_header, "") if plan.has_timestamp else ""
-    if plan.has_timestamp and not _is_recent(stamp, now, milliseconds=plan.is_milliseconds(stamp)):
-        raise InvalidSignature("the timestamp's header is missing or outside the tolerance")
-    sent = _raw(headers.get(plan.signature_header, ""))
+    stamp, sent = read_vapi_signature(headers, now, plan)
     for secret in filter(None, secrets):
         if hmac.compare_digest(plan.sign(body, stamp, plan.key(secret)), sent):
             return
     raise InvalidSignature("the signature's header matches no secret")
+
+
+def read_vapi_signature(headers: Mapping[str, str], now: float, plan: HmacPlan) -> tuple[str, bytes]:
+    """The timestamp, empty if none is signed, and the signature.
+
+    Raises:
+        InvalidSignature: one of them is missing, or the time is outside the tolerance.
+    """
+    stamp = headers.get(plan.timestamp_header, "") if plan.has_timestamp else ""
+    if plan.has_timestamp and not _is_recent(stamp, now, milliseconds=plan.is_milliseconds(stamp)):
+        raise InvalidSignature("the timestamp's header is missing or outside the tolerance")
+    sent = _raw(headers.get(plan.signature_header, ""))
+    if not sent:
+        raise InvalidSignature("the signature's header is missing")
+    return stamp, sent
 
 
 def verify_twilio(
@@ -145,9 +172,7 @@ def verify_twilio(
     Raises:
         InvalidSignature: missing, malformed, for another URL or form, or by another token.
     """
-    if not public_urls:
-        raise InvalidSignature("PUBLIC_URL is not set: Twilio signs the URL that it calls, for example https://HOST")
-    sent = _raw(headers.get("x-twilio-signature", ""))
+    sent = read_twilio_signature(headers, public_urls)
     rest = target + _twilio_parameters(body)
     matches = [
         hmac.compare_digest(_twilio_signature(secret, url + rest), sent)
@@ -156,6 +181,20 @@ def verify_twilio(
     ]
     if not any(matches):
         raise InvalidSignature("the X-Twilio-Signature header does not match: check TWILIO_AUTH_TOKEN and PUBLIC_URL")
+
+
+def read_twilio_signature(headers: Mapping[str, str], public_urls: Sequence[str]) -> bytes:
+    """The signature as it came.
+
+    Raises:
+        InvalidSignature: missing, or there is no URL that it could be for.
+    """
+    if not public_urls:
+        raise InvalidSignature("PUBLIC_URL is not set: Twilio signs the URL that it calls, for example https://HOST")
+    sent = _raw(headers.get("x-twilio-signature", ""))
+    if not sent:
+        raise InvalidSignature("the X-Twilio-Signature header is missing")
+    return sent
 
 
 def twilio_urls(public_url: str | None) -> list[str]:

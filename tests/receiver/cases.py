@@ -125,7 +125,8 @@ STRIPE_CASES: dict[str, Case] = {
     "as JSON": stripe_header(lambda t, v: f'{{"t":"{t}","v1":"{v}"}}'),
     "signature that is not JSON either": by(forged_stripe_signature(), 401, b"not JSON"),
     "too large and signed": by(STRIPE, 413, TOO_LARGE),
-    "too large and not signed": always(413, TOO_LARGE, {}),
+    "too large and not signed": always(401, TOO_LARGE, {}),
+    "too large and forged": by(forged_stripe_signature(), 413, TOO_LARGE),
     **{f"signed: {name}": by(STRIPE, 400, body) for name, body in UNREADABLE.items()},
 }
 
@@ -150,7 +151,7 @@ BEARER_CASES: dict[str, Case] = {
         401, MESSAGE, {"Authorization": "Bearer wrong", "authorization": f"Bearer {VAPI_SECRET}"}
     ),
     "too large": by(VapiBearer(VAPI_SECRET), 413, TOO_LARGE),
-    "too large and nothing": always(413, TOO_LARGE, {}),
+    "too large and nothing": always(401, TOO_LARGE, {}),
     **{f"genuine: {name}": by(VapiBearer(VAPI_SECRET), 400, body) for name, body in UNREADABLE.items()},
 }
 SECRET_CASES: dict[str, Case] = {

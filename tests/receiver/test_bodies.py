@@ -47,7 +47,7 @@ def test_each_provider_has_a_limit_of_its_own(serve: Serve) -> None:
 
 def test_body_that_announces_too_much_is_refused_before_it_is_sent(serve: Serve) -> None:
     """The answer comes with the body still missing, and the connection ends."""
-    request = post("/webhooks/stripe", b"", {}, length=10_000_000_000)
+    request = post("/webhooks/stripe", b"", signed(b"", STRIPE), length=10_000_000_000)
 
     answer = serve(webhook_max_bytes=LIMIT).exchange(request)
 
@@ -78,7 +78,7 @@ def test_chunks_without_an_announced_length_are_stored_as_one_body(served: Serve
 def test_chunks_beyond_the_limit_are_refused_while_they_come(serve: Serve, books: Books) -> None:
     """The last chunk is never sent, and the answer is there all the same."""
     with serve(webhook_max_bytes=LIMIT).connect() as connection:
-        endless = chunked("/webhooks/stripe", [b"x" * 1_000] * 5, {}).removesuffix(b"0\r\n\r\n")
+        endless = chunked("/webhooks/stripe", [b"x" * 1_000] * 5, signed(b"", STRIPE)).removesuffix(b"0\r\n\r\n")
         connection.sendall(endless)
 
         assert read_answer(connection).status == 413
