@@ -1,9 +1,11 @@
 """What an event means for the books. Pure: bytes in, one effect out."""
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, TypeGuard
+from uuid import UUID
 
 import msgspec
 
@@ -26,6 +28,8 @@ class CreditPayment:
     amount_micros: int
     currency: str
     event_at: datetime
+    contradicted: bool = False
+    """It names two organizations: not to be credited to either."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,10 +150,12 @@ def _paid_checkout(body: bytes) -> Effect:
         return Skip("no payment was made in this Checkout Session")
     if not session.amount_total or not session.currency:
         return Skip("nothing was paid in this Checkout Session")
+    ours, shops = _reference(session.metadata), session.client_reference_id
     return _credit(
         event,
         session.payment_intent,
-        reference=session.client_reference_id or _reference(session.metadata),
+        reference=ours or shops,
+        contradicted=_is_uuid(ours) and _is_uuid(shops) and UUID(ours) != UUID(shops),
         customer_id=session.customer,
         amount=session.amount_total,
         currency=session.currency,
@@ -180,6 +186,7 @@ def _credit(
     customer_id: str | None,
     amount: int,
     currency: str,
+    contradicted: bool = False,
 ) -> CreditPayment:
     """`amount` in Stripe's minor units."""
     return CreditPayment(
@@ -189,12 +196,19 @@ def _credit(
         amount_micros=micros_from_minor_units(amount, currency),
         currency=currency.upper(),
         event_at=datetime.fromtimestamp(event.created, UTC),
+        contradicted=contradicted,
     )
 
 
 def _reference(metadata: dict[str, str] | None) -> str | None:
-    """The organization's id that we put on Stripe's objects."""
+    """The organization's id that we put on Stripe's objects. The key is ours alone, so it goes before the Checkout
+    Session's `client_reference_id`, a free text where shops put the id of a cart."""
     return (metadata or {}).get("org_id") or (metadata or {}).get("organization_id")
+
+
+def _is_uuid(text: str | None) -> TypeGuard[str]:
+    """Whether it has the form of our organizations' ids, as `find_payer` in `sql/` reads them."""
+    return text is not None and re.fullmatch(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}", text) is not None
 
 
 def _refund(body: bytes) -> Effect:

@@ -128,6 +128,7 @@ def _payment_facts(event_id: int, effect: CreditPayment) -> dict[str, Any]:
         "amount_micros": effect.amount_micros,
         "currency": effect.currency,
         "event_at": effect.event_at.isoformat(),
+        "contradicted": effect.contradicted,
     }
 
 

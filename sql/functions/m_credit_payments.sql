@@ -27,8 +27,8 @@ $$;
 
 -- credit_payments: credits each payment once, whichever of its events comes first.
 --
--- p_payments: array of {payment_id, reference, customer_id, amount_micros, currency, event_at, event_id}; event_id is
--- only given back, and may be left out.
+-- p_payments: array of {payment_id, reference, customer_id, amount_micros, currency, event_at, event_id, contradicted};
+-- event_id is only given back, and may be left out; contradicted: it names two organizations by our reference.
 -- Answers for each of them with credited, duplicate, or parked and why: unknown_organization:<pi>,
 -- customer_mismatch:<pi> or currency_mismatch:<pi>. The credit of the same payment, by its other event or by hand,
 -- wakes what was parked for it.
@@ -46,16 +46,19 @@ BEGIN
         SELECT told.*, payer.organization_id, payer.reason, wallets.currency AS wallet_currency
         FROM jsonb_to_recordset(p_payments) AS told (
             payment_id text, reference text, customer_id text, amount_micros bigint, currency text,
-            event_at timestamptz, event_id bigint
+            event_at timestamptz, event_id bigint, contradicted boolean
         )
         CROSS JOIN LATERAL find_payer(told.reference, told.customer_id) AS payer
         LEFT JOIN wallets ON wallets.organization_id = payer.organization_id
-        ORDER BY payer.organization_id, told.event_at, told.payment_id -- who names no payer comes after who does
+        ORDER BY -- who names no payer, or two, comes after who does
+            coalesce(told.contradicted, false), payer.organization_id, told.event_at, told.payment_id
     LOOP
         event_id := payment.event_id;
         payment_id := payment.payment_id;
         reason := coalesce(
-            payment.reason, CASE WHEN payment.currency <> payment.wallet_currency THEN 'currency_mismatch' END
+            CASE WHEN payment.contradicted THEN 'customer_mismatch' END,
+            payment.reason,
+            CASE WHEN payment.currency <> payment.wallet_currency THEN 'currency_mismatch' END
         ) || ':' || payment.payment_id;
         outcome := 'parked';
         IF reason IS NOT NULL AND EXISTS (

@@ -46,3 +46,21 @@ def test_event_that_contradicts_its_payment_is_parked(story: Story, together: bo
 
     assert outcomes == {1: DONE, 2: DONE, 3: Outcome("parked", "unknown_organization:pi_1")}
     assert story.books.balance(organization_id) == 5_000_000
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_payment_that_names_two_organizations_waits_for_its_credit(story: Story, together: bool) -> None:
+    """Neither of them gets it by that event; once its other event, which names one, is credited, it is done."""
+    first, second = story.books.organization("Acme"), story.books.organization("Beta")
+    at = datetime(2026, 7, 1, tzinfo=UTC)
+    both = CreditPayment("pi_1", str(first), None, 5_000_000, "USD", at, contradicted=True)
+    told = {1: both, 2: CreditPayment("pi_1", str(second), None, 5_000_000, "USD", at)}
+    batches: list[Mapping[int, CreditPayment]] = [told] if together else [{1: both}, told]
+    outcomes: list[Mapping[int, Outcome]] = []
+    for batch in batches:
+        with transaction(story.engine) as connection:
+            outcomes.append(post(connection, batch))
+
+    assert outcomes[-1] == {1: DONE, 2: DONE}
+    assert together or outcomes[0] == {1: Outcome("parked", "customer_mismatch:pi_1")}
+    assert [story.books.balance(organization_id) for organization_id in (first, second)] == [0, 5_000_000]

@@ -132,7 +132,9 @@ def test_payment_in_another_currency_is_converted_by_its_own_minor_unit(
 @pytest.mark.parametrize(
     ("event_type", "changes", "reference"),
     [
-        (SESSION, {"client_reference_id": "org-a", "metadata": {"org_id": "org-b"}}, "org-a"),
+        (SESSION, {"client_reference_id": "cart-17", "metadata": {"org_id": ORGANIZATION}}, ORGANIZATION),
+        (SESSION, {"client_reference_id": "cart-17", "metadata": {"organization_id": "org-c"}}, "org-c"),
+        (SESSION, {"client_reference_id": "org-a", "metadata": {"purpose": "checkout_topup"}}, "org-a"),
         (SESSION, {"client_reference_id": None, "metadata": {"org_id": "org-b"}}, "org-b"),
         (SESSION, {"client_reference_id": "", "metadata": {"organization_id": "org-c"}}, "org-c"),
         (SESSION, {"client_reference_id": ..., "metadata": ...}, None),
@@ -146,11 +148,30 @@ def test_payment_in_another_currency_is_converted_by_its_own_minor_unit(
 def test_payment_carries_our_reference_from_wherever_it_stands(
     event_type: str, changes: dict[str, Any], reference: str | None
 ) -> None:
-    """The Checkout Session's own field first, then metadata; without either the customer must do."""
+    """Metadata first, whose key is ours alone, then the shop's free text; without either the customer must do."""
     effect = meaning(event_type, **changes)
 
     assert isinstance(effect, CreditPayment)
-    assert effect.reference == reference
+    assert (effect.reference, effect.contradicted) == (reference, False)
+
+
+@pytest.mark.parametrize(
+    ("reference", "contradicted"),
+    [
+        ("00000000-0000-0000-0000-000000000007", True),
+        (ORGANIZATION, False),
+        (ORGANIZATION.upper(), False),
+        ("cart-17", False),
+        (f"{ORGANIZATION}7", False),
+        (None, False),
+    ],
+)
+def test_checkout_that_names_two_organizations_says_so(reference: str | None, contradicted: bool) -> None:
+    """Only another id in the form of ours contradicts; a cart's number does not."""
+    effect = meaning(SESSION, client_reference_id=reference)
+
+    assert isinstance(effect, CreditPayment)
+    assert (effect.reference, effect.contradicted) == (ORGANIZATION, contradicted)
 
 
 @pytest.mark.parametrize("event_type", [SESSION, INTENT])
