@@ -74,6 +74,10 @@ LAST_SECOND = 253_402_300_799
 """Of the year 9999, the last that a datetime can hold."""
 
 
+TOPUP_PURPOSES = {"topup", "checkout_topup", "auto_recharge"}
+"""What `metadata.purpose` says on a payment for the wallet; without one every payment is taken for such."""
+
+
 class _StripeEvent(msgspec.Struct, frozen=True):
     class Data(msgspec.Struct, frozen=True):
         object: msgspec.Raw
@@ -103,6 +107,8 @@ class _PaymentIntent(msgspec.Struct, frozen=True):
     amount_received: Annotated[int, msgspec.Meta(ge=0)]
     currency: str
     customer: str | None = None
+    invoice: str | None = None
+    """Only in older API versions; newer ones do not say on a payment what it pays."""
     metadata: dict[str, str] | None = None
 
 
@@ -150,6 +156,8 @@ def _paid_checkout(body: bytes) -> Effect:
         return Skip("no payment was made in this Checkout Session")
     if not session.amount_total or not session.currency:
         return Skip("nothing was paid in this Checkout Session")
+    if _is_for_something_else(session.metadata):
+        return Skip("other_purpose")
     ours, shops = _reference(session.metadata), session.client_reference_id
     return _credit(
         event,
@@ -168,6 +176,10 @@ def _succeeded_payment(body: bytes) -> Effect:
     payment = decode(_payment_intent, event.data.object)
     if not payment.amount_received:
         return Skip("nothing was received")
+    if payment.invoice:
+        return Skip("invoice")
+    if _is_for_something_else(payment.metadata):
+        return Skip("other_purpose")
     return _credit(
         event,
         payment.id,
@@ -204,6 +216,12 @@ def _reference(metadata: dict[str, str] | None) -> str | None:
     """The organization's id that we put on Stripe's objects. The key is ours alone, so it goes before the Checkout
     Session's `client_reference_id`, a free text where shops put the id of a cart."""
     return (metadata or {}).get("org_id") or (metadata or {}).get("organization_id")
+
+
+def _is_for_something_else(metadata: dict[str, str] | None) -> bool:
+    """Whether the payment says that it is not for the wallet, such as one of a shop or of a subscription."""
+    purpose = (metadata or {}).get("purpose")
+    return bool(purpose) and purpose not in TOPUP_PURPOSES
 
 
 def _is_uuid(text: str | None) -> TypeGuard[str]:

@@ -12,7 +12,8 @@ NEXT_STEPS = {
     "unknown_organization": "`calltally route add`, or for a payment in SQL `link_customer(…)`: it goes on by itself."
     " If it is nobody's here: `calltally events dismiss {id} --reason …`",
     "payment_not_credited": "none if its payment is still on the way: it goes on by itself. Else"
-    " `calltally payments backfill` fetches the payment, or credit it: `calltally wallet credit --key topup:…`",
+    " `calltally payments backfill` fetches the payment, or credit it: `calltally wallet credit --key topup:…`. If it"
+    " was skipped as no top-up: `calltally events dismiss {id} --reason …`",
     "exceeds_payment": "compare its refunds and disputes at Stripe; book what is missing: `calltally wallet debit`",
     "customer_mismatch": "see at Stripe whose it is: `calltally wallet credit --key topup:…`; it goes on by itself",
     "currency_mismatch": "book it in the wallet's currency (`calltally wallet credit` or `debit`), or pay it back at"

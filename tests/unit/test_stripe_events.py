@@ -106,6 +106,33 @@ def test_payment_of_nothing_is_skipped() -> None:
     assert meaning(INTENT, amount_received=0) == Skip("nothing was received")
 
 
+def test_payment_of_an_invoice_is_skipped() -> None:
+    """A subscription of a linked customer is no top-up; newer API versions have no such field, or null."""
+    assert meaning(INTENT, invoice="in_Example0000001", metadata={}) == Skip("invoice")
+    assert meaning(INTENT, invoice=None) == CREDIT
+
+
+@pytest.mark.parametrize("event_type", sorted(CREDITING))
+@pytest.mark.parametrize(
+    ("purpose", "is_topup"),
+    [
+        ("topup", True),
+        ("checkout_topup", True),
+        ("auto_recharge", True),
+        ("", True),
+        (None, True),
+        ("subscription", False),
+    ],
+)
+def test_payment_counts_as_a_topup_unless_it_says_otherwise(
+    event_type: str, purpose: str | None, is_topup: bool
+) -> None:
+    """By either event of it alike."""
+    metadata = {"org_id": ORGANIZATION} | ({} if purpose is None else {"purpose": purpose})
+
+    assert meaning(event_type, metadata=metadata) == (CREDIT if is_topup else Skip("other_purpose"))
+
+
 def test_payment_credits_what_was_received_and_not_what_was_asked_for() -> None:
     """`amount` may be more than `amount_received`."""
     effect = meaning(INTENT, amount=9_900, amount_received=5_000)
