@@ -176,7 +176,7 @@ def findings(
     return [
         *(_incomplete(part) for part in comparison.completeness if part.verdict == "incomplete"),
         *found,
-        *(finding for finding in earlier if finding.call_id not in own),
+        *(finding for finding in earlier if finding.kind == "drift" or finding.call_id not in own),
     ]
 
 
@@ -254,6 +254,15 @@ def recovered_earlier(earlier: Sequence[Finding]) -> list[Recovered]:
         Recovered(finding.call_id or "", finding.organization_id, finding.outcome, finding.amount_micros, known=False)
         for finding in earlier
         if finding.outcome in CHARGED
+    ]
+
+
+def corrected_earlier(earlier: Sequence[Finding]) -> list[Corrected]:
+    """What such runs corrected, of the same findings."""
+    return [
+        Corrected(finding.call_id or "", finding.organization_id, finding.amount_micros)
+        for finding in earlier
+        if finding.kind == "drift"
     ]
 
 

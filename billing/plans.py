@@ -222,7 +222,7 @@ def _repair(
     corrected = [
         call
         for start in range(0, len(drifted), BATCH)
-        for call in correct(connection, drifted[start : start + BATCH])
+        for call in correct(connection, drifted[start : start + BATCH], run_id)
     ]
     valued = worth(connection, lost)
     return Repair(Rows(recorded), Rows(corrected), valued, Rows(rows(connection, TRANSFERS)))

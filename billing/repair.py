@@ -30,7 +30,7 @@ class Corrected:
     call_id: str
     organization_id: UUID | None
     difference_micros: int | None
-    """What the change was worth; None if the call is not charged yet."""
+    """What the run has booked for the change; None if the call is not charged yet."""
     problem: str | None = None
 
 
@@ -89,14 +89,16 @@ def record_calls(engine: Engine, calls: Sequence[EndedCall], run_id: UUID) -> li
         return record(connection, calls, run_id)
 
 
-def correct_calls(engine: Engine, calls: Sequence[EndedCall]) -> list[Corrected]:
+def correct_calls(engine: Engine, calls: Sequence[EndedCall], run_id: UUID) -> list[Corrected]:
     """Book what the provider's changes are worth; a call that has these facts already is left alone.
+
+    Safe to repeat: the answer is what this run has booked, in whichever try.
 
     Raises:
         TransientError: worth another try.
     """
     with transaction(engine) as connection:
-        return correct(connection, calls)
+        return correct(connection, calls, run_id)
 
 
 def value_calls(engine: Engine, lost: Sequence[EndedCall]) -> list[LostValue]:
@@ -128,7 +130,7 @@ def record(connection: Connection, calls: Sequence[EndedCall], run_id: UUID) -> 
     return record(connection, calls[:half], run_id) + record(connection, calls[half:], run_id)
 
 
-def correct(connection: Connection, calls: Sequence[EndedCall]) -> list[Corrected]:
+def correct(connection: Connection, calls: Sequence[EndedCall], run_id: UUID) -> list[Corrected]:
     """`correct_calls` within a transaction, the same way."""
     if not calls:
         return []
@@ -136,8 +138,9 @@ def correct(connection: Connection, calls: Sequence[EndedCall]) -> list[Correcte
         with connection.begin_nested():
             answers = rows(
                 connection,
-                "SELECT * FROM correct_calls(CAST(:calls AS jsonb))",
+                "SELECT * FROM correct_calls(CAST(:calls AS jsonb), :run_id)",
                 calls=as_json(calls),
+                run_id=run_id,
             )
         return [Corrected(**answer) for answer in answers]
     except DBAPIError as error:
@@ -147,7 +150,7 @@ def correct(connection: Connection, calls: Sequence[EndedCall]) -> list[Correcte
         if len(calls) == 1:
             return [Corrected(calls[0].id, None, None, problem=str(refused))]
     half = len(calls) // 2
-    return correct(connection, calls[:half]) + correct(connection, calls[half:])
+    return correct(connection, calls[:half], run_id) + correct(connection, calls[half:], run_id)
 
 
 def worth(connection: Connection, lost: Sequence[EndedCall]) -> list[LostValue]:

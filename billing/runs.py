@@ -60,6 +60,15 @@ TAKE_OVER = (
     " WHERE later.id = dead.reported_by AND later.state = 'failed')) RETURNING 1"
 )
 
+CORRECTED_BY_FAILED_RUNS = (
+    "SELECT booked.call_id, calls.organization_id, sum(difference_micros)::bigint AS amount_micros,"
+    " jsonb_build_object('duration', jsonb_build_array((array_agg(duration_before_ms ORDER BY booked.id))[1],"
+    " (array_agg(duration_after_ms ORDER BY booked.id DESC))[1]), 'recorded_by', dead.id) AS detail"
+    " FROM reconciliation_runs AS dead JOIN run_corrections AS booked ON booked.run_id = dead.id"
+    " JOIN calls ON calls.id = booked.call_id WHERE dead.reported_by = :run_id"
+    " GROUP BY dead.id, booked.call_id, calls.organization_id ORDER BY min(booked.id)"
+)
+
 
 @contextmanager
 def marked_alive(engine: Engine, run_id: UUID) -> Iterator[None]:
@@ -154,14 +163,15 @@ def finish_run(engine: Engine, run_id: UUID, found: Sequence[Finding], figures: 
 
 
 def take_over(engine: Engine, run_id: UUID) -> list[Finding]:
-    """What failed runs recorded of the stretch that this run has listed, and no run has reported: it does so now.
+    """What failed runs recorded and corrected in the stretch that this run has listed, and no run has reported.
 
     A failed run has neither figures nor findings, and its calls are in the books, so that no later comparison finds
-    them. Safe to repeat. What a run took over that fails in turn is taken over again. Calls that never connected are
-    no findings. A plan that was booked is finished by applying it again.
+    them: this one tells of them. Safe to repeat. What a run took over that fails in turn is taken over again. Calls
+    that never connected are no findings. A plan that was booked is finished by applying it again.
     """
     with transaction(engine) as connection:
         value(connection, TAKE_OVER, run_id=run_id)
+        corrected = rows(connection, CORRECTED_BY_FAILED_RUNS, run_id=run_id)
         found = rows(
             connection,
             "SELECT calls.id, calls.organization_id, charges.amount_micros, CASE WHEN calls.organization_id IS NULL"
@@ -175,7 +185,7 @@ def take_over(engine: Engine, run_id: UUID) -> list[Finding]:
             " ORDER BY calls.ended_at, calls.id",
             run_id=run_id,
         )
-    return [
+    recorded = [
         Finding(
             "unattributed" if row["outcome"] == "unattributed" else "missing",
             row["id"],
@@ -186,6 +196,7 @@ def take_over(engine: Engine, run_id: UUID) -> list[Finding]:
         )
         for row in found
     ]
+    return [*recorded, *(Finding("drift", outcome="corrected", **row) for row in corrected)]
 
 
 def note_report(engine: Engine, run_id: UUID, url: str) -> None:

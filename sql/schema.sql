@@ -191,6 +191,14 @@ TABLE routes (
     organization_id uuid NOT NULL,
     valid tstzrange NOT NULL
 );
+TABLE run_corrections (
+    id bigint NOT NULL GENERATED ALWAYS AS IDENTITY,
+    run_id uuid NOT NULL,
+    call_id text NOT NULL,
+    difference_micros bigint NOT NULL,
+    duration_before_ms bigint,
+    duration_after_ms bigint
+);
 TABLE schema_revision (
     version_num character varying(32) NOT NULL
 );
@@ -326,6 +334,9 @@ CONSTRAINT routes.routes_kind_check CHECK ((kind = ANY (ARRAY['assistant'::text,
 CONSTRAINT routes.routes_organization_id_fkey FOREIGN KEY (organization_id) REFERENCES organizations(id);
 CONSTRAINT routes.routes_pkey PRIMARY KEY (id);
 CONSTRAINT routes.routes_valid_check CHECK ((NOT isempty(valid)));
+CONSTRAINT run_corrections.run_corrections_difference_micros_check CHECK ((difference_micros <> 0));
+CONSTRAINT run_corrections.run_corrections_pkey PRIMARY KEY (id);
+CONSTRAINT run_corrections.run_corrections_run_id_fkey FOREIGN KEY (run_id) REFERENCES reconciliation_runs(id) ON DELETE CASCADE;
 CONSTRAINT schema_revision.schema_revision_pkc PRIMARY KEY (version_num);
 CONSTRAINT sms_messages.sms_messages_num_segments_check CHECK ((num_segments > 0));
 CONSTRAINT sms_messages.sms_messages_pkey PRIMARY KEY (sid);
@@ -397,6 +408,8 @@ CREATE UNIQUE INDEX reversals_pkey ON public.reversals USING btree (id);
 CREATE INDEX routes_do_not_overlap ON public.routes USING gist (kind, external_id, valid);
 CREATE INDEX routes_external_id ON public.routes USING btree (external_id, kind);
 CREATE UNIQUE INDEX routes_pkey ON public.routes USING btree (id);
+CREATE UNIQUE INDEX run_corrections_pkey ON public.run_corrections USING btree (id);
+CREATE INDEX run_corrections_run ON public.run_corrections USING btree (run_id, call_id);
 CREATE UNIQUE INDEX schema_revision_pkc ON public.schema_revision USING btree (version_num);
 CREATE INDEX sms_messages_failed ON public.sms_messages USING btree (status_at) WHERE (status = ANY (ARRAY['failed'::text, 'undelivered'::text]));
 CREATE INDEX sms_messages_first_seen ON public.sms_messages USING btree (first_seen_at);
@@ -483,7 +496,7 @@ FUNCTION claim_alerts(integer,interval,boolean) RETURNS TABLE(id bigint, key tex
 FUNCTION claim_events(text,integer,interval,uuid,bigint) RETURNS TABLE(id bigint, provider text, type text, body bytea, attempts integer, claim_token uuid) SECURITY DEFINER;
 FUNCTION claim_these_events(bigint[],text,interval,integer,bigint) RETURNS TABLE(id bigint, provider text, type text, body bytea, attempts integer, claim_token uuid) SECURITY DEFINER;
 FUNCTION correct_call(text,timestamp with time zone,timestamp with time zone,bigint,timestamp with time zone) RETURNS bigint SECURITY DEFINER;
-FUNCTION correct_calls(jsonb) RETURNS TABLE(call_id text, organization_id uuid, difference_micros bigint) SECURITY DEFINER;
+FUNCTION correct_calls(jsonb,uuid) RETURNS TABLE(call_id text, organization_id uuid, difference_micros bigint) SECURITY DEFINER;
 FUNCTION create_organization(text,text,text,bigint,text) RETURNS uuid SECURITY DEFINER;
 FUNCTION credit_payments(jsonb) RETURNS TABLE(payment_id text, outcome text, reason text, event_id bigint) SECURITY DEFINER;
 FUNCTION credit_wallet(uuid,bigint,text,text,timestamp with time zone,text,text) RETURNS TABLE(success boolean, duplicate boolean, balance_before_micros bigint, balance_after_micros bigint, settled_outstanding_micros bigint) SECURITY DEFINER;
@@ -617,6 +630,9 @@ POLICY everything_for_calltally_app ON routes TO {calltally_app} USING (true);
 POLICY everything_for_calltally_books ON routes TO {calltally_books} USING (true);
 POLICY everything_for_calltally_owner ON routes TO {calltally_owner} USING (true);
 POLICY own_rows ON routes TO {calltally_tenant} USING ((organization_id = (NULLIF(current_setting('app.org_id'::text, true), ''::text))::uuid));
+POLICY everything_for_calltally_app ON run_corrections TO {calltally_app} USING (true);
+POLICY everything_for_calltally_books ON run_corrections TO {calltally_books} USING (true);
+POLICY everything_for_calltally_owner ON run_corrections TO {calltally_owner} USING (true);
 POLICY everything_for_calltally_app ON sms_messages TO {calltally_app} USING (true);
 POLICY everything_for_calltally_books ON sms_messages TO {calltally_books} USING (true);
 POLICY everything_for_calltally_owner ON sms_messages TO {calltally_owner} USING (true);
@@ -709,6 +725,8 @@ GRANT SELECT ON public.reversals TO calltally_app;
 GRANT INSERT, SELECT, UPDATE ON public.reversals TO calltally_books;
 GRANT SELECT ON public.routes TO calltally_app;
 GRANT DELETE, INSERT, SELECT, UPDATE ON public.routes TO calltally_books;
+GRANT SELECT ON public.run_corrections TO calltally_app;
+GRANT INSERT, SELECT ON public.run_corrections TO calltally_books;
 GRANT SELECT ON public.schema_revision TO calltally_app;
 GRANT SELECT ON public.sms_failures TO calltally_app;
 GRANT SELECT ON public.sms_messages TO calltally_app;
@@ -777,7 +795,7 @@ GRANT EXECUTE ON claim_alerts(integer,interval,boolean) TO calltally_app;
 GRANT EXECUTE ON claim_events(text,integer,interval,uuid,bigint) TO calltally_app;
 GRANT EXECUTE ON claim_these_events(bigint[],text,interval,integer,bigint) TO calltally_app;
 GRANT EXECUTE ON correct_call(text,timestamp with time zone,timestamp with time zone,bigint,timestamp with time zone) TO calltally_app;
-GRANT EXECUTE ON correct_calls(jsonb) TO calltally_app;
+GRANT EXECUTE ON correct_calls(jsonb,uuid) TO calltally_app;
 GRANT EXECUTE ON create_organization(text,text,text,bigint,text) TO calltally_app;
 GRANT EXECUTE ON credit_payments(jsonb) TO calltally_app;
 GRANT EXECUTE ON credit_wallet(uuid,bigint,text,text,timestamp with time zone,text,text) TO calltally_app;

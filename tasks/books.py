@@ -175,8 +175,8 @@ def _correcting() -> str:
     retry_condition_fn=is_transient,
 )
 async def correct_drift(calls: Sequence[EndedCall], run_id: UUID) -> Rows[Corrected]:
-    """Book the worth of changed durations; a second time changes nothing."""
-    return await _in_batches(run_id, calls, lambda batch: repair.correct_calls(get_engine(), batch))
+    """Book the worth of changed durations; a second time changes nothing, and tells what the first one booked."""
+    return await _in_batches(run_id, calls, lambda batch: repair.correct_calls(get_engine(), batch, run_id))
 
 
 @task(

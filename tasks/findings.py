@@ -12,7 +12,7 @@ from prefect.utilities.urls import url_for
 
 from billing import runs
 from billing.figures import Night, NightMoney, Rows
-from billing.night import Comparison, findings, money, recovered_calls, recovered_earlier
+from billing.night import Comparison, corrected_earlier, findings, money, recovered_calls, recovered_earlier
 from billing.process import get_engine
 from billing.repair import Repair
 from billing.runs import Order
@@ -54,7 +54,7 @@ def _store(run_id: UUID, order: Order, comparison: Comparison, repair: Repair, r
         money=money(
             order.window,
             recovered,
-            repair.corrected,
+            [*repair.corrected, *corrected_earlier(earlier)],
             repair.lost,
             [call.id for call in comparison.lost],
             currencies,

@@ -16,7 +16,8 @@ SET LOCAL session_replication_role = replica; -- history lets nobody else empty 
 DELETE FROM sms_messages; DELETE FROM sms_prices; DELETE FROM reversals; DELETE FROM first_sights;
 DELETE FROM transfers; DELETE FROM charges; DELETE FROM calls;
 DELETE FROM event_attempts; DELETE FROM event_bodies; DELETE FROM events; DELETE FROM workers;
-DELETE FROM alerts; DELETE FROM incidents; DELETE FROM findings; DELETE FROM reconciliation_runs;
+DELETE FROM alerts; DELETE FROM incidents; DELETE FROM findings; DELETE FROM run_corrections;
+DELETE FROM reconciliation_runs;
 DELETE FROM routes; DELETE FROM prices; DELETE FROM wallets; DELETE FROM accounts; DELETE FROM organizations;
 INSERT INTO prices (currency, per_minute_micros, valid) VALUES ('USD', 700000, '(,)');
 """

@@ -17,13 +17,16 @@ $$;
 
 -- correct_calls: correct_call for many, in the order of their ids, so that crossing batches cannot deadlock.
 --
--- p_calls: array of {id, started_at, ended_at, provider_cost_micros}. Answers as correct_call, once per call.
+-- p_calls: array of {id, started_at, ended_at, provider_cost_micros}. Answers as correct_call, once per call; of a run,
+-- with all that it has booked for the call, so that whoever asks again gets the same answer.
 -- Errors: TY004; one refuses the whole batch.
-CREATE OR REPLACE FUNCTION correct_calls(p_calls jsonb)
+CREATE OR REPLACE FUNCTION correct_calls(p_calls jsonb, p_run_id uuid DEFAULT NULL)
 RETURNS TABLE (call_id text, organization_id uuid, difference_micros bigint)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp SET enable_seqscan = off AS $$
 DECLARE
     told record;
+    old_duration_ms bigint;
+    booked_micros bigint; -- by this run for this call, in whichever try
 BEGIN
     FOR told IN
         SELECT DISTINCT ON (changed.id) changed.*
@@ -33,8 +36,18 @@ BEGIN
         ORDER BY changed.id
     LOOP
         call_id := told.id;
+        SELECT calls.organization_id, calls.duration_ms INTO organization_id, old_duration_ms
+        FROM calls WHERE calls.id = told.id;
         difference_micros := correct_call(told.id, told.started_at, told.ended_at, told.provider_cost_micros);
-        SELECT calls.organization_id INTO organization_id FROM calls WHERE calls.id = told.id;
+        IF p_run_id IS NOT NULL THEN
+            INSERT INTO run_corrections (run_id, call_id, difference_micros, duration_before_ms, duration_after_ms)
+            SELECT
+                p_run_id, told.id, difference_micros, old_duration_ms, call_duration_ms(told.started_at, told.ended_at)
+            WHERE difference_micros <> 0;
+            SELECT sum(booked.difference_micros) INTO booked_micros
+            FROM run_corrections AS booked WHERE booked.run_id = p_run_id AND booked.call_id = told.id;
+            difference_micros := coalesce(booked_micros, difference_micros);
+        END IF;
         RETURN NEXT;
     END LOOP;
 END;

@@ -61,6 +61,11 @@ def result(stage: Stage) -> dict[str, Any]:
                 " WHERE findings.kind = 'missing' AND NOT dry_run"
             )
         ),
+        "corrected": stage.books.value(
+            "SELECT sum(amount_micros) FROM findings"
+            " INNER JOIN reconciliation_runs AS run ON run.id = findings.run_id"
+            " WHERE findings.kind = 'drift' AND outcome = 'corrected' AND NOT dry_run"
+        ),
         "broken": stage.books.broken(),
     }
 
@@ -73,6 +78,7 @@ def expected(calls: Sequence[Call], shown: dict[str, Any]) -> None:
     assert {row["id"] for row in shown["calls"] if row["reconciled"]} == {call.id for call in calls[:6]}
     assert shown["ratio"] == Decimal("0.4")
     assert (shown["recovered"], shown["found"]) == (6, sorted(call.id for call in calls[:6]))
+    assert shown["corrected"] == shown["charges"][keys.index(f"call:{calls[-1].id}:correction:1")][2]
     assert (shown["state"], shown["broken"]) == ("completed", [])
 
 

@@ -19,14 +19,14 @@ def test_call_that_runs_again_keeps_what_it_cost(books: Books, engine: Engine, c
     organization_id = acme(books)
     repair.record_calls(engine, [ended("a", 60)], begin(engine))
     compared = compare(engine, [listed("a", 60, cost=cost, status="in-progress", assistant_id="asst")])
-    corrected = repair.correct_calls(engine, compared.drifted)
+    corrected = repair.correct_calls(engine, compared.drifted, begin(engine))
 
     assert compared.drifted == []
     assert books.balance(organization_id) == 5_000_000 - A_MINUTE_MICROS
     assert [(found.kind, found.outcome) for found in findings(compared, [], corrected)] == [("drift", "noted")]
 
     compared = compare(engine, [listed("a", 120, assistant_id="asst")])
-    repair.correct_calls(engine, compared.drifted)
+    repair.correct_calls(engine, compared.drifted, begin(engine))
     assert books.balance(organization_id) == 5_000_000 - 2 * A_MINUTE_MICROS
 
 
@@ -35,7 +35,7 @@ def test_call_in_quarantine_is_billed_by_its_corrected_length(books: Books, engi
     organization_id = acme(books)
     repair.record_calls(engine, [ended("stray", 60, assistant="later")], begin(engine))
     compared = compare(engine, [listed("stray", 120, assistant_id="later")])
-    corrected = repair.correct_calls(engine, compared.drifted)
+    corrected = repair.correct_calls(engine, compared.drifted, begin(engine))
     books.route(organization_id, "later")
 
     assert [change.difference_micros for change in corrected] == [None]

@@ -132,7 +132,7 @@ def night(books: Books, engine: Engine, provider: pd.DataFrame) -> Comparison:
     """Compare and repair."""
     compared = compare_frame(engine, provider, WINDOW)
     repair.record_calls(engine, compared.missing, begin(engine))
-    repair.correct_calls(engine, compared.drifted)
+    repair.correct_calls(engine, compared.drifted, begin(engine))
     return compared
 
 

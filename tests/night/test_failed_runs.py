@@ -11,10 +11,11 @@ from sqlalchemy import Engine
 
 from billing import repair, runs
 from billing.figures import Finding, Window
-from billing.night import recovered_earlier
+from billing.night import corrected_earlier, findings, money, recovered_earlier
 from tests.books import Books
 
-from .bookkeeping import A_MINUTE_MICROS, FIGURES, WINDOW, acme, begin, ended, order
+from .bookkeeping import A_MINUTE_MICROS, FIGURES, WINDOW, acme, begin, compare, ended, order
+from .listed import listed
 
 DAY = timedelta(days=1)
 
@@ -50,6 +51,28 @@ def test_records_of_a_failed_run_are_taken_over_once(failed: UUID, books: Books,
     assert found[0].detail is not None
     assert (found[0].detail["recorded_by"], found[0].detail["duration_ms"]) == (str(failed), 60_000)
     runs.finish_run(engine, first, found, FIGURES)
+    assert taken(engine, begin(engine)) == []
+
+
+def test_corrections_of_a_failed_run_are_taken_over_once(failed: UUID, books: Books, engine: Engine) -> None:
+    """Their money counts in the run that tells of them, beside what that one corrects itself."""
+    second = begin(engine)
+    repair.correct_calls(engine, [ended("a", 120)], second)
+    runs.fail_run(engine, second, "no connection either")
+    third = begin(engine)
+    compared = compare(engine, [listed("a", 180, assistant_id="asst")])
+    own = repair.correct_calls(engine, compared.drifted, third)
+    earlier = runs.take_over(engine, third)
+    told = [found for found in findings(compared, [], own, earlier) if found.kind == "drift"]
+
+    assert [(found.call_id, found.outcome, found.amount_micros) for found in told] == [
+        ("a", "corrected", A_MINUTE_MICROS)
+    ] * 2
+    assert told[1].detail == {"duration": [60_000, 120_000], "recorded_by": str(second)}
+    currencies = dict.fromkeys(runs.load_customers(engine), "USD")
+    [dollars] = money(WINDOW, [], [*own, *corrected_earlier(earlier)], [], [], currencies)
+    assert dollars.corrected_micros == 2 * A_MINUTE_MICROS
+    runs.finish_run(engine, third, told, FIGURES)
     assert taken(engine, begin(engine)) == []
 
 

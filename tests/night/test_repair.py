@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import pytest
 from msgspec.structs import replace as changed
 from sqlalchemy import Engine
 
@@ -72,8 +73,8 @@ def test_drift_is_corrected_once(books: Books, engine: Engine) -> None:
     """A longer call costs the difference; the same correction again costs nothing."""
     organization_id = acme(books)
     repair.record_calls(engine, [ended("a", 60)], begin(engine))
-    first = repair.correct_calls(engine, [ended("a", 120)])
-    second = repair.correct_calls(engine, [ended("a", 120)])
+    first = repair.correct_calls(engine, [ended("a", 120)], begin(engine))
+    second = repair.correct_calls(engine, [ended("a", 120)], begin(engine))
 
     assert [(call.call_id, call.organization_id, call.difference_micros) for call in [*first, *second]] == [
         ("a", organization_id, A_MINUTE_MICROS),
@@ -83,13 +84,29 @@ def test_drift_is_corrected_once(books: Books, engine: Engine) -> None:
     assert books.broken() == []
 
 
+@pytest.mark.parametrize("topup_micros", [5_000_000, 1], ids=["paid", "owed"])
+def test_correction_whose_answer_got_lost_is_told_by_the_next_try(
+    books: Books, engine: Engine, topup_micros: int
+) -> None:
+    """A repeated task tells what it has booked before, also of a charge that it replaced, and books it once."""
+    books.debt_limit(acme(books, topup_micros), 0)
+    repair.record_calls(engine, [ended("a", 60)], begin(engine))
+    run_id = begin(engine)
+    first = repair.correct_calls(engine, [ended("a", 120)], run_id)
+    before = everything(books)
+
+    assert repair.correct_calls(engine, [ended("a", 120)], run_id) == first
+    assert [call.difference_micros for call in first] == [A_MINUTE_MICROS]
+    assert everything(books) == before
+
+
 def test_drift_of_cost_alone_moves_no_money(books: Books, engine: Engine) -> None:
     """What the provider charges the reseller is noted, and is none of the customer's business."""
     organization_id = acme(books)
     repair.record_calls(engine, [ended("a", 60)], begin(engine))
     dearer = changed(ended("a", 60), provider_cost_micros=123_456)
 
-    assert repair.correct_calls(engine, [dearer])[0].difference_micros == 0
+    assert repair.correct_calls(engine, [dearer], begin(engine))[0].difference_micros == 0
     assert books.balance(organization_id) == 5_000_000 - A_MINUTE_MICROS
     assert books.value("SELECT provider_cost_micros FROM calls") == 123_456
 
@@ -99,7 +116,7 @@ def test_correction_that_is_refused_keeps_no_other_from_being_booked(books: Book
     acme(books)
     repair.record_calls(engine, [ended("a"), ended("b"), ended("c")], begin(engine))
     upside_down = changed(ended("b"), started_at=ended("b").ended_at, ended_at=ended("b").started_at)
-    corrected = repair.correct_calls(engine, [ended("a", 120), upside_down, ended("c", 120)])
+    corrected = repair.correct_calls(engine, [ended("a", 120), upside_down, ended("c", 120)], begin(engine))
 
     assert {call.call_id: call.difference_micros for call in corrected} == {
         "a": A_MINUTE_MICROS,
@@ -113,7 +130,7 @@ def test_lost_calls_are_valued_by_currency(books: Books, engine: Engine) -> None
     """Corrections count, cancelled charges do not; a call of nobody is estimated at the default price."""
     acme(books, topup_micros=A_MINUTE_MICROS)
     repair.record_calls(engine, [ended("a", 60), ended("stray", 120, assistant="unknown")], begin(engine))
-    repair.correct_calls(engine, [ended("a", 120)])
+    repair.correct_calls(engine, [ended("a", 120)], begin(engine))
     told = [ended("a", 60), ended("stray", 120, assistant="unknown")]
     value = repair.value_calls(engine, told)[0]
 
