@@ -28,6 +28,7 @@ from calltally.sandbox.world import Sandbox
 from calltally.stack.automations import Patience
 from calltally.stack.prefect_server import client_environment, ensure_prefect_database, server_child
 from calltally.stack.warm_worker import WarmWorker
+from tests.databases import new_database
 from tests.night.served import running_switchboard
 from tests.stack.sleeping import sleeping
 
@@ -121,9 +122,10 @@ def serving(postgres_url: str, home: Path) -> Iterator[Stack]:
     """A stack of its own, which looks for what is absent every second."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
         api_url = f"http://127.0.0.1:{probe.getsockname()[1]}/api"
-    server = server_child(api_url, ensure_prefect_database(postgres_url), home)
     env = {**os.environ, **client_environment(api_url, home), "PYTHONPATH": str(ROOT)}
     with ExitStack() as exits:
+        books_url = exits.enter_context(new_database(postgres_url))  # the server's lies beside it, and is new as well
+        server = server_child(api_url, ensure_prefect_database(books_url), home)
         sandbox = exits.enter_context(running_switchboard()).show(Sandbox(seed=7))
         exits.enter_context(temporary_settings({PREFECT_API_URL: api_url, PREFECT_HOME: home}))
         stack = Stack(env, sandbox)
