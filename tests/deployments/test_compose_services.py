@@ -129,10 +129,19 @@ def installation() -> Iterator[tuple[Installation, RunningSandbox]]:
         for service in ("prefect", "receiver", "worker", "nights"):
             assert not installation.is_healthy(service)
             process = installation.start(service)
-            stack.callback(process.wait, 60)
-            stack.callback(process.terminate)
+            stack.callback(stop, process)
             installation.until_healthy(service)
         yield installation, sandbox
+
+
+def stop(process: subprocess.Popen[bytes]) -> None:
+    """As Docker does: a signal, some time to finish, and then the end."""
+    process.terminate()
+    try:
+        process.wait(timeout=60)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
 
 
 def test_services_of_the_compose_file_bill_a_call(installation: tuple[Installation, RunningSandbox]) -> None:
