@@ -1,11 +1,12 @@
 -- claim_these_events: takes up to p_limit chosen events that are waiting, oldest first, whatever else waits; of bodies
 -- no more than p_max_bytes, but one event at least (null: as many as there are). For a replay that was rehearsed.
+-- Looks for bodies in every month, as claim_events.
 CREATE OR REPLACE FUNCTION claim_these_events(
     p_ids bigint[], p_claimed_by text, p_lease interval, p_limit integer DEFAULT NULL,
     p_max_bytes bigint DEFAULT NULL
 )
 RETURNS TABLE (id bigint, provider text, type text, body bytea, attempts integer, claim_token uuid)
-LANGUAGE sql SECURITY DEFINER SET search_path = public, pg_temp AS $$
+LANGUAGE sql SECURITY DEFINER SET search_path = public, pg_temp SET enable_partition_pruning = off AS $$
     WITH heads AS (
         SELECT events.id, events.received_at FROM events
         WHERE events.id = ANY (p_ids) AND events.state = 'waiting'
