@@ -234,7 +234,8 @@ $$;
 -- replay_events: puts dead, parked, skipped or done events back in line; what is applied already stays applied once.
 -- Answers with the ids that it woke: others are claimed or waiting anyway. Looks in every month, as claim_events.
 CREATE OR REPLACE FUNCTION replay_events(p_ids bigint[])
-RETURNS SETOF bigint LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp SET enable_partition_pruning = off AS $$
+RETURNS SETOF bigint LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = public, pg_temp SET enable_partition_pruning = off AS $$
 BEGIN
     RETURN QUERY
     UPDATE events SET state = 'waiting', reason = NULL, finished_at = NULL
