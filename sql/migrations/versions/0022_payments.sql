@@ -1,0 +1,1 @@
+SELECT 1; -- no table changes: functions are applied after every revision
