@@ -58,7 +58,7 @@ COPY_FINDINGS = (
 # Rows that this transaction wrote bear the time of its beginning; savepoints have other numbers than it has.
 TRANSFERS = (
     "SELECT idempotency_key, kind, name AS organization, transfers.currency,"
-    " CASE WHEN to_account = organization_id THEN amount_micros ELSE -amount_micros END AS amount_micros"
+    " CASE WHEN from_account = organization_id THEN -amount_micros ELSE amount_micros END AS amount_micros"
     " FROM transfers JOIN organizations ON organizations.id = organization_id"
     " WHERE booked_at = now() ORDER BY idempotency_key"
 )

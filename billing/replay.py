@@ -123,7 +123,7 @@ def _apply_now(connection: Connection, ids: Sequence[int]) -> Plan:
         transfers=rows(
             connection,
             "SELECT idempotency_key, kind, name AS organization, transfers.currency,"
-            " CASE WHEN to_account = organization_id THEN amount_micros ELSE -amount_micros END AS amount_micros"
+            " CASE WHEN from_account = organization_id THEN -amount_micros ELSE amount_micros END AS amount_micros"
             " FROM transfers JOIN organizations ON organizations.id = organization_id"
             " WHERE transfers.xmin = pg_current_xact_id()::xid ORDER BY idempotency_key",
         ),

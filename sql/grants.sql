@@ -109,6 +109,12 @@ find_sms_price(uuid, text, timestamptz)
 TO calltally_owner, calltally_app;
 GRANT SELECT ON sms_messages, sms_prices TO calltally_tenant;
 
+-- Of the ledger, a tenant sees the movements of its wallet, not what the reseller moves on its behalf.
+DROP POLICY IF EXISTS wallets_alone ON transfers;
+CREATE POLICY wallets_alone ON transfers AS RESTRICTIVE FOR SELECT TO calltally_tenant
+USING (wallet_sequence IS NOT NULL);
+GRANT UPDATE ON payments TO calltally_books;
+
 -- Refunds and disputes
 GRANT UPDATE ON reversals TO calltally_books;
 GRANT SELECT ON reversal_states TO calltally_books;

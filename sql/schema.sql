@@ -125,6 +125,18 @@ TABLE organizations (
     stripe_customer_id text,
     created_at timestamp with time zone NOT NULL DEFAULT now()
 );
+TABLE payments (
+    payment_id text NOT NULL,
+    organization_id uuid NOT NULL,
+    currency character(3) NOT NULL,
+    charged_micros bigint NOT NULL,
+    credited_micros bigint NOT NULL,
+    tax_micros bigint NOT NULL DEFAULT 0,
+    discount_micros bigint NOT NULL DEFAULT 0,
+    fee_micros bigint NOT NULL DEFAULT 0,
+    session_id text,
+    booked_at timestamp with time zone NOT NULL DEFAULT now()
+);
 TABLE prices (
     id bigint NOT NULL GENERATED ALWAYS AS IDENTITY,
     organization_id uuid,
@@ -238,9 +250,9 @@ TABLE transfers (
     idempotency_key text NOT NULL,
     kind text NOT NULL,
     organization_id uuid NOT NULL,
-    wallet_sequence bigint NOT NULL,
-    balance_after_micros bigint NOT NULL,
-    debt_limit_micros bigint NOT NULL,
+    wallet_sequence bigint,
+    balance_after_micros bigint,
+    debt_limit_micros bigint,
     overrun boolean NOT NULL DEFAULT false,
     payment_id text,
     corrects_transfer_id bigint,
@@ -265,7 +277,7 @@ TABLE workers (
 
 CONSTRAINT accounts.accounts_check CHECK (((kind = 'wallet'::text) = (organization_id IS NOT NULL)));
 CONSTRAINT accounts.accounts_check1 CHECK (((organization_id IS NULL) OR (id = organization_id)));
-CONSTRAINT accounts.accounts_kind_check CHECK ((kind = ANY (ARRAY['wallet'::text, 'stripe'::text, 'call_revenue'::text, 'sms_revenue'::text, 'refunds'::text, 'disputes'::text, 'adjustments'::text, 'suspense'::text])));
+CONSTRAINT accounts.accounts_kind_check CHECK ((kind = ANY (ARRAY['wallet'::text, 'stripe'::text, 'call_revenue'::text, 'sms_revenue'::text, 'refunds'::text, 'disputes'::text, 'adjustments'::text, 'tax'::text, 'fees'::text, 'suspense'::text])));
 CONSTRAINT accounts.accounts_organization_id_fkey FOREIGN KEY (organization_id) REFERENCES organizations(id);
 CONSTRAINT accounts.accounts_pkey PRIMARY KEY (id);
 CONSTRAINT alerts.alerts_incident_id_fkey FOREIGN KEY (incident_id) REFERENCES incidents(id);
@@ -305,6 +317,14 @@ CONSTRAINT organizations.organizations_name_check CHECK ((name <> ''::text));
 CONSTRAINT organizations.organizations_name_key UNIQUE (name);
 CONSTRAINT organizations.organizations_pkey PRIMARY KEY (id);
 CONSTRAINT organizations.organizations_stripe_customer_id_key UNIQUE (stripe_customer_id);
+CONSTRAINT payments.payments_charged_micros_check CHECK ((charged_micros > 0));
+CONSTRAINT payments.payments_check CHECK ((charged_micros = ((credited_micros + tax_micros) + fee_micros)));
+CONSTRAINT payments.payments_credited_micros_check CHECK ((credited_micros >= 0));
+CONSTRAINT payments.payments_discount_micros_check CHECK ((discount_micros >= 0));
+CONSTRAINT payments.payments_fee_micros_check CHECK ((fee_micros >= 0));
+CONSTRAINT payments.payments_payment_id_check CHECK ((payment_id <> ''::text));
+CONSTRAINT payments.payments_pkey PRIMARY KEY (payment_id);
+CONSTRAINT payments.payments_tax_micros_check CHECK ((tax_micros >= 0));
 CONSTRAINT prices.prices_do_not_overlap EXCLUDE USING gist (COALESCE(organization_id, '00000000-0000-0000-0000-000000000000'::uuid) WITH =, currency WITH =, valid WITH &&);
 CONSTRAINT prices.prices_free_seconds_check CHECK ((free_seconds >= 0));
 CONSTRAINT prices.prices_increment_seconds_check CHECK ((increment_seconds = ANY (ARRAY[1, 6, 60])));
@@ -348,10 +368,15 @@ CONSTRAINT sms_prices.sms_prices_organization_id_fkey FOREIGN KEY (organization_
 CONSTRAINT sms_prices.sms_prices_per_segment_micros_check CHECK ((per_segment_micros >= 0));
 CONSTRAINT sms_prices.sms_prices_pkey PRIMARY KEY (id);
 CONSTRAINT transfers.transfers_amount_micros_check CHECK ((amount_micros > 0));
-CONSTRAINT transfers.transfers_check CHECK (((from_account = organization_id) <> (to_account = organization_id)));
+CONSTRAINT transfers.transfers_check CHECK (
+CASE num_nonnulls(wallet_sequence, balance_after_micros, debt_limit_micros)
+    WHEN 3 THEN ((from_account = organization_id) <> (to_account = organization_id))
+    WHEN 0 THEN (((organization_id <> from_account) AND (organization_id <> to_account)) AND (from_account <> to_account))
+    ELSE false
+END);
 CONSTRAINT transfers.transfers_corrects_transfer_id_fkey FOREIGN KEY (corrects_transfer_id) REFERENCES transfers(id);
 CONSTRAINT transfers.transfers_idempotency_key_key UNIQUE (idempotency_key);
-CONSTRAINT transfers.transfers_kind_check CHECK ((kind = ANY (ARRAY['topup'::text, 'call'::text, 'sms'::text, 'correction'::text, 'refund'::text, 'dispute'::text, 'reinstatement'::text, 'adjustment'::text])));
+CONSTRAINT transfers.transfers_kind_check CHECK ((kind = ANY (ARRAY['topup'::text, 'call'::text, 'sms'::text, 'correction'::text, 'refund'::text, 'dispute'::text, 'reinstatement'::text, 'adjustment'::text, 'tax'::text, 'fee'::text, 'excess'::text])));
 CONSTRAINT transfers.transfers_organization_id_wallet_sequence_key UNIQUE (organization_id, wallet_sequence);
 CONSTRAINT transfers.transfers_pkey PRIMARY KEY (id);
 CONSTRAINT wallets.wallets_debt_limit_micros_check CHECK ((debt_limit_micros >= 0));
@@ -397,6 +422,7 @@ CREATE UNIQUE INDEX incidents_pkey ON public.incidents USING btree (id);
 CREATE UNIQUE INDEX organizations_name_key ON public.organizations USING btree (name);
 CREATE UNIQUE INDEX organizations_pkey ON public.organizations USING btree (id);
 CREATE UNIQUE INDEX organizations_stripe_customer_id_key ON public.organizations USING btree (stripe_customer_id);
+CREATE UNIQUE INDEX payments_pkey ON public.payments USING btree (payment_id);
 CREATE INDEX prices_do_not_overlap ON public.prices USING gist (COALESCE(organization_id, '00000000-0000-0000-0000-000000000000'::uuid), currency, valid);
 CREATE INDEX prices_organization ON public.prices USING btree (organization_id);
 CREATE UNIQUE INDEX prices_pkey ON public.prices USING btree (id);
@@ -445,6 +471,7 @@ VIEW checks.no_routed_message_in_quarantine {"organization_id uuid","detail json
 VIEW checks.no_usage_beyond_debt_limit {"organization_id uuid","detail jsonb"};
 VIEW checks.one_charge_per_call {"organization_id uuid","detail jsonb"};
 VIEW checks.one_credit_per_payment {"organization_id uuid","detail jsonb"};
+VIEW checks.payments_as_booked {"organization_id uuid","detail jsonb"};
 VIEW checks.references_lead_somewhere {"organization_id uuid","detail jsonb"};
 VIEW checks.sequences_without_gaps {"organization_id uuid","detail jsonb"};
 VIEW checks.stored_balance_equals_transfers {"organization_id uuid","detail jsonb"};
@@ -482,6 +509,7 @@ FUNCTION billed_seconds(bigint,integer,integer,integer) RETURNS integer;
 FUNCTION body_of_event(timestamp with time zone,bigint) RETURNS SETOF bytea;
 FUNCTION book_charges(charge_request[]) RETURNS boolean[];
 FUNCTION book_correction(charges,text,bigint,timestamp with time zone) RETURNS bigint;
+FUNCTION book_own_transfer(uuid,text,text,bigint,text,text,text,timestamp with time zone,text,bigint,text) RETURNS transfers;
 FUNCTION book_reversals(text) RETURNS integer;
 FUNCTION book_transfer(uuid,bigint,text,text,text,timestamp with time zone,boolean,text,bigint,text) RETURNS transfers;
 FUNCTION call_duration_ms(timestamp with time zone,timestamp with time zone) RETURNS bigint;
@@ -615,6 +643,10 @@ POLICY everything_for_calltally_app ON organizations TO {calltally_app} USING (t
 POLICY everything_for_calltally_books ON organizations TO {calltally_books} USING (true);
 POLICY everything_for_calltally_owner ON organizations TO {calltally_owner} USING (true);
 POLICY own_rows ON organizations TO {calltally_tenant} USING ((id = (NULLIF(current_setting('app.org_id'::text, true), ''::text))::uuid));
+POLICY everything_for_calltally_app ON payments TO {calltally_app} USING (true);
+POLICY everything_for_calltally_books ON payments TO {calltally_books} USING (true);
+POLICY everything_for_calltally_owner ON payments TO {calltally_owner} USING (true);
+POLICY own_rows ON payments TO {calltally_tenant} USING ((organization_id = (NULLIF(current_setting('app.org_id'::text, true), ''::text))::uuid));
 POLICY everything_for_calltally_app ON prices TO {calltally_app} USING (true);
 POLICY everything_for_calltally_books ON prices TO {calltally_books} USING (true);
 POLICY everything_for_calltally_owner ON prices TO {calltally_owner} USING (true);
@@ -645,6 +677,7 @@ POLICY everything_for_calltally_app ON transfers TO {calltally_app} USING (true)
 POLICY everything_for_calltally_books ON transfers TO {calltally_books} USING (true);
 POLICY everything_for_calltally_owner ON transfers TO {calltally_owner} USING (true);
 POLICY own_rows ON transfers TO {calltally_tenant} USING ((organization_id = (NULLIF(current_setting('app.org_id'::text, true), ''::text))::uuid));
+POLICY wallets_alone ON transfers TO {calltally_tenant} USING ((wallet_sequence IS NOT NULL));
 POLICY everything_for_calltally_app ON wallets TO {calltally_app} USING (true);
 POLICY everything_for_calltally_books ON wallets TO {calltally_books} USING (true);
 POLICY everything_for_calltally_owner ON wallets TO {calltally_owner} USING (true);
@@ -679,6 +712,8 @@ GRANT SELECT ON checks.one_charge_per_call TO calltally_app;
 GRANT SELECT ON checks.one_charge_per_call TO calltally_books;
 GRANT SELECT ON checks.one_credit_per_payment TO calltally_app;
 GRANT SELECT ON checks.one_credit_per_payment TO calltally_books;
+GRANT SELECT ON checks.payments_as_booked TO calltally_app;
+GRANT SELECT ON checks.payments_as_booked TO calltally_books;
 GRANT SELECT ON checks.references_lead_somewhere TO calltally_app;
 GRANT SELECT ON checks.references_lead_somewhere TO calltally_books;
 GRANT SELECT ON checks.sequences_without_gaps TO calltally_app;
@@ -714,6 +749,8 @@ GRANT SELECT ON public.incidents TO calltally_app;
 GRANT INSERT, SELECT, UPDATE ON public.incidents TO calltally_books;
 GRANT SELECT ON public.organizations TO calltally_app;
 GRANT INSERT, SELECT, UPDATE ON public.organizations TO calltally_books;
+GRANT SELECT ON public.payments TO calltally_app;
+GRANT INSERT, SELECT, UPDATE ON public.payments TO calltally_books;
 GRANT SELECT ON public.prices TO calltally_app;
 GRANT INSERT, SELECT, UPDATE ON public.prices TO calltally_books;
 GRANT SELECT ON public.prices TO calltally_tenant;

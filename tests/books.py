@@ -136,9 +136,11 @@ class Books:
         )
 
     def transfers(self, organization_id: UUID) -> list[Row]:
-        """The organization's transfers in the order in which they were booked."""
+        """The transfers of the organization's wallet in the order in which they were booked."""
         return self.rows(
-            "SELECT * FROM transfers WHERE organization_id = :id ORDER BY wallet_sequence", id=organization_id
+            "SELECT * FROM transfers WHERE organization_id = :id AND wallet_sequence IS NOT NULL"
+            " ORDER BY wallet_sequence",
+            id=organization_id,
         )
 
     def states(self, organization_id: UUID) -> dict[str, str]:

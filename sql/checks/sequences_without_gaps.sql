@@ -13,6 +13,7 @@ FROM (
                 -transfers.amount_micros
         END AS expected_micros
     FROM transfers
+    WHERE transfers.wallet_sequence IS NOT NULL
     WINDOW wallet AS (PARTITION BY organization_id ORDER BY wallet_sequence)
 ) AS chained
 WHERE wallet_sequence <> previous_sequence + 1 OR balance_after_micros <> expected_micros;

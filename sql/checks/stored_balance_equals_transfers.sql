@@ -11,6 +11,6 @@ CROSS JOIN
                 AS micros,
             coalesce(max(wallet_sequence), 0) AS last_sequence
         FROM transfers
-        WHERE transfers.organization_id = wallets.organization_id
+        WHERE transfers.organization_id = wallets.organization_id AND transfers.wallet_sequence IS NOT NULL
     ) AS summed
 WHERE wallets.balance_micros <> summed.micros OR wallets.last_sequence <> summed.last_sequence;

@@ -7,9 +7,9 @@ FROM (
     SELECT
         organization_id,
         payment_id,
-        CASE WHEN kind IN ('topup', 'reinstatement') THEN amount_micros ELSE -amount_micros END AS left_micros
+        CASE WHEN to_account = organization_id THEN amount_micros ELSE -amount_micros END AS left_micros
     FROM transfers
-    WHERE payment_id IS NOT NULL
+    WHERE payment_id IS NOT NULL AND wallet_sequence IS NOT NULL
 ) AS movements
 GROUP BY payment_id
 HAVING sum(left_micros) < 0;

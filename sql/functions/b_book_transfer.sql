@@ -41,6 +41,66 @@ BEGIN
 END;
 $$;
 
+-- book_own_transfer: moves money between two of the reseller's accounts, named by their kinds, on behalf of an
+-- organization; no wallet changes.
+--
+-- Internal; idempotent by its key. Answers with the ledger row, the first one if it was booked before.
+-- Errors: TY002 key used with other facts, TY004 amount, key or time not acceptable.
+CREATE OR REPLACE FUNCTION book_own_transfer(
+    p_organization_id uuid,
+    p_from_kind text,
+    p_to_kind text,
+    p_amount_micros bigint,
+    p_currency text,
+    p_kind text,
+    p_idempotency_key text,
+    p_event_at timestamptz,
+    p_payment_id text,
+    p_corrects_transfer_id bigint DEFAULT NULL,
+    p_reason text DEFAULT NULL
+)
+RETURNS transfers LANGUAGE plpgsql SET search_path = public, pg_temp AS $$
+DECLARE
+    booked transfers;
+BEGIN
+    IF coalesce(p_amount_micros, 0) <= 0 OR coalesce(p_idempotency_key, '') = '' OR p_event_at IS NULL THEN
+        PERFORM refuse(
+            'TY004', 'a transfer needs a positive amount, a key and a time',
+            jsonb_build_object('amount_micros', p_amount_micros, 'idempotency_key', p_idempotency_key),
+            'Correct the call; nothing was moved.'
+        );
+    END IF;
+    INSERT INTO transfers (
+        from_account, to_account, amount_micros, currency, idempotency_key, kind, organization_id,
+        payment_id, corrects_transfer_id, reason, event_at
+    ) VALUES (
+        own_account(p_from_kind, p_currency), own_account(p_to_kind, p_currency), p_amount_micros, p_currency,
+        p_idempotency_key, p_kind, p_organization_id, p_payment_id, p_corrects_transfer_id, p_reason, p_event_at
+    )
+    ON CONFLICT (idempotency_key) DO NOTHING
+    RETURNING * INTO booked;
+    IF NOT found THEN
+        SELECT * INTO STRICT booked FROM transfers WHERE idempotency_key = p_idempotency_key;
+        PERFORM check_same_facts(
+            p_idempotency_key,
+            jsonb_build_object(
+                'from_account', booked.from_account, 'to_account', booked.to_account,
+                'amount_micros', booked.amount_micros, 'kind', booked.kind, 'organization_id', booked.organization_id,
+                'payment_id', booked.payment_id
+            ),
+            jsonb_build_object(
+                'from_account', own_account(p_from_kind, p_currency),
+                'to_account', own_account(p_to_kind, p_currency),
+                'amount_micros', p_amount_micros, 'kind', p_kind, 'organization_id', p_organization_id,
+                'payment_id', p_payment_id
+            ),
+            'Use another key for another transfer.'
+        );
+    END IF;
+    RETURN booked;
+END;
+$$;
+
 -- lock_wallet: the wallet of an organization, locked until the transaction ends.
 -- Errors: TY003 unknown organization.
 CREATE OR REPLACE FUNCTION lock_wallet(p_organization_id uuid)

@@ -57,6 +57,10 @@ BEGIN
     LIMIT 1;
     IF NOT found THEN
         is_duplicate := false;
+        INSERT INTO payments (payment_id, organization_id, currency, charged_micros, credited_micros)
+        SELECT paid_id, p_organization_id, wallet.currency, p_amount_micros, p_amount_micros
+        WHERE paid_id IS NOT NULL
+        ON CONFLICT DO NOTHING; -- credit_payments has told more of it
         booked := book_transfer(
             p_organization_id, p_amount_micros, CASE p_kind WHEN 'topup' THEN 'stripe' ELSE 'adjustments' END,
             p_kind, credit_key, p_event_at,

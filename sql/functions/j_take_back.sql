@@ -157,8 +157,8 @@ $$;
 -- What was credited for a payment and not taken back, in micros; null without a credit. Internal.
 CREATE OR REPLACE FUNCTION left_of_payment(p_payment_id text)
 RETURNS bigint LANGUAGE sql STABLE SET search_path = public, pg_temp AS $$
-    SELECT sum(CASE WHEN kind IN ('topup', 'reinstatement') THEN amount_micros ELSE -amount_micros END)::bigint
+    SELECT sum(CASE WHEN to_account = organization_id THEN amount_micros ELSE -amount_micros END)::bigint
     FROM transfers
-    WHERE payment_id = p_payment_id
+    WHERE payment_id = p_payment_id AND wallet_sequence IS NOT NULL
     HAVING bool_or(kind = 'topup')
 $$;

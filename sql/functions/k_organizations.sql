@@ -26,7 +26,7 @@ BEGIN
     INSERT INTO accounts (id, kind, currency)
     SELECT own_account(kind, p_currency), kind, p_currency
     FROM unnest(ARRAY[
-        'stripe', 'call_revenue', 'sms_revenue', 'refunds', 'disputes', 'adjustments', 'suspense'
+        'stripe', 'call_revenue', 'sms_revenue', 'refunds', 'disputes', 'adjustments', 'tax', 'fees', 'suspense'
     ]) AS kind
     ON CONFLICT DO NOTHING;
     INSERT INTO accounts (id, kind, currency, organization_id) VALUES (new_id, 'wallet', p_currency, new_id);

@@ -16,6 +16,7 @@ SELECT
     transfers.idempotency_key,
     transfers.overrun
 FROM transfers
-INNER JOIN organizations ON transfers.organization_id = organizations.id;
+INNER JOIN organizations ON transfers.organization_id = organizations.id
+WHERE transfers.wallet_sequence IS NOT NULL;
 COMMENT ON VIEW reporting.wallet_statement IS
 'The ledger as the wallets'' owners would read it: what came in is positive, what went out negative, in micros.';

@@ -12,4 +12,5 @@ SELECT
     idempotency_key,
     overrun,
     reason
-FROM transfers;
+FROM transfers
+WHERE wallet_sequence IS NOT NULL;

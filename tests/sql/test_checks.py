@@ -23,8 +23,10 @@ DAMAGE: dict[str, str] = {
     ),
     "one_credit_per_payment": (
         "DROP INDEX transfers_one_credit_per_payment;"
-        "UPDATE transfers SET payment_id = 'pi_1', kind = 'topup' WHERE kind = 'adjustment'"
+        "UPDATE transfers SET payment_id = 'pi_1', kind = 'topup' WHERE kind = 'adjustment';"
+        "UPDATE payments SET charged_micros = 12000000, credited_micros = 12000000 WHERE payment_id = 'pi_1'"
     ),
+    "payments_as_booked": ("UPDATE payments SET credited_micros = 1, tax_micros = 999999 WHERE payment_id = 'pi_2'"),
     "taken_back_within_credited": ("UPDATE transfers SET payment_id = 'pi_other' WHERE kind = 'refund'"),
     "every_reversal_is_booked": (
         "INSERT INTO reversals (id, kind, payment_id, currency, taken_micros, taken_at)"

@@ -121,3 +121,29 @@ def test_schema_equals_its_committed_dump(database_url: str) -> None:
     expected = SCHEMA_FILE.read_text()
 
     assert dump_schema(database_url) == expected, "run: .venv/bin/python -m tests.sql.schema"
+
+
+BEFORE_PAYMENTS = """
+INSERT INTO organizations (id, name, email, currency) VALUES ('{id}', 'Acme', 'a@example.com', 'USD');
+INSERT INTO accounts (id, kind, currency, organization_id) VALUES ('{id}', 'wallet', 'USD', '{id}');
+INSERT INTO accounts (id, kind, currency) SELECT own_account(kind, 'USD'), kind, 'USD'
+FROM unnest(ARRAY['stripe', 'adjustments']) AS kind;
+INSERT INTO wallets (organization_id, currency, debt_limit_micros) VALUES ('{id}', 'USD', 0);
+SELECT credit_wallet('{id}', 7, 'topup:pi_1'), credit_wallet('{id}', 5, 'gift', 'adjustment');
+"""
+
+
+def test_payments_of_before_are_known_as_credited_whole(database_url: str) -> None:
+    """Each top-up that is booked gets its row, and the currencies in use get the accounts that came later."""
+    acme = "11111111-1111-1111-1111-111111111111"
+    with psycopg.connect(database_url) as connection:
+        connection.execute(BEFORE_PAYMENTS.format(id=acme).encode())
+        connection.execute("DROP TABLE payments CASCADE")
+        connection.execute((SOURCE / "migrations" / "versions" / "0022_payments.sql").read_bytes())
+        paid = connection.execute(
+            "SELECT payment_id, organization_id::text, charged_micros, credited_micros FROM payments"
+        )
+        own = connection.execute("SELECT kind FROM accounts WHERE id = own_account(kind, 'USD') ORDER BY kind")
+
+        assert paid.fetchall() == [("pi_1", acme, 7, 7)]
+        assert [kind for (kind,) in own.fetchall()] == ["adjustments", "fees", "stripe", "tax"]

@@ -27,7 +27,7 @@ BOOKS_UPDATES = {
 BOOKS_DELETES = {"routes", "events"}
 OWNERS_FUNCTIONS = {"ensure_partitions", "forget_bodies"}
 """Definer functions that make and drop tables."""
-BOOKS_UPDATES |= {"sms_messages", "sms_prices", "reversals", "reconciliation_runs"}
+BOOKS_UPDATES |= {"sms_messages", "sms_prices", "reversals", "payments", "reconciliation_runs"}
 BOOKS_READ_VIEWS = {"reversal_states"}
 APP_INSERTS = {"reconciliation_runs", "findings", "first_sights"}
 APP_UPDATES = {"reconciliation_runs"}
