@@ -147,11 +147,14 @@ async def _ensure(client: PrefectClient, deployment: Deployment) -> UUID:
 def _without_null_choices(schema: dict[str, Any]) -> dict[str, Any]:
     """Make `X or null` plain X: the UI then shows an input with its help, instead of a choice of types.
 
-    Left empty, such a parameter is not sent, so its default counts.
+    A default of null goes too: the form would send it, and Prefect refuses it as no X. Left alone, or emptied, such
+    a field is absent or null, which Prefect allows where nothing else is the default.
     """
     for parameter in schema["properties"].values():
         kinds = [kind for kind in parameter.pop("anyOf", []) if kind != {"type": "null"}]
         parameter.update(kinds[0] if len(kinds) == 1 else {"anyOf": kinds} if kinds else {})
+        if parameter.get("default", ...) is None:
+            del parameter["default"]
     return schema
 
 

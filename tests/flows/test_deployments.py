@@ -1,7 +1,9 @@
 """What a person sees of the deployments in Prefect's UI."""
 
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
+import httpx
 import pytest
 from prefect import get_client
 from prefect.client.schemas.objects import DeploymentSchedule
@@ -14,8 +16,8 @@ from calltally.stack.deployments import Deployment, install_deployments, read_de
 
 from .stage import in_loop
 
-DATE: Final = {"type": "string", "format": "date-time", "default": None}
-TEXT: Final = {"type": "string", "default": None}
+DATE: Final = {"type": "string", "format": "date-time"}
+TEXT: Final = {"type": "string"}
 
 
 def switch(default: bool) -> dict[str, Any]:
@@ -30,7 +32,7 @@ def number(default: int, low: int, high: int) -> dict[str, Any]:
 
 def choice(default: str | None, *choices: str) -> dict[str, Any]:
     """One of these."""
-    return {"type": "string", "default": default, "enum": list(choices)}
+    return {"type": "string", "enum": list(choices), **({"default": default} if default else {})}
 
 
 FORMS: Final[dict[str, dict[str, dict[str, Any]]]] = {
@@ -39,7 +41,7 @@ FORMS: Final[dict[str, dict[str, dict[str, Any]]]] = {
         "window_to": DATE,
         "dry_run": switch(False),
         "organization": TEXT,
-        "plan": {"type": "string", "format": "uuid", "default": None},
+        "plan": {"type": "string", "format": "uuid"},
         "look_back_hours": number(72, 0, 336),
         "kind": choice("night", "night", "recent", "backfill"),
     },
@@ -49,7 +51,7 @@ FORMS: Final[dict[str, dict[str, dict[str, Any]]]] = {
     "process_webhooks": {"batch_limit": number(1000, 1, 10_000)},
     "monitor_billing": {"dry_run": switch(False)},
     "replay_events": {
-        "ids": {"type": "array", "items": {"type": "integer"}, "default": None},
+        "ids": {"type": "array", "items": {"type": "integer"}},
         "state": choice("dead", "dead", "parked", "skipped", "done"),
         "provider": choice(None, "stripe", "vapi", "twilio"),
         "event_type": TEXT,
@@ -109,6 +111,30 @@ def test_deployment_explains_itself_and_its_form(prefect_api: str, deployment: D
         name: {key: value for key, value in field.items() if key not in WORDS} for name, field in fields.items()
     }
     assert [name for name, field in fields.items() if len(field.get("description", "").split()) < 4] == []
+
+
+@pytest.mark.parametrize("deployment", read_deployments(), ids=lambda deployment: str(deployment.name))
+def test_form_that_is_left_alone_is_accepted(prefect_api: str, deployment: Deployment) -> None:
+    """As Prefect's UI does it: the defaults go into the form, it asks whether that is valid, and starts the run."""
+    known = installed(deployment.name)
+    schema = known.parameter_openapi_schema or {}
+    defaults = {name: field["default"] for name, field in schema["properties"].items() if "default" in field}
+    emptied = {**defaults, **{name: None for name in schema["properties"] if name not in defaults}}
+    scheduled_at = (datetime.now(UTC) + timedelta(days=1)).isoformat()
+    state = {"type": "SCHEDULED", "state_details": {"scheduled_time": scheduled_at}}
+
+    with httpx.Client(base_url=prefect_api, timeout=30) as ui:
+        left_alone, cleared = (
+            ui.post("/ui/schemas/validate", json={"schema": schema, "values": form}).json()
+            for form in (defaults, emptied)
+        )
+        started = ui.post(f"/deployments/{known.id}/create_flow_run", json={"parameters": defaults, "state": state})
+        ui.delete(f"/flow_runs/{started.json().get('id')}")
+
+    assert known.parameters == {}
+    assert left_alone == {"valid": True, "errors": []}
+    assert started.status_code == 201
+    assert [error for error in cleared["errors"] if "enum" not in schema["properties"][error["property"]]] == []
 
 
 def test_night_and_watch_run_by_themselves_and_the_hourly_pass_waits_to_be_switched_on(prefect_api: str) -> None:
