@@ -14,6 +14,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from billing.quiet_hours import QuietHours
 from billing.signatures import HmacPlan
+from billing.twilio_signature import TwilioSecrets
 
 
 class Settings(BaseSettings):
@@ -68,8 +69,8 @@ class Settings(BaseSettings):
 
     twilio_account_sid: str | None = None
     twilio_auth_token: Annotated[tuple[SecretStr, ...], NoDecode] = ()
-    """With commas: the account's (two while rotating), then one of each subaccount, which signs with its own. A
-    webhook may be signed by any, and we ask with the first."""
+    """With commas: the account's (two while rotating), then `AC…:token` of each subaccount, which signs with its own,
+    and `ID:secret` of each shared key that a webhook rule signs with. We ask with the first."""
     twilio_base_url: str = "https://api.twilio.com"
 
     public_url: str | None = None
@@ -168,6 +169,12 @@ class Settings(BaseSettings):
         return self
 
     @model_validator(mode="after")
+    def _check_twilio_secrets(self) -> Self:
+        """Find tokens that nobody could tell apart when the program starts."""
+        _ = self.twilio_secrets
+        return self
+
+    @model_validator(mode="after")
     def _check_quiet_hours(self) -> Self:
         """Find hours that cannot be read when the program starts, not at the first alert."""
         self.quiet_until(datetime.now(UTC))
@@ -203,6 +210,11 @@ class Settings(BaseSettings):
             timestamp_unit=self.vapi_hmac_timestamp_unit,
             secret_is_base64=self.vapi_hmac_secret_is_base64,
         )
+
+    @property
+    def twilio_secrets(self) -> TwilioSecrets:
+        """What Twilio signs with."""
+        return TwilioSecrets.read(secret.get_secret_value() for secret in self.twilio_auth_token)
 
     @property
     def stripe_expects_livemode(self) -> bool | None:

@@ -1,6 +1,7 @@
 """Does a webhook come from its provider? Pure checks on raw bytes; the caller brings the clock.
 
 `verify_…` decides. `read_…` is its first half, which needs the headers alone: what it refuses is not worth reading.
+Twilio's are in `twilio_signature`.
 """
 
 import base64
@@ -10,15 +11,11 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
-from urllib.parse import parse_qsl, urlsplit
 
 from billing.errors import InvalidSignature
 
 TOLERANCE_SECONDS = 300
 """How far a timestamp may lie in the past or the future; Stripe's own default."""
-
-MAX_SIGNED_FIELDS = 1000
-"""Of Twilio's forms, which have about ten: nobody makes us sort a million."""
 
 
 def verify_stripe(body: bytes, headers: Mapping[str, str], secrets: Sequence[str], now: float) -> None:
@@ -47,7 +44,7 @@ def read_stripe_signature(headers: Mapping[str, str], now: float) -> tuple[str, 
     """
     pairs = [part.strip().partition("=")[::2] for part in headers.get("stripe-signature", "").split(",")]
     stamps = [content for key, content in pairs if key == "t"]
-    signatures = [_raw(content) for key, content in pairs if key == "v1"]
+    signatures = [raw_header(content) for key, content in pairs if key == "v1"]
     if len(stamps) != 1 or not _is_recent(stamps[0], now):
         raise InvalidSignature("the Stripe-Signature header has no timestamp within the tolerance")
     if not signatures:
@@ -58,13 +55,13 @@ def read_stripe_signature(headers: Mapping[str, str], now: float) -> tuple[str, 
 def verify_vapi_bearer(_body: bytes, headers: Mapping[str, str], secrets: Sequence[str], _now: float) -> None:
     """Check `Authorization: Bearer <token>`."""
     scheme, _, token = headers.get("authorization", "").partition(" ")
-    if scheme.lower() != "bearer" or not _is_any(_raw(token.strip()), secrets):
+    if scheme.lower() != "bearer" or not _is_any(raw_header(token.strip()), secrets):
         raise InvalidSignature("the Authorization header holds no known bearer token")
 
 
 def verify_vapi_secret(_body: bytes, headers: Mapping[str, str], secrets: Sequence[str], _now: float) -> None:
     """Check `X-Vapi-Secret`. Vapi sends it empty when no credential is attached, so empty never matches."""
-    if not _is_any(_raw(headers.get("x-vapi-secret", "")), secrets):
+    if not _is_any(raw_header(headers.get("x-vapi-secret", "")), secrets):
         raise InvalidSignature("the X-Vapi-Secret header holds no known secret")
 
 
@@ -154,74 +151,10 @@ def read_vapi_signature(headers: Mapping[str, str], now: float, plan: HmacPlan) 
     stamp = headers.get(plan.timestamp_header, "") if plan.has_timestamp else ""
     if plan.has_timestamp and not _is_recent(stamp, now, milliseconds=plan.is_milliseconds(stamp)):
         raise InvalidSignature("the timestamp's header is missing or outside the tolerance")
-    sent = _raw(headers.get(plan.signature_header, ""))
+    sent = raw_header(headers.get(plan.signature_header, ""))
     if not sent:
         raise InvalidSignature("the signature's header is missing")
     return stamp, sent
-
-
-def verify_twilio(
-    body: bytes, headers: Mapping[str, str], secrets: Sequence[str], public_urls: Sequence[str], target: str
-) -> None:
-    """Check `X-Twilio-Signature`, a Base64 HMAC-SHA1 of the public URL and all parameters of the form.
-
-    `public_urls` as `twilio_urls` makes them; `target` is the request's path and query string, as it came. No time is
-    signed: a delivery that comes again is recognized by its key alone.
-    https://www.twilio.com/docs/usage/webhooks/webhooks-security
-
-    Raises:
-        InvalidSignature: missing, malformed, for another URL or form, or by another token.
-    """
-    sent = read_twilio_signature(headers, public_urls)
-    rest = target + _twilio_parameters(body)
-    matches = [
-        hmac.compare_digest(_twilio_signature(secret, url + rest), sent)
-        for secret in filter(None, secrets)
-        for url in public_urls
-    ]
-    if not any(matches):
-        raise InvalidSignature("the X-Twilio-Signature header does not match: check TWILIO_AUTH_TOKEN and PUBLIC_URL")
-
-
-def read_twilio_signature(headers: Mapping[str, str], public_urls: Sequence[str]) -> bytes:
-    """The signature as it came.
-
-    Raises:
-        InvalidSignature: missing, or there is no URL that it could be for.
-    """
-    if not public_urls:
-        raise InvalidSignature("PUBLIC_URL is not set: Twilio signs the URL that it calls, for example https://HOST")
-    sent = _raw(headers.get("x-twilio-signature", ""))
-    if not sent:
-        raise InvalidSignature("the X-Twilio-Signature header is missing")
-    return sent
-
-
-def twilio_urls(public_url: str | None) -> list[str]:
-    """How Twilio may write where the receiver is: as it is set, and with and without the default port."""
-    if not public_url:
-        return []
-    base = public_url.rstrip("/")
-    parts = urlsplit(base)
-    default_port = {"https": 443, "http": 80}.get(parts.scheme)
-    if parts.port is None:
-        return [base, base.replace(parts.netloc, f"{parts.netloc}:{default_port}", 1)]
-    return [base, base.replace(f":{parts.port}", "", 1)] if parts.port == default_port else [base]
-
-
-def _twilio_signature(token: str, text: str) -> bytes:
-    return base64.b64encode(hmac.new(token.encode(), text.encode("utf-8", "replace"), hashlib.sha1).digest())
-
-
-def _twilio_parameters(body: bytes) -> str:
-    """Names and values without separators, sorted; of a repeated name each value once."""
-    try:
-        pairs = set(
-            parse_qsl(body.decode(errors="replace"), keep_blank_values=True, max_num_fields=MAX_SIGNED_FIELDS)
-        )
-    except ValueError:
-        raise InvalidSignature("the form has more fields than Twilio sends") from None
-    return "".join(name + content for name, content in sorted(pairs))
 
 
 def _is_recent(stamp: str, now: float, *, milliseconds: bool = False) -> bool:
@@ -236,6 +169,6 @@ def _is_any(sent: bytes, secrets: Sequence[str]) -> bool:
     return any(matches)
 
 
-def _raw(header: str) -> bytes:
+def raw_header(header: str) -> bytes:
     """The bytes that came, which the server has decoded as Latin-1."""
     return header.encode("latin-1", "backslashreplace")

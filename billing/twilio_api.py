@@ -36,14 +36,15 @@ async def open_twilio(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
     Raises:
         NotConfigured: there is no account or token.
     """
-    if settings.twilio_account_sid is None or not settings.twilio_auth_token:
+    tokens = settings.twilio_secrets.of(settings.twilio_account_sid or "")
+    if settings.twilio_account_sid is None or not tokens:
         raise NotConfigured(
             "TWILIO_ACCOUNT_SID and TWILIO_AUTH_TOKEN are not both set: messages that have come to no end are asked "
             "for at Twilio; both are in its console, under Account Info"
         )
     async with httpx.AsyncClient(
         base_url=settings.twilio_base_url,
-        auth=(settings.twilio_account_sid, settings.twilio_auth_token[0].get_secret_value()),
+        auth=(settings.twilio_account_sid, tokens[0]),
         timeout=httpx.Timeout(30, connect=10),
         limits=httpx.Limits(max_connections=4),
     ) as client:

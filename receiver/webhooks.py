@@ -21,15 +21,13 @@ from billing.errors import InvalidSignature, UnreadablePayload
 from billing.settings import Settings
 from billing.signatures import (
     read_stripe_signature,
-    read_twilio_signature,
     read_vapi_signature,
-    twilio_urls,
     verify_stripe,
-    verify_twilio,
     verify_vapi_bearer,
     verify_vapi_hmac,
     verify_vapi_secret,
 )
+from billing.twilio_signature import MAX_FORM_BYTES, TwilioSecrets, read_twilio_signature, twilio_urls, verify_twilio
 from receiver.inbox_writer import InboxWriter, StoreUnavailable
 
 log = logging.getLogger("billing.receiver")
@@ -76,7 +74,9 @@ def providers(settings: Settings) -> list[Provider]:
     return [
         Provider("stripe", *_stripe(settings), settings.webhook_max_bytes, read_seconds),
         Provider("vapi", *_vapi(settings), settings.vapi_webhook_max_bytes, read_seconds),
-        Provider("twilio", *_twilio(settings), settings.webhook_max_bytes, read_seconds, "a form"),
+        Provider(
+            "twilio", *_twilio(settings), min(settings.webhook_max_bytes, MAX_FORM_BYTES), read_seconds, "a form"
+        ),
     ]
 
 
@@ -113,7 +113,7 @@ def _vapi(settings: Settings) -> tuple[CheckHeaders, Verify]:
 
 def _twilio(settings: Settings) -> tuple[CheckHeaders, Verify]:
     """A proof that covers the address to which Twilio sends, which only the settings know."""
-    secrets = _plain(settings.twilio_auth_token)
+    secrets = settings.twilio_secrets
     urls = twilio_urls(settings.public_url)
     if secrets and not urls:
         log.warning(
@@ -134,11 +134,11 @@ def _twilio(settings: Settings) -> tuple[CheckHeaders, Verify]:
 
 
 def _plain(secrets: Sequence[SecretStr]) -> list[str]:
-    return [secret.get_secret_value() for secret in secrets]
+    return [*filter(None, (secret.get_secret_value() for secret in secrets))]
 
 
-def _require(secrets: Sequence[str]) -> None:
-    if not any(secrets):
+def _require(secrets: Sequence[str] | TwilioSecrets) -> None:
+    if not secrets:
         raise InvalidSignature("no secret of this provider is set")
 
 

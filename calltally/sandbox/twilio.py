@@ -103,6 +103,8 @@ class TwilioWorld:
         self.auth_token = auth_token
         self.faults = FaultQueue()
         self.subaccounts: list[TwilioWorld] = []
+        self.messaging_services: dict[str, str | None] = {}
+        """Where each Messaging Service tells of its messages."""
         self._messages: dict[str, TextMessage] = {}
         self._lock = threading.RLock()
 

@@ -25,6 +25,7 @@ def twilio_app(world: TwilioWorld) -> Starlette:
         f"{account}.json": _account,
         f"{account}/Messages.json": _page,
         f"{account}/Messages/{{sid}}.json": _message,
+        "/v1/Services": _services,  # of messaging.twilio.com
     }
 
     def endpoint(answer: Callable[[TwilioWorld, Request], Response]) -> Callable[[Request], Awaitable[Response]]:
@@ -60,6 +61,15 @@ def _account(world: TwilioWorld, _request: Request) -> Response:
 def _accounts(world: TwilioWorld, _request: Request) -> Response:
     """The account and its subaccounts, all on one page."""
     return _json({"accounts": [_shown(one) for one in (world, *world.subaccounts)], "next_page_uri": None})
+
+
+def _services(world: TwilioWorld, _request: Request) -> Response:
+    """Messaging Services with the addresses that are told of their messages, all on one page."""
+    services = [
+        {"sid": sid, "account_sid": world.account_sid, "status_callback": address}
+        for sid, address in world.messaging_services.items()
+    ]
+    return _json({"services": services, "meta": {"key": "services", "next_page_url": None}})
 
 
 def _shown(world: TwilioWorld) -> JsonObject:

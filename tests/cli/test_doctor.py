@@ -460,23 +460,45 @@ def test_tokens_of_twilios_subaccounts_are_told_from_old_ones(
     sandbox: RunningSandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Found by Twilio's list; one that is routed and whose token is not known here loses its callbacks."""
-    listed, routed = (sandbox.twilio.add_subaccount(f"very-secret-{number}") for number in range(2))
+    listed, routed, named, changed = (sandbox.twilio.add_subaccount(f"very-secret-{number}") for number in range(4))
     for name, setting in sandbox.twilio_environment(PUBLIC_URL).items():
         monkeypatch.setenv(name, setting)
-    monkeypatch.setenv("TWILIO_AUTH_TOKEN", f"{sandbox.twilio.auth_token},{listed.auth_token}")
+    owned = f"{named.account_sid}:{named.auth_token},{changed.account_sid}:very-secret,SK1:very-secret"
+    monkeypatch.setenv("TWILIO_AUTH_TOKEN", f"{sandbox.twilio.auth_token},{listed.auth_token},{owned}")
     get_settings.cache_clear()
+    says_not = "and does not say so: it is tried for every callback, and speaks for every account"
+    is_not = "is not that of this account: its callbacks are refused"
     no_token = "and TWILIO_AUTH_TOKEN holds no token of its own: its callbacks are refused with 401"
-    findings = check_twilio(get_settings(), {("twilio_account", routed.account_sid): "Acme"})
+    paying = {("twilio_account", account.account_sid): "Acme" for account in (routed, named)}
+    findings = check_twilio(get_settings(), paying)
 
     assert [(finding.verdict, finding.what) for finding in findings] == [
         ("ok", "the token is accepted"),
-        ("ok", f"token 2 is accepted: it is that of subaccount {listed.account_sid}"),
+        ("warning", f"token 2 of TWILIO_AUTH_TOKEN is that of subaccount {listed.account_sid}, {says_not}"),
+        ("warning", f"the token of {changed.account_sid} in TWILIO_AUTH_TOKEN {is_not}"),
         (
             "problem",
             f"account {routed.account_sid} has a route, {no_token}",
         ),
     ]
     assert "very-secret" not in str(findings)
+
+
+def test_query_of_a_callback_is_a_warning(sandbox: RunningSandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Twilio signs it as it is written and may call it sorted."""
+    for name, setting in sandbox.twilio_environment(PUBLIC_URL).items():
+        monkeypatch.setenv(name, setting)
+    monkeypatch.setattr(
+        sandbox.twilio,
+        "messaging_services",
+        {"MG1": None, "MG2": f"{PUBLIC_URL}/webhooks/twilio#rc=5", "MG3": f"{PUBLIC_URL}/webhooks/twilio?b=1&a=2"},
+    )
+    get_settings.cache_clear()
+    findings = check_twilio(get_settings())
+    get_settings.cache_clear()
+
+    assert [finding.verdict for finding in findings] == ["ok", "warning"]
+    assert "Messaging Service MG3 has a query" in findings[1].what
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,12 @@
 """`POST /webhooks/twilio`: signed for the public URL, acknowledged at once, and applied in whatever order."""
 
 import asyncio
+import json
 import logging
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from pathlib import Path
+from urllib.parse import urlencode
 
 import httpx
 import pytest
@@ -25,6 +28,7 @@ from tests.receiver.serving import Served
 
 PUBLIC_URL = "https://billing.example.com"
 PATH = "/webhooks/twilio"
+PAYLOADS = Path(__file__).parents[1] / "payloads" / "twilio"
 NUMBER = "+15005550006"
 OTHER_NUMBER = "+15005550009"
 STORM = Weather(duplicate_rate=0.5, delay_rate=0.5, disorder_rate=0.5)
@@ -178,7 +182,10 @@ def test_subaccount_signs_with_its_own_token_and_its_messages_are_charged_to_its
     organization_id = books.organization()
     price(books, organization_id, 20_000)
     route(books, organization_id, "twilio_account", subaccount.account_sid)
-    served = serve(public_url=PUBLIC_URL, twilio_auth_token=f"{world.auth_token},{subaccount.auth_token}")
+    served = serve(
+        public_url=PUBLIC_URL,
+        twilio_auth_token=f"{world.auth_token},{subaccount.account_sid}:{subaccount.auth_token}",
+    )
     url, signed_url = f"{served.url}{PATH}", f"{PUBLIC_URL}{PATH}"
     sent = subaccount.send_message(at=datetime.now(UTC), num_segments=2)
     statuses = [
@@ -201,6 +208,20 @@ def test_subaccount_signs_with_its_own_token_and_its_messages_are_charged_to_its
     assert [(row["idempotency_key"], row["amount_micros"]) for row in books.charges(organization_id)] == [
         (f"sms:{sent.sid}", 40_000)
     ]
+
+
+def test_public_port_may_be_missing_in_what_is_signed(serve: Serve, lasting_engine: Engine) -> None:
+    """A port of any number, as a reported delivery has it, and a query that is called in another order."""
+    given = json.loads((PAYLOADS / "public-port-8443.json").read_text())
+    served = serve(public_url=given["PUBLIC_URL"], twilio_auth_token=f"main,{given['form']['AccountSid']}:its")
+    body = urlencode(given["form"]).encode()
+    query = "b=2&a=1"
+
+    for signed_url in given["signed_url"]:
+        assert post(served, body, signed_url, "its").status_code == 200
+        assert post(served, body, f"{signed_url}?{query}", "its", f"{PATH}?a=1&b=2").status_code == 200
+        assert post(served, body, signed_url, "main").status_code == 401
+    assert post(served, body, "https://billing.example.com:9443/webhooks/twilio", "its").status_code == 401
 
 
 async def ask(settings: Settings, known: Row) -> ToldMessage | None:
