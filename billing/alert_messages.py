@@ -6,6 +6,7 @@ from typing import Any
 from billing import prefect_down
 from billing.alerts import Alert
 from billing.incident_messages import Words, incident_message
+from billing.literal import visible_throughout
 from billing.night_messages import night_words
 from billing.rules.registry import RULES
 from billing.summary_messages import heartbeat_message, summary_message
@@ -19,9 +20,10 @@ WORDS: Mapping[str, Callable[[Mapping[str, Any]], Words]] = {
 
 
 def write_message(alert: Alert, runbook_url: str | None = None) -> dict[str, Any]:
-    """Text and blocks for Slack."""
+    """Text and blocks for Slack; no fact of an alert makes a line of its own."""
+    facts = visible_throughout(alert.facts)
     if alert.kind == "summary":
-        return summary_message(alert.facts)
+        return summary_message(facts)
     if alert.kind == "heartbeat":
-        return heartbeat_message(alert.facts)
-    return incident_message(alert, WORDS[alert.key.partition(":")[0]](alert.facts), runbook_url)
+        return heartbeat_message(facts)
+    return incident_message(alert, WORDS[alert.key.partition(":")[0]](facts), runbook_url)

@@ -9,6 +9,7 @@ from math import floor
 from typing import TYPE_CHECKING, Any
 
 from billing.figures import Reliability
+from billing.literal import visible
 from billing.night_report import percent
 from billing.report_history import HISTORY_DAYS, DayReliability
 
@@ -64,7 +65,7 @@ def reliability_chart(
 
 def chart_title(history: Sequence[DayReliability], threshold: Decimal, organization: str | None = None) -> str:
     """What the chart shows, in a sentence."""
-    of = f" of {organization}" if organization else ""
+    of = f" of {visible(organization)}" if organization else ""
     measured = [day for day in history if day.reliability.ended]
     if not measured:
         return f"No calls{of} in the last 30 days"

@@ -1,7 +1,6 @@
 """A night's findings as a table for a spreadsheet."""
 
 import csv
-import re
 from collections.abc import Iterator
 from datetime import datetime
 from decimal import Decimal
@@ -10,6 +9,7 @@ from typing import Any, TextIO
 import pandas as pd
 
 from billing.figures import Finding, Night
+from billing.literal import in_spreadsheet
 from billing.money import ONE_MICRO
 from billing.night_report import currency_of, detail_of, organization_of, what_was_done
 
@@ -18,9 +18,6 @@ COLUMNS = (
     *("currency", "amount", "amount_micros", "provider_cost_usd", "provider_cost_micros", "detail"),
 )
 FACTS = ["ended_at", "ended_at_known", "created_at", "assistant_id", "cost_micros", "cost_micros_known"]
-STARTS_FORMULA = re.compile(r"(^|[;,|])(\s*)(?=[=+\-@\uff1d\uff0b\uff0d\uff20])")
-"""What a spreadsheet would calculate instead of show, at the start of a cell, or of what becomes one where another
-sign separates cells; the last four are the full-width forms."""
 
 
 def write_findings(night: Night, differences: pd.DataFrame, file: TextIO) -> None:
@@ -29,11 +26,6 @@ def write_findings(night: Night, differences: pd.DataFrame, file: TextIO) -> Non
     writer.writerow(COLUMNS)
     facts = _facts(differences)
     writer.writerows(_row(night, finding, facts.get(finding.call_id, {})) for finding in night.findings)
-
-
-def harmless(text: str) -> str:
-    """Text on one line that no spreadsheet calculates."""
-    return STARTS_FORMULA.sub(r"\1\2'", "".join(sign if sign.isprintable() else " " for sign in text))
 
 
 def in_units(micros: int | None) -> str:
@@ -46,18 +38,18 @@ def _row(night: Night, finding: Finding, facts: dict[str, Any]) -> list[object]:
     cost: int | None = _first(facts, "cost_micros", "cost_micros_known")
     return [
         finding.kind,
-        harmless(finding.call_id or ""),
-        harmless(organization_of(night, finding)),
+        in_spreadsheet(finding.call_id or ""),
+        in_spreadsheet(organization_of(night, finding)),
         finding.organization_id or "",
         "" if ended_at is None else f"{ended_at:%Y-%m-%d %H:%M:%S}",
-        harmless(_first(facts, "assistant_id") or ""),
-        harmless(what_was_done(night, finding)),
+        in_spreadsheet(_first(facts, "assistant_id") or ""),
+        in_spreadsheet(what_was_done(night, finding)),
         "" if finding.amount_micros is None else currency_of(night, finding),
         in_units(finding.amount_micros),
         "" if finding.amount_micros is None else finding.amount_micros,
         in_units(cost),
         "" if cost is None else cost,
-        harmless(detail_of(finding)),
+        in_spreadsheet(detail_of(finding)),
     ]
 
 

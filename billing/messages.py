@@ -5,6 +5,7 @@ from decimal import ROUND_DOWN, Decimal
 from typing import Any
 
 from billing.figures import Reliability
+from billing.literal import in_slack, visible
 
 MAX_REFERENCES = 10
 """Ids in one message; the rest is a number and a link."""
@@ -25,19 +26,14 @@ def with_interval(share: Reliability) -> str:
     return f"{percent(share.ratio)} (95 % interval {percent(low)} to {percent(high)})"
 
 
-def escape(text: str) -> str:
-    """Slack's three special characters."""
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-
-
 def header(text: str) -> Block:
     """The title of a message: plain, at most 150 characters."""
-    return {"type": "header", "text": {"type": "plain_text", "text": cut(text, 150)}}
+    return {"type": "header", "text": {"type": "plain_text", "text": cut(visible(text), 150)}}
 
 
 def section(title: str, text: str) -> Block:
     """A paragraph with a bold title."""
-    return {"type": "section", "text": _text(f"*{escape(title)}*\n{escape(text)}")}
+    return {"type": "section", "text": _text(f"*{in_slack(title)}*\n{in_slack(text, lines=True)}")}
 
 
 def fields(values: Mapping[str, str]) -> Block:
@@ -45,15 +41,13 @@ def fields(values: Mapping[str, str]) -> Block:
     shown = list(values.items())[:10]
     return {
         "type": "section",
-        "fields": [
-            {"type": "mrkdwn", "text": cut(f"*{escape(name)}*\n{escape(value)}", 2000)} for name, value in shown
-        ],
+        "fields": [_text(f"*{in_slack(name)}*\n{in_slack(value, lines=True)}", 2000) for name, value in shown],
     }
 
 
 def button(text: str, url: str) -> Block:
     """A link that looks like a button."""
-    shown = {"type": "plain_text", "text": cut(text, 75)}
+    shown = {"type": "plain_text", "text": cut(visible(text), 75)}
     return {"type": "actions", "elements": [{"type": "button", "action_id": "open", "text": shown, "url": url}]}
 
 
@@ -64,12 +58,18 @@ def context(markdown: str) -> Block:
 
 def message(text: str, blocks: Sequence[Block]) -> dict[str, object]:
     """What an incoming webhook takes; `text` is for notifications and for those who cannot see blocks."""
-    return {"text": escape(cut(text, 1000)), "blocks": list(blocks)}
+    return {"text": in_slack(cut(text, 1000)), "blocks": list(blocks), "unfurl_links": False, "unfurl_media": False}
+
+
+def code(content: object) -> str:
+    """Something to be copied, such as an id; a sign that would end it early is shown as another quote."""
+    text = visible(str(content)).replace("`", "'")
+    return f"`{text}`"
 
 
 def listing(ids: Sequence[object], count: int) -> str:
     """The first ids of so many, and how many more there are."""
-    shown = [f"`{found}`" for found in ids[:MAX_REFERENCES]]
+    shown = [code(found) for found in ids[:MAX_REFERENCES]]
     more = count - len(shown)
     return ", ".join(shown) + (f" and {more} more" if more > 0 else "")
 
@@ -87,5 +87,6 @@ def in_words(seconds: float) -> str:
     return f"{seconds:.0f} s"
 
 
-def _text(markdown: str) -> dict[str, str]:
-    return {"type": "mrkdwn", "text": cut(markdown, 3000)}
+def _text(markdown: str, length: int = 3000) -> dict[str, Any]:
+    """`verbatim`: an address or an @channel in it stays text; links are those that we write."""
+    return {"type": "mrkdwn", "text": cut(markdown, length), "verbatim": True}

@@ -7,6 +7,7 @@ from decimal import ROUND_DOWN, Decimal
 from itertools import islice
 
 from billing.figures import Finding, GroupReliability, Night, NightMoney, Reliability
+from billing.literal import in_markdown
 from billing.money import format_micros
 
 REHEARSAL = "Rehearsal: nothing was booked."
@@ -181,9 +182,9 @@ def summary_markdown(night: Night, chart: str | None = None) -> str:
         f"# {headline(night)}",
         f"**{REHEARSAL}**" if night.dry_run else "",
         f"Calls that ended from {night.window.in_words}"
-        + (f", of {_cell(night.organization)} only." if night.organization else "."),
+        + (f", of {in_markdown(night.organization)} only." if night.organization else "."),
         _reliability(night.reliability),
-        f"Likely cause: {_cell(night.cause)}." if night.cause else "",
+        f"Likely cause: {in_markdown(night.cause)}." if night.cause else "",
         f"![Webhook reliability over 30 days]({chart})" if chart else "",
         *(_money_table(money, dry_run=night.dry_run) for money in night.money),
         _table(
@@ -193,8 +194,8 @@ def summary_markdown(night: Night, chart: str | None = None) -> str:
         _groups("Organizations", night.by_organization),
         _groups("Assistants", night.by_assistant),
         _completeness(night),
-        f"Slack: {_cell(night.alert)}" if night.alert else "",
-        f"Report: `{night.report_url}`" if night.report_url else "",
+        f"Slack: {in_markdown(night.alert)}" if night.alert else "",
+        f"Report: {in_markdown(night.report_url)}" if night.report_url else "",
         f"Run `{night.run_id}`",
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
@@ -244,7 +245,7 @@ def _groups(title: str, groups: Sequence[GroupReliability]) -> str:
         return ""
     shown = [
         (
-            _cell(group.name),
+            in_markdown(group.name),
             percent(group.reliability.ratio),
             f"{group.reliability.lost:,} of {group.reliability.ended:,}",
         )
@@ -261,8 +262,3 @@ def _completeness(night: Night) -> str:
 def _table(head: tuple[str, str, str], body: Sequence[tuple[str, str, str]]) -> str:
     lines = [f"| {' | '.join(row)} |" for row in body]
     return "\n".join([f"| {' | '.join(head)} |", "|---|---:|---|", *lines])
-
-
-def _cell(text: str) -> str:
-    """Text as it stands, within a table of Markdown: no markup, no new cell."""
-    return "".join(f"\\{sign}" if sign in "\\`*_{}[]<>()#|~!" else sign for sign in " ".join(text.split()))

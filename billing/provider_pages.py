@@ -5,6 +5,7 @@ The addresses of single calls and events are not documented; they are those that
 
 import re
 
+from billing.literal import in_markdown
 from billing.settings import Settings
 
 VAPI = {
@@ -35,5 +36,5 @@ def event_page(provider: str, delivery_key: str, settings: Settings) -> str | No
 
 
 def linked(text: str, page: str | None) -> str:
-    """Markdown, which Prefect's tables show as links."""
-    return f"[{text}]({page})" if page else text
+    """The text in Markdown, which Prefect's tables show: as a link if there is a page."""
+    return f"[{in_markdown(text)}]({page})" if page else in_markdown(text)

@@ -18,6 +18,7 @@ from billing.charts import chart_title, reliability_chart, svg
 from billing.errors import PermanentError, ProviderUnavailable
 from billing.figures import Night
 from billing.findings_csv import in_units, write_findings
+from billing.literal import visible
 from billing.night_report import (
     REHEARSAL,
     completeness_in_words,
@@ -140,6 +141,7 @@ def report_html(night: Night, history: Sequence[DayReliability]) -> str:
     environment = Environment(
         loader=PackageLoader("billing"),
         autoescape=True,
+        finalize=_shown_text,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -160,6 +162,11 @@ def report_html(night: Night, history: Sequence[DayReliability]) -> str:
         findings=findings_rows(night, MAX_FINDINGS),
         more=max(0, len(night.findings) - MAX_FINDINGS),
     )
+
+
+def _shown_text(content: Any) -> Any:
+    """What the template says, with text made visible; what is HTML already, as the chart, stays."""
+    return visible(content) if type(content) is str else content
 
 
 def _publish(files: AbstractFileSystem, draft: Path, target: str) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from billing.figures import Reliability
-from billing.messages import Block, fields, header, message, section, with_interval
+from billing.messages import Block, code, fields, header, message, section, with_interval
 from billing.money import format_micros
 
 MONEY = {"Charged": "charged_micros", "Outstanding": "outstanding_micros", "Topped up": "topups_micros"}
@@ -39,7 +39,7 @@ def _amounts(money: list[Mapping[str, Any]], column: str) -> str:
 
 def _listed(facts: Mapping[str, Any]) -> str:
     lines = [
-        f"`{incident['key']}` {incident['severity']}, {'open' if incident['open'] else 'over'}, seen "
+        f"{code(incident['key'])} {incident['severity']}, {'open' if incident['open'] else 'over'}, seen "
         f"{incident['times_seen']} times"
         for incident in facts["first"]
     ]

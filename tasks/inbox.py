@@ -15,6 +15,7 @@ from prefect.runtime import flow_run, task_run
 from billing import inbox
 from billing.errors import BillingError, ClaimLost, TransientError
 from billing.inbox import Applied, ClaimedEvent, Failure, Pruned, in_words
+from billing.literal import in_markdown
 from billing.process import get_engine, process_name
 from billing.provider_pages import event_page, linked
 from billing.settings import get_settings
@@ -94,13 +95,13 @@ async def show_unsettled(events: Sequence[ClaimedEvent], outcome: str) -> None:
         {
             "state": row["state"],
             "event": linked(f"{row['provider']} {row['type']}", _page(row)),
-            "reason": row["reason"],
+            "reason": in_markdown(str(row["reason"] or "")),
             "look at it": f"calltally events show {row['id']}",
-            "next step": next_step(row["state"], str(row["reason"]), row["id"]).replace("`", ""),
+            "next step": in_markdown(next_step(row["state"], str(row["reason"]), row["id"]).replace("`", "")),
         }
         for row in found
     ]
-    described = f"{outcome}. Those that were not applied, {MAX_ROWS} at most:"
+    described = f"{in_markdown(outcome)}. Those that were not applied, {MAX_ROWS} at most:"
     await acreate_table_artifact(table, key="events-not-applied", description=described)
 
 

@@ -11,6 +11,7 @@ from prefect.cache_policies import NO_CACHE
 
 from billing import monitoring, summaries
 from billing.alerts import Told
+from billing.literal import in_markdown_row
 from billing.process import get_engine
 from billing.rules.registry import RULES
 from billing.rules.rule import Condition
@@ -53,5 +54,5 @@ async def publish_health(conditions: Sequence[Condition], told: Sequence[Told]) 
     table = await asyncio.to_thread(monitoring.health_rows, get_engine(), conditions, told)
     failing = sum(row["state"] == monitoring.STATES[True] for row in table)
     described = f"{failing} of {len(table)} conditions fail." if failing else "All is well."
-    await acreate_table_artifact(table, key="billing-health", description=described)
+    await acreate_table_artifact([in_markdown_row(row) for row in table], key="billing-health", description=described)
     return table

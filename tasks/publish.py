@@ -20,6 +20,7 @@ from billing import report, runs
 from billing.charts import reliability_chart, svg
 from billing.errors import BillingError
 from billing.figures import Night
+from billing.literal import in_markdown, in_markdown_row
 from billing.night_report import MAX_ROWS, REHEARSAL, findings_rows, summary_markdown
 from billing.process import get_engine
 from billing.provider_pages import call_page, linked
@@ -95,14 +96,15 @@ async def publish_artifacts(night: Night, chart: str) -> None:
     shown = min(len(night.findings), MAX_ROWS)
     more = "; findings.csv has them all" if night.report_url else ""
     await acreate_markdown_artifact(summary_markdown(night, picture), key="reconciliation-summary", description=did)
+    of = f" of {in_markdown(night.organization)}" if night.organization else ""
     await acreate_markdown_artifact(
         f"![Webhook reliability over 30 days]({picture})",
         key="reliability-chart",
-        description=f"Webhook reliability over 30 days{f' of {night.organization}' if night.organization else ''}.",
+        description=f"Webhook reliability over 30 days{of}.",
     )
     settings = get_settings()
     table = [
-        {**row, "call": linked(row["call"], call_page(row["call"], settings))}
+        {**in_markdown_row(row), "call": linked(row["call"], call_page(row["call"], settings))}
         for row in findings_rows(night, MAX_ROWS)
     ]
     await acreate_table_artifact(

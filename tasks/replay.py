@@ -9,6 +9,7 @@ from prefect.artifacts import acreate_table_artifact
 from prefect.cache_policies import NO_CACHE
 
 from billing import replay
+from billing.literal import in_markdown_row
 from billing.money import format_micros
 from billing.process import get_engine
 from billing.replay import Selection
@@ -27,11 +28,13 @@ async def show_rehearsal(ids: Sequence[int]) -> str:
     """The transfers that the events would make, as an artifact; how they would end, in words. Nothing is changed."""
     plan = await asyncio.to_thread(replay.rehearse, get_engine(), ids)
     rows = [
-        {
-            "organization": transfer["organization"],
-            "transfer": transfer["idempotency_key"],
-            "amount": format_micros(transfer["amount_micros"], transfer["currency"]),
-        }
+        in_markdown_row(
+            {
+                "organization": transfer["organization"],
+                "transfer": transfer["idempotency_key"],
+                "amount": format_micros(transfer["amount_micros"], transfer["currency"]),
+            }
+        )
         for transfer in plan.transfers
     ]
     outcomes = [outcome["state"] for outcome in plan.outcomes]

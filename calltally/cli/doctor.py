@@ -9,7 +9,7 @@ import typer
 
 from billing.errors import BillingError
 from calltally.cli.database import database_url
-from calltally.cli.output import Json, print_json
+from calltally.cli.output import Json, literal, print_json
 
 if TYPE_CHECKING:
     from billing.settings import Settings
@@ -107,16 +107,16 @@ def _database(
 
 def _print(found: list["Finding"], problems: int, warnings: int) -> None:
     from rich.console import Console  # noqa: PLC0415
-    from rich.text import Text  # noqa: PLC0415
 
     console = Console()
     area = ""
     for finding in found:
         if finding.area != area:
             area = finding.area
-            console.print(Text(area, "bold"))
+            console.print(literal(area, style="bold"))
         mark, colour = MARKS[finding.verdict.value]
-        console.print(Text.assemble(f"  {mark} ", (finding.what, colour if finding.fix else "")), soft_wrap=True)
+        what = literal(finding.what, style=colour if finding.fix else "")
+        console.print(literal(f"  {mark} ") + what, soft_wrap=True)
         if finding.fix:
-            console.print(Text(f"    → {finding.fix}"), soft_wrap=True)
+            console.print(literal(f"    → {finding.fix}"), soft_wrap=True)
     console.print(f"\n{problems} problem(s), {warnings} warning(s)")

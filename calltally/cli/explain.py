@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from calltally.cli.database import quick_books
-from calltally.cli.output import Json, print_json
+from calltally.cli.output import Json, literal, print_json
 
 KEY = re.compile(r"^call:(.*?)(:correction:\d+)?$")
 
@@ -41,7 +41,6 @@ def explain(
 def _print(story: dict[str, Any]) -> None:
     from rich.console import Console  # noqa: PLC0415
     from rich.table import Table  # noqa: PLC0415
-    from rich.text import Text  # noqa: PLC0415
 
     from calltally.cli.explain_text import closing, sections  # noqa: PLC0415
 
@@ -51,6 +50,6 @@ def _print(story: dict[str, Any]) -> None:
     table = Table.grid(padding=(0, 2))
     table.add_column(style="bold", no_wrap=True)
     for label, lines in sections(story):
-        table.add_row(label, Text("\n".join(lines)))
+        table.add_row(label, literal(*lines))
     console.print(table)
-    console.print(Text(closing(story), "green" if story["verdict"]["matches"] else "bold red"))
+    console.print(literal(closing(story), style="green" if story["verdict"]["matches"] else "bold red"))

@@ -190,7 +190,7 @@ def shown_progress(*, shown: bool) -> Iterator[None]:
     from tasks.progress import listeners  # noqa: PLC0415 - Prefect takes seconds to import
 
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         TextColumn("{task.percentage:>3.0f} %"),
         TimeElapsedColumn(),

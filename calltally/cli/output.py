@@ -1,6 +1,6 @@
 """What commands print: tables for people, JSON with `--json` for programs."""
 
-import json
+import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -13,8 +13,10 @@ import typer
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from billing.errors import InvalidAmount
+from billing.literal import in_json, visible
 from billing.money import format_micros, parse_amount
 
 T = TypeVar("T")
@@ -49,7 +51,7 @@ def print_rows(rows: Sequence[dict[str, Any]], *, as_json: bool, title: str | No
         justify: Literal["left", "right"] = "right" if column.endswith("_micros") else "left"
         table.add_column(_heading(column), justify=justify)
     for row in rows:
-        table.add_row(*(_shortened(_cell(column, content, row)) for column, content in row.items()))
+        table.add_row(*(literal(_shortened(_cell(column, content, row))) for column, content in row.items()))
     console.print(table)
 
 
@@ -60,19 +62,29 @@ def print_facts(facts: dict[str, Any], *, as_json: bool) -> None:
         return
     table = Table.grid(padding=(0, 2))
     for name, content in facts.items():
-        table.add_row(_heading(name), _cell(name, content, facts))
+        table.add_row(_heading(name), literal(_cell(name, content, facts)))
     Console().print(table)
+
+
+def literal(*lines: str, style: str = "") -> Text:
+    """Lines for a console: no markup, and nothing in one that its terminal obeys or that makes another line."""
+    return Text("\n".join(visible(line) for line in lines), style)
 
 
 def print_json(content: Any) -> None:
     """For programs."""
-    typer.echo(json.dumps(content, default=_plain, indent=2))
+    typer.echo(in_json(content, default=_plain, indent=2))
 
 
 def print_line(facts: dict[str, Any]) -> None:
     """Facts of a process that goes on, as one line of JSON; at once, for whoever reads them from a pipe."""
-    sys.stdout.write(f"{json.dumps(facts, default=_plain)}\n")
+    sys.stdout.write(f"{in_json(facts, default=_plain)}\n")
     sys.stdout.flush()
+
+
+def keep_stdout_for_json() -> None:
+    """From now on, what this process or a library of its prints goes to stderr: what was told stands alone."""
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
 
 
 def progress(steps: Sequence[T], what: str) -> Iterable[T]:
@@ -169,4 +181,5 @@ def _cell(column: str, content: Any, row: dict[str, Any]) -> str:
 
 
 def _shortened(text: str) -> str:
+    text = visible(text)
     return text if len(text) <= MAX_CELL else f"{text[:MAX_CELL]}…"

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from calltally.cli.output import Json, JsonLine, print_json, print_line
+from calltally.cli.output import Json, JsonLine, keep_stdout_for_json, print_json, print_line
 
 SANDBOXED = ("vapi", "stripe", "slack", "twilio", "control")
 MAX_REQUESTS = 4000
@@ -61,6 +61,7 @@ def sandbox(
     url = f"http://127.0.0.1:{port}"
     if as_json:
         print_line({"url": url, **{provider: f"{url}/{provider}" for provider in SANDBOXED}})
+        keep_stdout_for_json()
     else:
         typer.echo(f"Vapi, Stripe, Slack and Twilio answer at {url}. Ctrl-C stops them.")
     serve(port=port, vapi_target=vapi_target, stripe_target=stripe_target, seed=seed)
@@ -113,6 +114,7 @@ def receiver(as_json: JsonLine = False) -> None:
         if as_json:
             host = f"[{settings.receiver_host}]" if ":" in settings.receiver_host else settings.receiver_host
             print_line({"url": f"http://{host}:{settings.receiver_port}", "pid": os.getpid()})
+            keep_stdout_for_json()
         uvicorn.Server(config).run(sockets=[listener])
 
 
@@ -136,6 +138,7 @@ def worker(as_json: JsonLine = False) -> None:
         from billing.process import process_name  # noqa: PLC0415
 
         print_line({"worker": process_name(), "pid": os.getpid(), "prefect_api_url": prefect_api_url(get_settings())})
+        keep_stdout_for_json()
 
     async def until_told_to_stop() -> None:
         with cancelled_by_signals():

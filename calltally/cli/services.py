@@ -18,7 +18,7 @@ from billing.prefect_access import prefect_api_url
 from billing.process import NotConfigured
 from billing.settings import ENV_FILE_VARIABLE, Settings, get_settings
 from calltally.cli.database import closing_engine
-from calltally.cli.output import Json, JsonLine, print_json, print_line
+from calltally.cli.output import Json, JsonLine, keep_stdout_for_json, print_json, print_line
 
 WORKER_SILENCE = timedelta(seconds=60)
 """A worker beats every 5 s; what restarts it is in less of a hurry than what reports it."""
@@ -71,6 +71,7 @@ def prefect_server(as_json: JsonLine = False) -> None:
     if as_json:
         host, port = (os.environ.get(f"PREFECT_SERVER_API_{name}", usual) for name, usual in SERVER_ADDRESS.items())
         print_line({"api_url": f"http://{host}:{port}/api", "pid": os.getpid()})
+        keep_stdout_for_json()
     main()
 
 
@@ -79,11 +80,11 @@ def nights(as_json: JsonLine = False) -> None:
     _prepare_prefect(get_settings())
     command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", Service.NIGHTS, "--type", "process"]
     options = ["--name", f"nights {socket.gethostname()}", "--install-policy", "never", "--with-healthcheck"]
-    if as_json:  # Prefect's own words go to stdout, and it knows no other way
+    if as_json:
         print_line(
             {"pool": Service.NIGHTS.value, "pid": os.getpid(), "prefect_api_url": os.environ["PREFECT_API_URL"]}
         )
-        os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+        keep_stdout_for_json()
     os.execv(sys.executable, [*command, *options])  # noqa: S606 - no shell, and signals reach it directly
 
 

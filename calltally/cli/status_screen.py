@@ -8,6 +8,7 @@ from rich.text import Text
 
 from billing.messages import in_words
 from billing.money import format_micros
+from calltally.cli.output import literal
 
 COLOURS = {"up": "green", "down": "red", "unwell": "red", "unknown": "yellow"}
 LABEL_WIDTH = 10
@@ -25,11 +26,11 @@ def show(screen: dict[str, Any]) -> None:
     table.add_column(min_width=LABEL_WIDTH, style="bold", no_wrap=True)
     for trouble in sorted(screen["troubles"], key=lambda trouble: not trouble["serious"]):
         label = Text("WRONG", "red") if trouble["serious"] else Text("note", "yellow")
-        table.add_row(label, Text(f"{trouble['what']}\n→ {trouble['fix']}"))
+        table.add_row(label, literal(trouble["what"], f"→ {trouble['fix']}"))
     if screen["troubles"]:
         table.add_row()
     for service in screen["services"]:
-        detail = Text.assemble((service["state"], COLOURS[service["state"]]), f"  {service['detail']}")
+        detail = literal(service["state"], style=COLOURS[service["state"]]) + literal(f"  {service['detail']}")
         table.add_row(service["name"], detail)
     table.add_row()
     for name, lines in (
@@ -40,7 +41,7 @@ def show(screen: dict[str, Any]) -> None:
         ("alerts", _alerts(screen.get("alerts"))),
         ("books", _books(screen.get("books"))),
     ):
-        table.add_row(name, Text("\n".join(lines)))
+        table.add_row(name, literal(*lines))
     console.print(table)
 
 
@@ -63,7 +64,7 @@ def _queue(part: dict[str, Any] | None) -> list[str]:
 def _night(part: dict[str, Any] | None, next_night: str | None) -> list[str]:
     if (unread := _unread(part)) or part is None:
         return unread or []
-    lines = [_last_night(part["last"])] if part["last"] else ["none was ever completed"]
+    lines = _last_night(part["last"]) if part["last"] else ["none was ever completed"]
     lines += [f"failed {run['started_at']:%Y-%m-%d %H:%M}: {run['error']}" for run in part["failed"][:3]]
     lines += [f"running since {run['started_at']:%Y-%m-%d %H:%M}" for run in part["running"][:3]]
     return [
@@ -72,10 +73,10 @@ def _night(part: dict[str, Any] | None, next_night: str | None) -> list[str]:
     ]
 
 
-def _last_night(run: dict[str, Any]) -> str:
+def _last_night(run: dict[str, Any]) -> list[str]:
     window = f"{run['window_from']:%Y-%m-%d %H:%M} to {run['window_to']:%Y-%m-%d %H:%M} UTC"
     if run["reliability_low"] is None:
-        return f"{window}: no calls ended"
+        return [f"{window}: no calls ended"]
     ratio = run["ended_by_webhook"] / run["ended_calls"]
     currencies = run["money"] or [{"currency": "USD", **run}]
     recovered = ", ".join(
@@ -83,11 +84,12 @@ def _last_night(run: dict[str, Any]) -> str:
         f" {format_micros(row['outstanding_micros'] or 0, row['currency'])} outstanding"
         for row in currencies
     )
-    return (
-        f"{window}: {ratio:.2%} by webhook ({run['ended_by_webhook']:,} of {run['ended_calls']:,},"
-        f" 95 % interval {run['reliability_low']:.1%} to {run['reliability_high']:.1%})\n"
-        f"recovered {_count(run['recovered_calls'] or 0, 'call')}: {recovered}; {in_words(run['age'])} ago"
-    )
+    interval = f"95 % interval {run['reliability_low']:.1%} to {run['reliability_high']:.1%}"
+    of = f"{run['ended_by_webhook']:,} of {run['ended_calls']:,}"
+    return [
+        f"{window}: {ratio:.2%} by webhook ({of}, {interval})",
+        f"recovered {_count(run['recovered_calls'] or 0, 'call')}: {recovered}; {in_words(run['age'])} ago",
+    ]
 
 
 def _money(part: dict[str, Any] | None) -> list[str]:

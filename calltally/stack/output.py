@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import os
+import re
 from collections import deque
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
@@ -11,10 +12,14 @@ from typing import Final
 from rich.console import Console
 from rich.text import Text
 
+from billing.literal import visible
+
 TAIL_LINES: Final = 15
 MAX_LOG_BYTES: Final = 10_000_000
 MAX_LINE_BYTES: Final = 100_000
 NAME_WIDTH: Final = 9
+COLOURED: Final = re.compile(r"\x1b\[[\d;]*m")
+"""Orders to change the colour; all others are shown, not followed."""
 COLOURS: Final = ("cyan", "magenta", "green", "yellow", "blue")
 
 
@@ -64,8 +69,9 @@ class ChildLog:
             stream.close()  # the transport would do it only in the loop's next round
 
     def _write(self, line: str) -> None:
+        line = visible(COLOURED.sub("", line))
         self._tail.append(line)
         self._file.emit(logging.LogRecord(self._name, logging.INFO, "", 0, line, None, None))
         if self._console is not None:
             prefix = Text(f"{self._name:<{NAME_WIDTH}} │ ", style=self._colour)
-            self._console.print(prefix + Text.from_ansi(line), soft_wrap=True)
+            self._console.print(prefix + Text(line), soft_wrap=True)

@@ -12,7 +12,8 @@ import pytest
 from billing.alert_messages import write_message
 from billing.alerts import Alert
 from billing.figures import Completeness, Finding, Night, NightMoney, Recovered, Reliability, Totals, Window
-from billing.messages import MAX_REFERENCES, escape, percent
+from billing.literal import in_slack
+from billing.messages import MAX_REFERENCES, percent
 from billing.night_messages import night_facts
 from calltally.sandbox.slack import refusal
 from calltally.sandbox.wire import encode_json
@@ -206,7 +207,7 @@ def test_special_characters_are_escaped_once() -> None:
     """An id with markup in it stays text."""
     written = as_text(message(night(cause="<!channel> & friends", organization="<!here>")))
 
-    assert escape("a & b < c > d") == "a &amp; b &lt; c &gt; d"
+    assert in_slack("a & b < c > d") == "a &amp; b &lt; c &gt; d"
     assert "&lt;!channel&gt; &amp; friends" in written
     assert "<!here>" not in message(night(organization="<!here>"))["text"]
 

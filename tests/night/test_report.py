@@ -31,7 +31,8 @@ from billing.figures import (
     Totals,
     Window,
 )
-from billing.findings_csv import COLUMNS, harmless
+from billing.findings_csv import COLUMNS
+from billing.literal import in_spreadsheet
 from billing.night_report import KINDS, findings_rows, summary_markdown
 from billing.reconcile import KINDS as COMPARED
 from billing.reconcile import Tolerances, find_differences
@@ -250,13 +251,13 @@ def test_findings_say_who_what_when_and_how_much(place: Callable[[str], None]) -
 )
 def test_text_never_begins_a_formula(text: str) -> None:
     """Not in the cell, nor in what another separator would make a cell of."""
-    assert not re.search("(^|[;,|\t\r\n\x00])\\s*[=+\\-@\uff1d]", harmless(text))
+    assert not re.search("(^|[;,|\t\r\n\x00])\\s*[=+\\-@\uff1d]", in_spreadsheet(text))
 
 
 def test_harmless_text_stays_as_it_is() -> None:
     """Ids, names with umlauts, dates with hyphens."""
     for text in ("019a-7c", "Zürich Vélos & Söhne", "2026-11-22", "a = b", "Müller; Maier", ""):
-        assert harmless(text) == text
+        assert in_spreadsheet(text) == text
 
 
 def test_spreadsheet_gets_no_formula_from_any_text(place: Callable[[str], None]) -> None:
