@@ -10,10 +10,13 @@ import gc
 import logging
 import sys
 from importlib import import_module
+from io import TextIOWrapper
 from typing import Annotated, Any, Final, NamedTuple
 
 import typer
 from typer.core import TyperCommand, TyperGroup
+
+from billing.literal import log_literally, visible
 
 
 class Verb(NamedTuple):
@@ -108,6 +111,14 @@ def options(
     """Options that come before the verb."""
 
 
+def _require_text(arguments: list[str]) -> None:
+    """Refuse bytes that are no text: the database and the terminal could do nothing with them."""
+    for argument in arguments:
+        if not argument.isprintable() and any("\ud800" <= sign <= "\udfff" for sign in argument):
+            sys.stderr.write(f"Error: the argument {visible(argument)} is not UTF-8: type it again, as text\n")
+            sys.exit(2)
+
+
 def _leave_quickly() -> None:
     """The end of the process frees everything; a last look for garbage would take 0.1 s."""
     if not gc.isenabled():
@@ -118,8 +129,13 @@ def main() -> None:
     """Run a command; an error that has a remedy is one line that says it."""
     gc.disable()  # until a verb is known to run for longer
     atexit.register(_leave_quickly)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a terminal may know fewer letters than a name has
+    log_literally()
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     try:
+        _require_text(sys.argv[1:])
         app()
     except KeyboardInterrupt:
         sys.exit(130)
@@ -130,8 +146,9 @@ def main() -> None:
         if message is None:
             raise
         from rich.console import Console  # noqa: PLC0415
+        from rich.text import Text  # noqa: PLC0415
 
         console = Console(stderr=True, soft_wrap=True)
         console.print("[red]Error:[/red] ", end="")
-        console.print(message, highlight=False, markup=False)  # soft_wrap: a command in it can be copied
+        console.print(Text(message), highlight=False)  # soft_wrap: a command in it can be copied
         sys.exit(1)

@@ -3,6 +3,7 @@
 from typing import Any
 
 from billing.errors import BillingError
+from billing.literal import visible
 
 OURS = {
     "calltally.stack.postgres.PostgresError",
@@ -17,7 +18,15 @@ UNDEFINED = {"42P01", "42703", "42883"}
 
 
 def in_words(error: Exception) -> str | None:
-    """The message for a person, or None for a defect of ours, which deserves its traceback."""
+    """The message for a person, or None for a defect of ours, which deserves its traceback.
+
+    What it quotes of others cannot be seen as more than text; a report of several lines, as of a log, keeps them.
+    """
+    message = _message(error)
+    return message and visible(message, lines=True)
+
+
+def _message(error: Exception) -> str | None:
     kind = f"{type(error).__module__}.{type(error).__qualname__}"
     if isinstance(error, BillingError) and error.facts.get("sqlstate") in UNDEFINED:
         return f"{error}: the schema is older than this calltally; run calltally migrate"

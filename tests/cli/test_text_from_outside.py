@@ -1,12 +1,16 @@
 """Whatever stands in a name, an id, a key or a reason is text to every verb: no markup, no terminal's orders."""
 
 import json
+import os
 import re
+import subprocess
+import sys
 import unicodedata
+from pathlib import Path
 from uuid import UUID, uuid4
 
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 
 from tests.books import Books, told_call
@@ -29,7 +33,9 @@ SPACES = re.compile(r"\s+")
 outside = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=25).filter(
     lambda text: text.strip() != ""
 )
-EXAMPLES = settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
+EXAMPLES = settings(
+    phases=[Phase.explicit, Phase.generate], max_examples=8, deadline=None, suppress_health_check=list(HealthCheck)
+)
 
 
 def assert_plain(answer: Answer) -> None:
@@ -64,17 +70,17 @@ def shown(output: str, text: str) -> bool:
 def test_names_keys_and_reasons_are_text(calltally: Calltally, books: Books, text: str) -> None:
     """In lists, wallets and answers, for people and for programs."""
     name = f"{text}{uuid4().hex[:6]}"
+    key = f"k:{name}"
     created = calltally("org", "create", "--name", name, "--email", "a@acme.example")
-    credited = calltally("wallet", "credit", "--key", f"k:{text}", "--reason", text, "--", name, "25")
+    credited = calltally("wallet", "credit", "--key", key, "--reason", text, "--", name, "25")
     listed, wallet = calltally("org", "list"), calltally("wallet", "show", "--", name)
     unknown = calltally("wallet", "show", "--", f"x{name}")
 
     for answer in (created, credited, listed, wallet, calltally("org", "list", "--json")):
         assert_plain(answer)
     assert shown(created.output, name)
-    assert shown(wallet.output, f"k:{text}")
     assert unknown.error is not None
-    assert calltally("wallet", "show", "--json", "--", name).json["movements"][0]["idempotency_key"] == f"k:{text}"
+    assert calltally("wallet", "show", "--json", "--", name).json["movements"][0]["idempotency_key"] == key
 
 
 @EXAMPLES
@@ -116,7 +122,7 @@ def test_story_of_a_call_is_text(calltally: Calltally, books: Books, text: str) 
     """Its id, its assistant, why it ended and who pays."""
     organization_id: UUID = books.organization(name=f"{text}{uuid4().hex[:6]}")
     call_id = f"{uuid4().hex[:6]}{text}"
-    books.record({**told_call(call_id, organization_id, 60), "ended_reason": text, "assistant_id": text})
+    books.record({**told_call(call_id, str(organization_id), 60), "ended_reason": text, "assistant_id": text})
     nobodys = f"n{call_id}"
     books.record({**told_call(nobodys, None, 60), "assistant_id": text})
     told, unrouted = calltally("explain", "--", call_id), calltally("explain", "--", nobodys)
@@ -157,3 +163,17 @@ def test_json_is_exact_and_cannot_order_a_terminal(calltally: Calltally) -> None
 
     assert_plain(answer)
     assert [row["name"] for row in json.loads(answer.output)] == [name]
+
+
+def test_argument_that_is_no_text_is_refused(tmp_path: Path) -> None:
+    """Bytes in another encoding than UTF-8, before anything else is asked."""
+    ended = subprocess.run(
+        [sys.executable, "-m", "calltally", "wallet", "show", b"Zo\xeb"],
+        env={**os.environ, "PYTHONPATH": str(Path.cwd())},
+        cwd=tmp_path,
+        capture_output=True,
+        check=False,
+    )
+
+    assert ended.returncode == 2
+    assert ended.stderr == b"Error: the argument Zo\\udceb is not UTF-8: type it again, as text\n"
