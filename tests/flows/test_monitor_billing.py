@@ -1,6 +1,7 @@
 """Somebody looks at the books every 15 minutes, and says what is wrong once."""
 
 import json
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -83,8 +84,9 @@ def test_rule_that_cannot_be_looked_at_fails_the_run_after_all_others_were_noted
 
 
 @pytest.mark.slow
-def test_monday_brings_the_summary_of_the_week(stage: Stage) -> None:
+def test_monday_brings_the_summary_of_the_week(stage: Stage, changed: Callable[..., None]) -> None:
     """By the time at which the run was due, once."""
+    changed(WEEKLY_SUMMARY="true")
     monday = WEDNESDAY - timedelta(days=2, hours=3.75)
     for _ in range(2):
         run(monitor_billing, scheduled=monday)

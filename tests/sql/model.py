@@ -161,18 +161,19 @@ class Wallet:
         return charge
 
     def correct(self, call_id: str, duration_ms: int, at: int) -> int:
-        """Make a call cost what its new length costs; the difference."""
+        """Make a call cost what its new length costs; the difference. A corrected debt keeps its place in line."""
         call = self.calls[call_id]
         old = sum(charge.amount for charge in call.charges if charge.state != "cancelled")
         new = call.price.cost(duration_ms)
         if new == old:
             return 0
-        for charge in call.charges:
-            if charge.state == "outstanding":
-                charge.state = "cancelled"
+        owed = [charge for charge in call.charges if charge.state == "outstanding"]
+        for charge in owed:
+            charge.state = "cancelled"
         missing = new - sum(charge.amount for charge in call.charges if charge.state != "cancelled")
         if missing:
             key = f"call:{call_id}:correction:{len(call.charges)}"
-            call.charges.append(self.charge(key, missing, at))
+            since = min((charge.at for charge in owed), default=at)
+            call.charges.append(self.charge(key, missing, since if missing > 0 else at))
         self.settle()
         return new - old

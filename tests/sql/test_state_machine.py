@@ -35,6 +35,7 @@ class Story(RuleBasedStateMachine):
     """Two organizations in one transaction, which the end of the story takes back."""
 
     url: ClassVar[str]
+    connections: ClassVar[list[psycopg.Connection[Any]]] = []
     calls = Bundle("calls")
     payments = Bundle("payments")
     disputes = Bundle("disputes")
@@ -42,6 +43,7 @@ class Story(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.connection = psycopg.connect(self.url, row_factory=dict_row)
+        self.connections.append(self.connection)
         self.connection.execute("SELECT")  # begins the one transaction; what follows are savepoints
         self.ids: list[Any] = []
         self.models: list[Wallet] = []
@@ -51,6 +53,7 @@ class Story(RuleBasedStateMachine):
         """Nothing of an example is left for the next one."""
         self.connection.rollback()
         self.connection.close()
+        self.connections.remove(self.connection)
 
     def ask(self, query: str, *arguments: object) -> dict[str, Any]:
         """The one row of a query; an error takes back this statement alone."""
@@ -261,25 +264,34 @@ class Story(RuleBasedStateMachine):
 def run(url: str, examples: int) -> None:
     """Tell that many stories."""
     Story.url = url
-    run_state_machine_as_test(
-        Story,
-        settings=settings(
-            max_examples=examples,
-            stateful_step_count=25,
-            deadline=None,
-            suppress_health_check=list(HealthCheck),
-            database=None,
-        ),
-    )
+    try:
+        run_state_machine_as_test(
+            Story,
+            settings=settings(
+                max_examples=examples,
+                stateful_step_count=25,
+                deadline=None,
+                suppress_health_check=list(HealthCheck),
+                database=None,
+            ),
+        )
+    finally:  # a story that a time limit ended would hold its locks against the next test
+        while Story.connections:
+            Story.connections.pop().close()
 
 
+SHRINKING_SECONDS = 300
+"""For how long hypothesis makes a failure smaller; a time limit before that would hide what was found."""
+
+
+@pytest.mark.timeout(60 + SHRINKING_SECONDS)
 def test_books_equal_model_in_any_story(database_url: str) -> None:
     """SQL and the model agree on every answer, balance and debt, and the books check after every step."""
     run(database_url, 25)
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1800)
+@pytest.mark.timeout(1800 + SHRINKING_SECONDS)
 def test_books_equal_model_in_thousands_of_stories(database_url: str) -> None:
     """The same, 2,000 times."""
     run(database_url, 2_000)
