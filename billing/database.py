@@ -6,25 +6,34 @@ from typing import Any
 
 import psycopg
 from psycopg.types.array import ListBinaryDumper
-from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from billing.errors import DatabaseUnavailable, translate_database_error
 
 APP_ROLE = "calltally_app"
+"""People at the command line."""
+RECEIVER_ROLE = "calltally_receiver"
+OPERATORS_ROLE = "calltally_operators"
+"""What the operators' HTTP API asks, within the receiver."""
+READERS = ("calltally_analyst", "calltally_tenant")
 
-TIMEOUTS = {"lock_timeout": "2min", "statement_timeout": "1h", "idle_in_transaction_session_timeout": "10min"}
+PROGRAM_TIMEOUTS = {"lock_timeout": "2min", "statement_timeout": "1h", "idle_in_transaction_session_timeout": "10min"}
 """Of the application's sessions, so that whatever hangs lets go in the end. Locks are held for seconds: who waits for
 minutes waits for something that hangs, and does better by trying again. Statements of a night over millions of calls
 take minutes. Whoever computes between two statements of a transaction takes seconds; a process that is frozen there
 would hold its locks for ever. Migrations, which have the owner's role, wait for as long as they have to.
 """
+READER_TIMEOUTS = {"lock_timeout": "10s", "statement_timeout": "5min", "idle_in_transaction_session_timeout": "1min"}
+"""Of analysts and tenants, who ask and look: a question that they forgot must not hold up a migration or the cleaning
+of tables. The logins have the same (sql/grants.sql)."""
 
 
-def open_engine(database_url: str, *, role: str | None = APP_ROLE, pool_size: int = 10) -> Engine:
+def open_engine(database_url: str | URL, *, role: str | None = APP_ROLE, pool_size: int = 10) -> Engine:
     """An engine on `postgresql://…` whose sessions act as `role` (None: as the user of the URL), in UTC."""
-    settings = {"timezone": "UTC", **({"role": role} if role else {}), **(TIMEOUTS if role == APP_ROLE else {})}
+    timeouts = {} if role is None else READER_TIMEOUTS if role in READERS else PROGRAM_TIMEOUTS
+    settings = {"timezone": "UTC", **({"role": role} if role else {}), **timeouts}
     options = " ".join(f"-c {name}={setting}" for name, setting in settings.items())
     url = make_url(database_url).set(drivername="postgresql+psycopg")
     engine = create_engine(

@@ -38,13 +38,7 @@ READING_SECONDS: Final = 0.5
 """Then the remaining gauges are left out of this scrape."""
 
 _PROVIDERS: Final = "(VALUES ('stripe'), ('vapi'), ('twilio')) AS known (provider)"
-_NIGHT: Final = """
-    FROM (
-        SELECT * FROM reconciliation_runs
-        WHERE state = 'completed' AND kind = 'night' AND NOT dry_run AND organization_id IS NULL
-        ORDER BY started_at DESC LIMIT 1
-    ) AS night
-"""
+_NIGHT: Final = "FROM reporting.night_figures AS night"
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +104,7 @@ DATABASE_GAUGES: Final[Sequence[DatabaseGauge]] = (
         "calltally_messages",
         "Messages that were first told of in the last 24 hours, by the furthest status that was told.",
         """
-        SELECT known.status, count(sid) AS value
+        SELECT known.status, count(first_seen_at) AS value
         FROM unnest(
             ARRAY['scheduled', 'accepted', 'queued', 'sending', 'sent', 'canceled', 'failed', 'partially_delivered',
             'undelivered', 'delivered', 'read']
@@ -123,13 +117,13 @@ DATABASE_GAUGES: Final[Sequence[DatabaseGauge]] = (
     DatabaseGauge(
         "calltally_outstanding_micros",
         "Charges that a debt limit refused and that are owed, in micros of the currency.",
-        "SELECT currency, sum(outstanding_micros) AS value FROM wallet_balances GROUP BY currency",
+        "SELECT currency, sum(outstanding_micros) AS value FROM reporting.wallet_figures GROUP BY currency",
         ("currency",),
     ),
     DatabaseGauge(
         "calltally_wallet_balance_micros",
         "What all wallets hold together, in micros of the currency; debts count below zero.",
-        "SELECT currency, sum(balance_micros) AS value FROM wallet_balances GROUP BY currency",
+        "SELECT currency, sum(balance_micros) AS value FROM reporting.wallet_figures GROUP BY currency",
         ("currency",),
     ),
     DatabaseGauge(
@@ -137,8 +131,8 @@ DATABASE_GAUGES: Final[Sequence[DatabaseGauge]] = (
         "Wallets that are well, low (below their recharge threshold), near their debt limit (four fifths used), "
         "or at it (or owing charges).",
         """
-        SELECT currency, states.state, count(*) FILTER (WHERE wallet_balances.state = states.state) AS value
-        FROM wallet_balances
+        SELECT currency, states.state, coalesce(sum(wallets) FILTER (WHERE known.state = states.state), 0) AS value
+        FROM reporting.wallet_figures AS known
         CROSS JOIN (VALUES ('well'), ('low'), ('near_limit'), ('at_limit')) AS states (state) GROUP BY 1, 2
         """,
         ("currency", "state"),

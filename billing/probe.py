@@ -1,4 +1,7 @@
-"""Asks the database how things are, for people who wait: on a connection of its own, and never longer than told."""
+"""Asks the database how things are, for people who wait: on a connection of its own, and never longer than told.
+
+It asks as the receiver, whoever asks.
+"""
 
 import asyncio
 import logging
@@ -13,7 +16,7 @@ import psycopg
 from psycopg.rows import dict_row
 from sqlalchemy import Engine
 
-from billing.database import APP_ROLE
+from billing.database import RECEIVER_ROLE
 
 log = logging.getLogger("billing.probe")
 
@@ -93,7 +96,7 @@ class Probe(Generic[T]):
         return self._question(self._connect())
 
     def _connect(self) -> Reader:
-        options = f"-c timezone=UTC -c role={APP_ROLE} -c statement_timeout={STATEMENT_MS}"
+        options = f"-c timezone=UTC -c role={RECEIVER_ROLE} -c statement_timeout={STATEMENT_MS}"
         self._connection = psycopg.connect(
             self._url,
             autocommit=True,

@@ -47,8 +47,14 @@ UNLOCK = "SELECT pg_advisory_unlock(hashtextextended('reconciliation run ' || CA
 FAIL_ABANDONED = (
     "UPDATE reconciliation_runs SET state = 'failed', finished_at = now(),"
     " error = 'its process ended; run it again for the same window' WHERE state = 'running'"
-    " AND pg_try_advisory_xact_lock(hashtextextended('reconciliation run ' || id, 0)) RETURNING 1"
+    " AND NOT EXISTS (SELECT FROM pg_locks JOIN pg_stat_activity USING (pid)"
+    " WHERE locktype = 'advisory' AND granted AND objsubid = 1"
+    " AND pg_locks.database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+    " AND (classid::bigint << 32 | objid::bigint)"
+    " = hashtextextended('reconciliation run ' || reconciliation_runs.id, 0)"
+    " AND pg_has_role(usesysid, 'calltally_nights', 'MEMBER')) RETURNING 1"
 )
+"""Any login can take a lock of that name; only of those who may run nights does it say that one is alive."""
 
 TAKE_OVER = (
     "UPDATE reconciliation_runs AS dead SET reported_by = this.id FROM reconciliation_runs AS this"

@@ -11,6 +11,7 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from billing import inbox
+from billing.database import OPERATORS_ROLE, open_engine
 from billing.prefect_probe import PrefectProbe
 from billing.settings import Settings
 from receiver.health import Health
@@ -22,7 +23,8 @@ from receiver.webhooks import WebhookEndpoint, providers
 
 
 def create_app(settings: Settings, engine: Engine) -> Starlette:
-    """The ASGI application on an open engine, which stays the caller's."""
+    """The ASGI application on an open engine, which stays the caller's. Operators ask as a role of their own."""
+    operators_engine = open_engine(engine.url, role=OPERATORS_ROLE, pool_size=3)
     prefect = PrefectProbe(settings)
     metrics = ReceiverMetrics(engine, settings, prefect)
     writer = InboxWriter(metrics.counting(partial(inbox.accept, engine)))
@@ -35,6 +37,7 @@ def create_app(settings: Settings, engine: Engine) -> Starlette:
         await writer.drain()
         health.close()
         metrics.close()
+        operators_engine.dispose()
         await prefect.close()
 
     async def get_health(_request: Request) -> JSONResponse:
@@ -52,7 +55,7 @@ def create_app(settings: Settings, engine: Engine) -> Starlette:
         )
         for provider in providers(settings)
     ]
-    operators = OperatorsApi(engine, settings).routes()
+    operators = OperatorsApi(operators_engine, settings).routes()
     own = [
         Route("/health", get_health),
         Route("/metrics", metrics.endpoint),

@@ -87,11 +87,12 @@ def receiver(as_json: JsonLine = False) -> None:
     """Take in webhooks on RECEIVER_HOST and RECEIVER_PORT."""
     import uvicorn  # noqa: PLC0415 - only this verb needs it
 
-    from billing.process import get_engine  # noqa: PLC0415
+    from billing.process import become, get_engine  # noqa: PLC0415
     from billing.settings import get_settings  # noqa: PLC0415
     from billing.telemetry import start_telemetry, traced  # noqa: PLC0415
     from receiver.app import create_app  # noqa: PLC0415
 
+    become("receiver")
     log_what_happens()
     settings, engine = get_settings(), get_engine()
     start_telemetry(settings, "receiver", engine)
@@ -120,7 +121,7 @@ def receiver(as_json: JsonLine = False) -> None:
 
 def worker(as_json: JsonLine = False) -> None:
     """Apply the webhooks that wait in the inbox, as runs in Prefect."""
-    from billing.process import get_engine  # noqa: PLC0415
+    from billing.process import become, get_engine  # noqa: PLC0415
     from billing.settings import get_settings  # noqa: PLC0415
     from billing.telemetry import start_telemetry  # noqa: PLC0415
     from calltally.stack.prefect_server import HEARTBEAT_SECONDS  # noqa: PLC0415
@@ -130,6 +131,7 @@ def worker(as_json: JsonLine = False) -> None:
     from calltally.stack.supervisor import cancelled_by_signals  # noqa: PLC0415
     from calltally.worker import work  # noqa: PLC0415 - Prefect takes seconds to import
 
+    become("worker")
     log_what_happens()
     start_telemetry(get_settings(), "worker", get_engine())
 

@@ -15,7 +15,7 @@ import typer
 from billing.database import open_engine, transaction, value
 from billing.errors import BillingError, PermanentError
 from billing.prefect_access import prefect_api_url
-from billing.process import NotConfigured
+from billing.process import NotConfigured, become, role_of
 from billing.settings import ENV_FILE_VARIABLE, Settings, get_settings
 from calltally.cli.database import closing_engine
 from calltally.cli.output import Json, JsonLine, keep_stdout_for_json, print_json, print_line
@@ -77,6 +77,7 @@ def prefect_server(as_json: JsonLine = False) -> None:
 
 def nights(as_json: JsonLine = False) -> None:
     """Run what Prefect schedules for the nights, each run in a process of its own."""
+    become(Service.NIGHTS)
     _prepare_prefect(get_settings())
     command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", Service.NIGHTS, "--type", "process"]
     options = ["--name", f"nights {socket.gethostname()}", "--install-policy", "never", "--with-healthcheck"]
@@ -124,7 +125,7 @@ def _require_heartbeat(settings: Settings) -> None:
     if settings.database_url is None:
         raise NotConfigured("DATABASE_URL is not set: a worker's heartbeat is in the database")
     with (
-        closing_engine(open_engine(settings.database_url, pool_size=1)) as engine,
+        closing_engine(open_engine(settings.database_url, role=role_of(Service.WORKER), pool_size=1)) as engine,
         transaction(engine) as connection,
     ):
         beats = value(

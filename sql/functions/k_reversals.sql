@@ -139,10 +139,8 @@ $$;
 
 -- lock_payments: until the transaction ends, nobody else credits these payments or books what was taken back of them.
 -- A refund that comes ahead of its payment would be missed by the credit, and the credit by the refund. Comes before
--- wallets. Payments share 256 locks, so that a batch of any size fits into the table of locks.
+-- wallets.
 CREATE OR REPLACE FUNCTION lock_payments(p_payment_ids text[])
 RETURNS void LANGUAGE sql SECURITY DEFINER SET search_path = public, pg_temp AS $$
-    SELECT pg_advisory_xact_lock(hashtext('payments'), place) FROM (
-        SELECT DISTINCT hashtext(id) & 255 AS place FROM unnest(p_payment_ids) AS named (id) ORDER BY place
-    ) AS ordered
+    SELECT lock_keys('payment', p_payment_ids)
 $$;

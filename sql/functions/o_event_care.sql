@@ -100,13 +100,21 @@ $$;
 -- prune_events: forgets bodies p_body_age after they came (they hold personal data), by whole months, so up to a month
 -- later; and the rows of done and skipped events p_row_age after their end. Of these, and of bodies that lie in no
 -- month, up to p_limit at a time, oldest first. Dead, parked and unfinished ones are kept with their bodies. Answers
--- with how many of each.
+-- with how many of each. Errors: TY004 an age below a day, which would forget what people may still ask about.
 CREATE OR REPLACE FUNCTION prune_events(
     p_body_age interval DEFAULT '30 days', p_row_age interval DEFAULT '400 days', p_limit integer DEFAULT 10000
 )
 RETURNS TABLE (months integer, bodies integer, events_removed integer)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp SET enable_seqscan = off AS $$
 BEGIN
+    IF NOT coalesce(
+        now() - p_body_age <= now() - interval '1 day' AND now() - p_row_age <= now() - interval '1 day', false
+    ) THEN
+        PERFORM refuse(
+            'TY004', 'bodies and rows of events are kept for a day at least',
+            jsonb_build_object('body_age', p_body_age, 'row_age', p_row_age), 'Give ages of a day or more.'
+        );
+    END IF;
     SELECT forgotten.months, forgotten.bodies INTO months, bodies
     FROM forget_bodies(p_body_age, p_limit) AS forgotten;
     DELETE FROM events

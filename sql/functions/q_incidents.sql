@@ -19,7 +19,7 @@ DECLARE
     waiting boolean := false;
 BEGIN
     LOCK TABLE alerts IN ROW EXCLUSIVE MODE; -- first, as in note_dead_events, which then comes here
-    PERFORM pg_advisory_xact_lock(hashtextextended('incident:' || p_key, 0));
+    PERFORM lock_keys('incident', ARRAY[p_key]);
     SELECT * INTO known FROM incidents WHERE key = p_key AND closed_at IS NULL;
 
     IF known.id IS NULL THEN

@@ -12,7 +12,19 @@ from sqlalchemy import Connection
 
 SQL = Path(__file__).parent.parent
 CODE_FOLDERS = ("functions", "views", "checks", "reporting")
-LOCK = 7_411_058_220_613_001  # any number that no other program takes; it keeps two starters apart
+LOCK = """
+DO $$
+BEGIN
+    CREATE TABLE IF NOT EXISTS schema_revision (
+        version_num varchar(32) NOT NULL CONSTRAINT schema_revision_pkc PRIMARY KEY -- as Alembic makes it
+    );
+EXCEPTION WHEN unique_violation OR duplicate_table THEN
+    NULL; -- another starter has made it meanwhile
+END;
+$$;
+LOCK TABLE schema_revision IN SHARE ROW EXCLUSIVE MODE;
+"""
+"""Keeps two starters apart, and lets readers read. An advisory lock could be taken by anybody with a login."""
 
 
 def run(connection: Connection, sql: str) -> None:
@@ -26,13 +38,14 @@ def apply_code(connection: Connection) -> None:
     for folder in CODE_FOLDERS:
         for file in sorted((SQL / folder).glob("*.sql")):
             run(connection, file.read_text())
-    run(connection, (SQL / "grants.sql").read_text())
+    for file in ("access.sql", "grants.sql"):
+        run(connection, (SQL / file).read_text())
 
 
 def migrate() -> None:
     """Bring the database of the connection that the caller passes in `attributes` to the newest revision."""
     connection: Connection = context.config.attributes["connection"]
-    run(connection, f"SELECT pg_advisory_xact_lock({LOCK})")
+    run(connection, LOCK)
     run(connection, (SQL / "roles.sql").read_text())
     context.configure(connection=connection, version_table="schema_revision", transaction_per_migration=False)
     context.run_migrations()

@@ -15,7 +15,9 @@ WHERE
     AND (
         (
             SELECT bool_or(pg_has_role(role_name, 'USAGE'))
-            FROM unnest(ARRAY['calltally_app', 'calltally_analyst', 'calltally_owner']) AS role_name
+            FROM unnest(ARRAY[
+                'calltally_receiver', 'calltally_worker', 'calltally_nights', 'calltally_analyst', 'calltally_owner'
+            ]) AS role_name
         )
         OR organization_id = nullif(current_setting('app.org_id', true), '')::uuid
     )

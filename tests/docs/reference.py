@@ -192,7 +192,7 @@ SQL_HEAD = f"""# SQL
 {BY_HAND}
 
 From the comments in [sql/](../../sql/README.md), which says what they have in common: keys, errors, locks, roles.
-`calltally_app` may call the functions under *Functions*; those under *Helpers* serve them.
+Who may call which of the functions under *Functions* is in `sql/access.sql`; those under *Helpers* serve them.
 """
 FUNCTION = re.compile(
     r"(?P<comment>(?:^--[^\n]*\n)*)^CREATE OR REPLACE FUNCTION (?P<name>\w+)\((?P<arguments>.*?)\)\s*"

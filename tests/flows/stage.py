@@ -1,7 +1,9 @@
 """What the tests of flows have in common: calls, webhooks in the inbox, and a look at Prefect's records."""
 
 import asyncio
-from collections.abc import Coroutine, Iterable
+import os
+from collections.abc import Coroutine, Iterable, Iterator
+from contextlib import contextmanager
 from contextvars import copy_context
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -25,13 +27,14 @@ from sqlalchemy import Engine
 
 from billing.deliveries import IDENTIFY
 from billing.inbox import accept
+from billing.process import PROCESS_VARIABLE, become, get_engine
 from calltally.sandbox.calls import Call, Route
 from calltally.sandbox.messages import Message
 from calltally.sandbox.server import RunningSandbox
 from calltally.sandbox.stripe_objects import Payment
 from calltally.sandbox.traffic import Traffic
 from calltally.sandbox.vapi_webhooks import end_of_call_report
-from calltally.stack.deployments import install_deployments
+from calltally.stack.deployments import install_deployments, read_deployments
 from tests.books import Books, Row
 
 T = TypeVar("T")
@@ -135,8 +138,28 @@ class Run:
     """What the flow returned, or its error."""
 
 
+@contextmanager
+def acting_as(process: str) -> Iterator[None]:
+    """Within the block the books are open to a process of that name, and no further."""
+    _let_go()
+    become(process)
+    try:
+        yield
+    finally:
+        _let_go()
+        del os.environ[PROCESS_VARIABLE]
+
+
+def _let_go() -> None:
+    get_engine().dispose()
+    get_engine.cache_clear()
+
+
 def run(flow: Any, scheduled: datetime | None = None, **parameters: Any) -> Run:
-    """Run a flow as a run of its deployment, as the worker does; `scheduled` is when it was meant to begin."""
+    """Run a flow as a run of its deployment, in the role of the process that serves its pool.
+
+    `scheduled` is when it was meant to begin.
+    """
 
     deployment_id = deployment_ids()[flow.name]
 
@@ -152,7 +175,9 @@ def run(flow: Any, scheduled: datetime | None = None, **parameters: Any) -> Run:
             known = await context.client.read_flow_run(begun.id)
             return Run(begun.id, known.name, state, await state.aresult(raise_on_failure=False))
 
-    return in_loop(scenario())
+    (pool,) = {each.work_pool.name for each in read_deployments() if each.name == flow.name}
+    with acting_as({"webhooks": "worker"}.get(pool, pool)):
+        return in_loop(scenario())
 
 
 def task_runs(flow_run_id: UUID, ended: int) -> list[TaskRun]:

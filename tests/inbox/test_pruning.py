@@ -4,7 +4,7 @@ import pytest
 
 from billing import inbox
 from billing.deliveries import Delivery
-from billing.errors import TransactionConflict
+from billing.errors import InvalidAmount, TransactionConflict
 from billing.inbox import Failure
 from billing.replay import Selection, select_events
 
@@ -118,3 +118,32 @@ def test_event_whose_body_was_pruned_is_not_chosen_for_replay(story: Story, told
     assert len(ids) == 3
     assert select_events(story.engine, Selection(ids=ids)) == []
     assert select_events(story.engine, Selection()) == []
+
+
+@pytest.mark.parametrize(
+    ("body_age", "row_age"),
+    [
+        ("23:59:59", "400 days"),
+        ("30 days", "23:59:59"),
+        ("0", "400 days"),
+        ("-1 day", "400 days"),
+        ("30 days", "-1 month"),
+        (None, "400 days"),
+        ("30 days", None),
+    ],
+)
+def test_nothing_younger_than_a_day_is_forgotten(
+    story: Story, told: list[Delivery], body_age: str | None, row_age: str | None
+) -> None:
+    """Whoever may call the function, and with whatever: bodies and rows of a day stay."""
+    before = story.content()
+
+    with pytest.raises(InvalidAmount, match="kept for a day at least"):
+        story.books.rows(
+            "SELECT * FROM prune_events(CAST(:body AS interval), CAST(:row AS interval))", body=body_age, row=row_age
+        )
+
+    assert story.content() == before
+    assert story.books.rows("SELECT * FROM prune_events('1 day', '24 hours')") == [
+        {"months": 0, "bodies": 0, "events_removed": 0}
+    ]

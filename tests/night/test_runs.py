@@ -6,8 +6,9 @@ from dataclasses import replace
 from datetime import timedelta
 from uuid import uuid4
 
+import psycopg
 import pytest
-from sqlalchemy import Engine
+from sqlalchemy import Engine, make_url
 
 from billing import runs
 from billing.errors import UnknownOrganization
@@ -101,6 +102,25 @@ def test_run_whose_process_is_gone_has_failed_at_the_next_start(
     assert books.value("SELECT error FROM reconciliation_runs WHERE id = :id", id=dead).startswith(
         "its process ended"
     )
+
+
+def test_stranger_cannot_keep_a_dead_run_alive(books: Books, engine: Engine, owner: Books, database_url: str) -> None:
+    """A login that may run no nights takes the lock by which a run says that it lives: that says nothing."""
+    dead = uuid4()
+    runs.start_run(engine, dead, order(), None)
+    login = f"stranger_{dead.hex}"
+    with owner.engine.begin() as connection:
+        connection.exec_driver_sql(f"CREATE ROLE {login} LOGIN IN ROLE calltally_tenant")
+    address = make_url(database_url).set(username=login).render_as_string(hide_password=False)
+    try:
+        with psycopg.connect(address, autocommit=True) as stranger:
+            stranger.execute("SELECT pg_advisory_lock(hashtextextended(%s, 0))", [f"reconciliation run {dead}"])
+            begin(engine)
+
+            assert books.value("SELECT state FROM reconciliation_runs WHERE id = :id", id=dead) == "failed"
+    finally:
+        with owner.engine.begin() as connection:
+            connection.exec_driver_sql(f"DROP ROLE {login}")
 
 
 def test_run_of_an_unknown_organization_lists_the_known_ones(books: Books, engine: Engine) -> None:

@@ -133,6 +133,7 @@ SELECT credit_wallet('{id}', 7, 'topup:pi_1'), credit_wallet('{id}', 5, 'gift', 
 """
 
 
+@pytest.mark.usefixtures("own_tables")
 def test_payments_of_before_are_known_as_credited_whole(database_url: str) -> None:
     """Each top-up that is booked gets its row, and the currencies in use get the accounts that came later."""
     acme = "11111111-1111-1111-1111-111111111111"

@@ -177,7 +177,7 @@ def test_analyst_reads_every_view(acme: UUID, analyst: Books) -> None:
     counted = {row["name"]: analyst.value(f"SELECT count(*) FROM reporting.{row['name']}") for row in names}
 
     assert {name for name, count in counted.items() if count == 0} <= {
-        *("runs", "findings", "incidents", "event_queue", "sms_messages", "provider_cost_drift"),
+        *("runs", "findings", "incidents", "event_queue", "sms_messages", "provider_cost_drift", "night_figures"),
     }
     assert analyst.value("SELECT count(*) FROM wallet_balances") == 1
 

@@ -8,7 +8,7 @@ import pytest
 from psycopg import sql
 from sqlalchemy import Connection, Engine, create_engine, make_url, text
 
-from billing.database import TIMEOUTS, open_engine, transaction, value
+from billing.database import PROGRAM_TIMEOUTS, open_engine, transaction, value
 from billing.errors import (
     BY_SQLSTATE,
     BillingError,
@@ -132,11 +132,11 @@ def test_sessions_of_the_application_let_go_in_the_end_and_those_of_the_owner_wa
     books: Books, owner: Engine
 ) -> None:
     """A migration has to wait for whatever holds its tables."""
-    ours = {name: books.value(f"SHOW {name}") for name in TIMEOUTS}
+    ours = {name: books.value(f"SHOW {name}") for name in PROGRAM_TIMEOUTS}
     with transaction(owner) as connection:
-        of_owner = {name: value(connection, f"SHOW {name}") for name in TIMEOUTS}
+        of_owner = {name: value(connection, f"SHOW {name}") for name in PROGRAM_TIMEOUTS}
 
-    assert ours == TIMEOUTS
+    assert ours == PROGRAM_TIMEOUTS
     assert set(of_owner.values()) == {"0"}
 
 

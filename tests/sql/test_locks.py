@@ -1,0 +1,61 @@
+"""What keeps the books waiting is locked by rows and tables, which need a grant: no login can hold them up."""
+
+import re
+from pathlib import Path
+
+import psycopg
+import pytest
+from psycopg import errors
+
+from tests.books import Books
+
+SQL = Path(__file__).parents[2] / "sql"
+EVERY_ADVISORY_LOCK = """
+SELECT pg_advisory_lock(hashtext('payments'), place) FROM generate_series(0, 255) AS place
+UNION ALL SELECT pg_advisory_lock(hashtextextended('incident:' || %(key)s, 0))
+UNION ALL SELECT pg_advisory_lock(7411058220613001)
+"""
+
+
+def test_no_login_can_hold_up_payments_and_alerts(shared: Books, shared_url: str, tag: str) -> None:
+    """A tenant that takes every advisory lock there is keeps nobody waiting, and cannot lock the rows that count."""
+    with psycopg.connect(shared_url, options="-c role=calltally_tenant", autocommit=True) as stranger:
+        stranger.execute(EVERY_ADVISORY_LOCK, {"key": tag})
+
+        with shared.engine.begin() as connection:
+            connection.exec_driver_sql("SET LOCAL statement_timeout = '20s'")
+            connection.exec_driver_sql("SELECT lock_payments(%s)", ([tag],))
+            connection.exec_driver_sql("SELECT * FROM note_condition(%s, true, '{}')", (tag,))
+            connection.exec_driver_sql("SELECT * FROM note_condition(%s, false, '{}')", (tag,))
+        with pytest.raises(errors.InsufficientPrivilege):
+            stranger.execute("SELECT * FROM key_locks FOR UPDATE")
+        for mode in ("ROW SHARE", "ACCESS EXCLUSIVE"):
+            with pytest.raises(errors.InsufficientPrivilege), stranger.transaction():
+                stranger.execute(f"LOCK TABLE key_locks IN {mode} MODE".encode())
+
+
+@pytest.mark.parametrize(("mine", "other", "waits"), [("pi_1", "pi_1", True), ("pi_1", "pi_2", False)])
+def test_payments_are_locked_until_the_end_of_the_transaction(
+    shared: Books, shared_url: str, mine: str, other: str, waits: bool
+) -> None:
+    """Whoever names the same payment waits, whoever names another does not."""
+    options = "-c role=calltally_worker -c lock_timeout=100ms"
+    with shared.engine.begin() as connection, psycopg.connect(shared_url, options=options) as second:
+        connection.exec_driver_sql("SELECT lock_payments(%s)", ([mine, mine],))
+        if waits:
+            with pytest.raises(errors.LockNotAvailable):
+                second.execute("SELECT lock_payments(%s)", [[other]])
+        else:
+            second.execute("SELECT lock_payments(%s)", [[other]])
+        connection.rollback()
+        second.rollback()
+        second.execute("SELECT lock_payments(%s)", [[other]])
+
+
+def test_sql_takes_no_advisory_lock() -> None:
+    """Anybody with a login could take it first."""
+    found = [
+        str(file) for file in SQL.rglob("*.*") if re.search(r"pg_(try_)?advisory_\w*lock\w*\(", file.read_text())
+    ]
+
+    assert found == []
