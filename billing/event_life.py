@@ -7,7 +7,8 @@ from sqlalchemy import Connection, Engine
 
 from billing.database import rows, transaction
 from billing.errors import PermanentError
-from billing.events import CreditPayment, RecordCall, RecordMessage, RecordReversal, interpret
+from billing.events import RecordCall, RecordMessage, RecordReversal, interpret
+from billing.payments import CreditPayment
 
 
 def event_life(engine: Engine, event_id: int, pages_url: str | None) -> dict[str, Any]:
@@ -53,7 +54,7 @@ def _keys(provider: str, event_type: str, body: bytes | None) -> list[str]:
         case RecordCall(call):
             return [f"call:{call.id}"]
         case CreditPayment():
-            return [f"topup:{effect.payment_id}"]
+            return [f"topup:{effect.payment_id}", f"topup:{effect.payment_id}:corrected"]
         case RecordReversal(reversal):
             return reversal.keys
         case RecordMessage(message):

@@ -4,7 +4,7 @@ import logging
 import traceback
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -15,10 +15,11 @@ from sqlalchemy import Connection, Engine
 from billing.database import rows, transaction, value
 from billing.deliveries import Delivery
 from billing.errors import BillingError, PermanentError, TransientError, UnexpectedError
-from billing.events import Effect, interpret
+from billing.events import NO_ANSWERS, Effect, interpret
 from billing.metrics import EVENT_FAILURES, count_applied
-from billing.posting import Outcome, post
-from billing.settings import get_settings
+from billing.payments import Answers, Question
+from billing.posting import Outcome, Terms, post
+from billing.settings import Settings, get_settings
 
 log = logging.getLogger("billing.inbox")
 
@@ -83,11 +84,29 @@ class Failure:
 
 
 @dataclass(frozen=True, slots=True)
+class Asked:
+    """An event that stays claimed until Stripe has answered a question."""
+
+    event: ClaimedEvent
+    question: Question
+
+    @property
+    def name(self) -> str:
+        """For people, in run names."""
+        return f"{self.question.kind.replace('_', ' ')} {self.question.id}"
+
+
+@dataclass(frozen=True, slots=True)
 class Applied:
-    """What became of a batch: how many events ended in each state, and those that are to be tried again."""
+    """What became of a batch: how many events ended in each state, those that are to be tried again, and those about
+    which Stripe is to be asked."""
 
     ended: Counter[str]
     failures: list[Failure]
+    asked: list[Asked] = field(default_factory=list)
+
+    def __add__(self, other: "Applied") -> "Applied":
+        return Applied(self.ended + other.ended, self.failures + other.failures, self.asked + other.asked)
 
 
 _FORGOTTEN = Outcome("dead", "PermanentError: its body is forgotten; reconcile or backfill its time instead")
@@ -173,7 +192,7 @@ def apply_batch(engine: Engine, events: Sequence[ClaimedEvent]) -> Applied:
         TransientError: nothing can be applied now, for example because the database is away.
     """
     try:
-        return Applied(apply(engine, events), [])
+        return attempt(engine, events)
     except BillingError as refused:
         if isinstance(refused, TransientError) and refused.affects_everything:
             raise
@@ -184,32 +203,42 @@ def apply_batch(engine: Engine, events: Sequence[ClaimedEvent]) -> Applied:
     if len(events) == 1:
         return Applied(Counter(), [Failure(events[0], error)])
     half = len(events) // 2
-    first, second = apply_batch(engine, events[:half]), apply_batch(engine, events[half:])
-    return Applied(first.ended + second.ended, first.failures + second.failures)
+    return apply_batch(engine, events[:half]) + apply_batch(engine, events[half:])
 
 
-def apply(engine: Engine, events: Sequence[ClaimedEvent]) -> Counter[str]:
-    """Book what the events mean and end them, all in one transaction.
+def attempt(engine: Engine, events: Sequence[ClaimedEvent], answers: Answers = NO_ANSWERS) -> Applied:
+    """Book what the events mean, with what Stripe has answered, and end them, all in one transaction. Those about
+    which it is to be asked stay ours, with nothing booked.
 
     Raises:
         ClaimLost: another worker holds one of them now; nothing was committed.
         BillingError: an effect was refused; nothing was committed.
     """
     with transaction(engine) as connection:
-        outcomes = _apply(connection, events).values()
-    ended = Counter(outcome.state for outcome in outcomes)
-    calls = Counter(outcome.charge for outcome in outcomes if outcome.charge)
-    count_applied([(event.provider, event.received_at) for event in events], ended, calls)
-    return ended
+        outcomes = _apply(connection, events, answers)
+    ended = Counter(outcome.state for outcome in outcomes.values() if outcome.question is None)
+    calls = Counter(outcome.charge for outcome in outcomes.values() if outcome.charge)
+    asked = [Asked(event, question) for event in events if (question := outcomes[event.id].question) is not None]
+    left = {each.event.id for each in asked}
+    count_applied([(event.provider, event.received_at) for event in events if event.id not in left], ended, calls)
+    return Applied(ended, [], asked)
+
+
+def apply(engine: Engine, events: Sequence[ClaimedEvent]) -> Counter[str]:
+    """The same; how many ended in each state."""
+    return attempt(engine, events).ended
 
 
 def apply_within(connection: Connection, events: Sequence[ClaimedEvent]) -> Counter[str]:
-    """The same within a transaction of the caller's, who may take it back."""
-    return Counter(outcome.state for outcome in _apply(connection, events).values())
+    """The same within a transaction of the caller's, who may take it back. Nobody is asked there: what would have to
+    be waits for a worker."""
+    return Counter(outcome.state for outcome in _apply(connection, events, NO_ANSWERS, parks_questions=True).values())
 
 
-def _apply(connection: Connection, events: Sequence[ClaimedEvent]) -> dict[int, Outcome]:
-    livemode = get_settings().stripe_expects_livemode
+def _apply(
+    connection: Connection, events: Sequence[ClaimedEvent], answers: Answers, *, parks_questions: bool = False
+) -> dict[int, Outcome]:
+    settings = get_settings()
     outcomes: dict[int, Outcome] = {}
     effects: dict[int, Effect] = {}
     for event in events:
@@ -217,16 +246,40 @@ def _apply(connection: Connection, events: Sequence[ClaimedEvent]) -> dict[int, 
             outcomes[event.id] = _FORGOTTEN
             continue
         try:
-            effects[event.id] = interpret(event.provider, event.type, event.body, livemode=livemode)
+            effects[event.id] = interpret(
+                event.provider,
+                event.type,
+                event.body,
+                livemode=settings.stripe_expects_livemode,
+                answers=answers,
+                asks=settings.stripe_api_key is not None,
+            )
         except PermanentError as error:
             outcomes[event.id] = Outcome("dead", f"{type(error).__name__}: {error}")
-    outcomes |= post(connection, effects)
-    _finish(connection, events, outcomes)
+    outcomes |= post(connection, effects, _terms(settings))
+    if parks_questions:
+        outcomes |= {
+            event_id: Outcome("parked", outcome.reason)
+            for event_id, outcome in outcomes.items()
+            if outcome.question is not None
+        }
+    _finish(connection, [event for event in events if outcomes[event.id].question is None], outcomes)
     return outcomes
 
 
-def fail(engine: Engine, failure: Failure, *, dead: bool, flow_run_id: UUID | None = None) -> None:
-    """Note a failed attempt: the event stays with us for the next one, or, if `dead`, ends here.
+def _terms(settings: Settings) -> Terms:
+    return Terms(
+        linked_customers_suffice=settings.stripe_credit_linked_customers,
+        client_reference_suffices=settings.stripe_trust_client_reference,
+        tax_percent=settings.stripe_tax_percent,
+    )
+
+
+def fail(
+    engine: Engine, failure: Failure, *, dead: bool, flow_run_id: UUID | None = None, lease: timedelta = LEASE
+) -> None:
+    """Note a failed attempt: the event stays with us for the next one, or, if `dead`, ends here. What nobody tries
+    before its lease is over goes back in line then.
 
     Raises:
         ClaimLost: another worker holds it now.
@@ -240,7 +293,7 @@ def fail(engine: Engine, failure: Failure, *, dead: bool, flow_run_id: UUID | No
             error_class=type(failure.error).__name__,
             message=str(failure.error),
             dead=dead,
-            lease=LEASE,
+            lease=lease,
             flow_run_id=flow_run_id,
         )
     EVENT_FAILURES.labels(type(failure.error).__name__).inc()

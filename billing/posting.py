@@ -1,14 +1,16 @@
 """Posts what events mean: each kind of effect by one SQL function, within a transaction of the caller's."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from decimal import Decimal
 from typing import Any
 
 import msgspec
 from sqlalchemy import Connection
 
 from billing.database import rows, value
-from billing.events import CreditPayment, Effect, Park, RecordCall, RecordMessage, RecordReversal, Skip
+from billing.events import Ask, Effect, Park, RecordCall, RecordMessage, RecordReversal, Skip
+from billing.payments import CANNOT_ASK, CreditPayment, Question
 from billing.reversals import record_reversals
 from billing.sms import record_messages
 
@@ -21,6 +23,18 @@ class Outcome:
     reason: str | None = None
     charge: str | None = None
     """What became of the charge of a call, for the metrics."""
+    question: Question | None = None
+    """What Stripe has to be asked first: nothing is booked, and the event does not end yet. Where nobody can ask, it
+    is parked for the reason."""
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What the settings say of payments."""
+
+    linked_customers_suffice: bool = False
+    client_reference_suffices: bool = False
+    tax_percent: Decimal = Decimal(0)
 
 
 DONE = Outcome("done")
@@ -32,7 +46,7 @@ CALL_OUTCOMES = {
 """What `record_calls` answers for a call that is stored but cannot be charged yet; all else is done."""
 
 
-def post(connection: Connection, effects: Mapping[int, Effect]) -> dict[int, Outcome]:
+def post(connection: Connection, effects: Mapping[int, Effect], terms: Terms = Terms()) -> dict[int, Outcome]:
     """Book the effects of events, given by the events' ids; how each of these is to end.
 
     Raises:
@@ -43,12 +57,15 @@ def post(connection: Connection, effects: Mapping[int, Effect]) -> dict[int, Out
     payments: dict[int, CreditPayment] = {}
     reversals: dict[int, RecordReversal] = {}
     messages: dict[int, RecordMessage] = {}
+    asked: dict[int, tuple[Question, str | None]] = {}
     for event_id, effect in effects.items():
         match effect:
             case Skip(reason):
                 outcomes[event_id] = Outcome("skipped", reason)
             case Park(reason):
                 outcomes[event_id] = Outcome("parked", reason)
+            case Ask(question, twin):
+                asked[event_id] = (question, twin)
             case RecordCall():
                 calls[event_id] = effect
             case CreditPayment():
@@ -61,7 +78,8 @@ def post(connection: Connection, effects: Mapping[int, Effect]) -> dict[int, Out
         _lock_payments(connection, payments, reversals)
     outcomes |= _record_messages(connection, messages)
     outcomes |= _record_calls(connection, calls)
-    outcomes |= _credit_payments(connection, payments)
+    outcomes |= _leave_to_twins(connection, asked)
+    outcomes |= _credit_payments(connection, payments, terms)
     outcomes |= _record_reversals(connection, reversals)
     return outcomes
 
@@ -99,16 +117,37 @@ def _record_messages(connection: Connection, messages: dict[int, RecordMessage])
     }
 
 
-def _credit_payments(connection: Connection, payments: dict[int, CreditPayment]) -> dict[int, Outcome]:
+def _leave_to_twins(connection: Connection, asked: dict[int, tuple[Question, str | None]]) -> dict[int, Outcome]:
+    """A thin event whose snapshot event is here has nothing to add; the others are asked about."""
+    twins = [twin for _, twin in asked.values() if twin is not None]
+    known = rows(
+        connection,
+        "SELECT delivery_key FROM events WHERE provider = 'stripe' AND delivery_key = ANY(:twins)",
+        twins=twins,
+    )
+    here = {row["delivery_key"] for row in known}
+    return {
+        event_id: Outcome("skipped", f"told by {twin} as well")
+        if twin in here
+        else Outcome("asked", f"{CANNOT_ASK}:{question.id}", question=question)
+        for event_id, (question, twin) in asked.items()
+    }
+
+
+def _credit_payments(connection: Connection, payments: dict[int, CreditPayment], terms: Terms) -> dict[int, Outcome]:
     answers = _answers(
         connection,
         "SELECT event_id, outcome, reason FROM credit_payments(CAST(:facts AS jsonb))",
-        [_payment_facts(event_id, effect) for event_id, effect in payments.items()],
+        [_payment_facts(event_id, effect, terms) for event_id, effect in payments.items()],
     )
-    return {
-        answer["event_id"]: Outcome("parked", answer["reason"]) if answer["outcome"] == "parked" else DONE
-        for answer in answers
-    }
+    outcomes = {}
+    for answer in answers:
+        effect = payments[answer["event_id"]]
+        outcomes[answer["event_id"]] = {
+            "ask": Outcome("asked", f"{CANNOT_ASK}:{effect.payment_id}", question=effect.question),
+            "parked": Outcome("parked", answer["reason"]),
+        }.get(answer["outcome"], DONE)
+    return outcomes
 
 
 def _record_reversals(connection: Connection, reversals: dict[int, RecordReversal]) -> dict[int, Outcome]:
@@ -119,16 +158,23 @@ def _record_reversals(connection: Connection, reversals: dict[int, RecordReversa
     }
 
 
-def _payment_facts(event_id: int, effect: CreditPayment) -> dict[str, Any]:
+def _payment_facts(event_id: int, effect: CreditPayment, terms: Terms) -> dict[str, Any]:
+    """A `told_payment` of `sql/`."""
     return {
         "event_id": event_id,
         "payment_id": effect.payment_id,
         "reference": effect.reference,
+        "reference_kind": effect.reference_kind,
         "customer_id": effect.customer_id,
         "amount_micros": effect.amount_micros,
         "currency": effect.currency,
+        "sale": effect.sale and asdict(effect.sale),
         "event_at": effect.event_at.isoformat(),
-        "contradicted": effect.contradicted,
+        "undecided": effect.question is not None,
+        "obstacle": effect.obstacle,
+        "customer_suffices": terms.linked_customers_suffice and effect.is_one_off,
+        "text_suffices": terms.client_reference_suffices,
+        "tax_percent": str(terms.tax_percent),
     }
 
 

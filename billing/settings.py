@@ -46,6 +46,16 @@ class Settings(BaseSettings):
     stripe_livemode: bool | None = None
     """Whether this is the live endpoint; events of the other mode are parked. Absent: as `stripe_api_key` says."""
 
+    stripe_tax_percent: Annotated[Decimal, Field(ge=0, le=100)] = Decimal(0)
+    """Tax within payments of which Stripe can tell none, since no Checkout Session or invoice stands behind them,
+    in percent of the price before tax: 19 credits 100 of 119."""
+    stripe_credit_linked_customers: bool = False
+    """Whether a payment that names no organization is credited to the one that its customer is linked with, once
+    Stripe says that it is neither of an invoice nor of a subscription. Otherwise it is parked."""
+    stripe_trust_client_reference: bool = False
+    """Whether `client_reference_id` is believed where the payer may have written it: on payment links, and from
+    guests who name an organization with a linked customer. Otherwise such payments are parked."""
+
     vapi_api_key: SecretStr | None = None
     """The private key of the reseller's Vapi organisation."""
     vapi_base_url: str = "https://api.vapi.ai"

@@ -61,6 +61,7 @@ INSERT INTO access VALUES
 ('set_sms_price', 'EXECUTE', 'people'),
 ('add_route', 'EXECUTE', 'people'),
 ('link_customer', 'EXECUTE', 'people'),
+('assign_payment', 'EXECUTE', 'people'),
 ('credit_wallet', 'EXECUTE', 'people'),
 ('debit_wallet', 'EXECUTE', 'people'),
 ('deduct_call_credits', 'EXECUTE', 'people'),

@@ -93,7 +93,7 @@ $$;
 -- What the books' functions may change. History is not among it.
 GRANT UPDATE ON
 organizations, wallets, prices, routes, calls, events, workers, alerts, incidents, key_locks, sms_messages, sms_prices,
-payments, reversals
+payments, assigned_payments, reversals
 TO calltally_books;
 GRANT UPDATE (state, settled_by_transfer_id) ON charges TO calltally_books;
 GRANT UPDATE (alert) ON reconciliation_runs TO calltally_books; -- the outbox knows what came of it

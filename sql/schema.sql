@@ -21,6 +21,12 @@ TABLE alerts (
     claim_token uuid,
     withdrawn_at timestamp with time zone
 );
+TABLE assigned_payments (
+    payment_id text NOT NULL,
+    organization_id uuid NOT NULL,
+    reason text NOT NULL,
+    assigned_at timestamp with time zone NOT NULL DEFAULT now()
+);
 TABLE calls (
     id text NOT NULL,
     organization_id uuid,
@@ -139,6 +145,10 @@ TABLE payments (
     discount_micros bigint NOT NULL DEFAULT 0,
     fee_micros bigint NOT NULL DEFAULT 0,
     session_id text,
+    sale jsonb,
+    received_micros bigint,
+    received_currency character(3),
+    tax_percent numeric NOT NULL DEFAULT 0,
     booked_at timestamp with time zone NOT NULL DEFAULT now()
 );
 TABLE prices (
@@ -288,6 +298,10 @@ CONSTRAINT alerts.alerts_incident_id_fkey FOREIGN KEY (incident_id) REFERENCES i
 CONSTRAINT alerts.alerts_kind_check CHECK ((kind = ANY (ARRAY['raised'::text, 'reminder'::text, 'cleared'::text, 'summary'::text, 'heartbeat'::text])));
 CONSTRAINT alerts.alerts_pkey PRIMARY KEY (id);
 CONSTRAINT alerts.alerts_severity_check CHECK ((severity = ANY (ARRAY['info'::text, 'warning'::text, 'critical'::text])));
+CONSTRAINT assigned_payments.assigned_payments_organization_id_fkey FOREIGN KEY (organization_id) REFERENCES organizations(id);
+CONSTRAINT assigned_payments.assigned_payments_payment_id_check CHECK ((payment_id <> ''::text));
+CONSTRAINT assigned_payments.assigned_payments_pkey PRIMARY KEY (payment_id);
+CONSTRAINT assigned_payments.assigned_payments_reason_check CHECK ((reason <> ''::text));
 CONSTRAINT calls.calls_duration_ms_check CHECK ((duration_ms >= 0));
 CONSTRAINT calls.calls_id_check CHECK ((id <> ''::text));
 CONSTRAINT calls.calls_pkey PRIMARY KEY (id);
@@ -325,12 +339,15 @@ CONSTRAINT organizations.organizations_pkey PRIMARY KEY (id);
 CONSTRAINT organizations.organizations_stripe_customer_id_key UNIQUE (stripe_customer_id);
 CONSTRAINT payments.payments_charged_micros_check CHECK ((charged_micros > 0));
 CONSTRAINT payments.payments_check CHECK ((charged_micros = ((credited_micros + tax_micros) + fee_micros)));
+CONSTRAINT payments.payments_check1 CHECK (((received_micros IS NULL) = (received_currency IS NULL)));
 CONSTRAINT payments.payments_credited_micros_check CHECK ((credited_micros >= 0));
 CONSTRAINT payments.payments_discount_micros_check CHECK ((discount_micros >= 0));
 CONSTRAINT payments.payments_fee_micros_check CHECK ((fee_micros >= 0));
 CONSTRAINT payments.payments_payment_id_check CHECK ((payment_id <> ''::text));
 CONSTRAINT payments.payments_pkey PRIMARY KEY (payment_id);
+CONSTRAINT payments.payments_received_micros_check CHECK ((received_micros > 0));
 CONSTRAINT payments.payments_tax_micros_check CHECK ((tax_micros >= 0));
+CONSTRAINT payments.payments_tax_percent_check CHECK ((tax_percent >= (0)::numeric));
 CONSTRAINT prices.prices_do_not_overlap EXCLUDE USING gist (COALESCE(organization_id, '00000000-0000-0000-0000-000000000000'::uuid) WITH =, currency WITH =, valid WITH &&);
 CONSTRAINT prices.prices_free_seconds_check CHECK ((free_seconds >= 0));
 CONSTRAINT prices.prices_increment_seconds_check CHECK ((increment_seconds = ANY (ARRAY[1, 6, 60])));
@@ -397,6 +414,7 @@ CREATE INDEX alerts_key ON public.alerts USING btree (key, opened_at);
 CREATE UNIQUE INDEX alerts_pkey ON public.alerts USING btree (id);
 CREATE UNIQUE INDEX alerts_scheduled ON public.alerts USING btree (key) WHERE (kind = ANY (ARRAY['summary'::text, 'heartbeat'::text]));
 CREATE INDEX alerts_waiting ON public.alerts USING btree (id) WHERE ((sent_at IS NULL) AND (withdrawn_at IS NULL));
+CREATE UNIQUE INDEX assigned_payments_pkey ON public.assigned_payments USING btree (payment_id);
 CREATE INDEX calls_created ON public.calls USING btree (created_at);
 CREATE INDEX calls_ended_day ON public.calls USING brin ((((ended_at AT TIME ZONE 'UTC'::text))::date)) WHERE ((started_at IS NOT NULL) AND (ended_at IS NOT NULL));
 CREATE INDEX calls_of_run ON public.calls USING btree (reconciliation_run_id) WHERE (reconciliation_run_id IS NOT NULL);
@@ -511,6 +529,7 @@ VIEW reporting.wallets {"organization_id uuid","organization text","currency cha
 
 FUNCTION accept_events(text[],text[],text[],bytea[]) RETURNS void SECURITY DEFINER;
 FUNCTION add_route(uuid,text,text,timestamp with time zone) RETURNS TABLE(charged_calls integer, woken_events integer) SECURITY DEFINER;
+FUNCTION assign_payment(text,uuid,text) RETURNS integer SECURITY DEFINER;
 FUNCTION attribute_messages(jsonb) RETURNS void;
 FUNCTION beat_heart(text) RETURNS void SECURITY DEFINER;
 FUNCTION billed_amount_micros(integer,bigint) RETURNS bigint;
@@ -520,6 +539,7 @@ FUNCTION book_charges(charge_request[]) RETURNS boolean[];
 FUNCTION book_correction(charges,text,bigint,timestamp with time zone) RETURNS bigint;
 FUNCTION book_own_transfer(uuid,text,text,bigint,text,text,text,timestamp with time zone,text,bigint,text) RETURNS transfers;
 FUNCTION book_reversals(text) RETURNS integer;
+FUNCTION book_shares(payments,payments,text,timestamp with time zone) RETURNS void;
 FUNCTION book_transfer(uuid,bigint,text,text,text,timestamp with time zone,boolean,text,bigint,text) RETURNS transfers;
 FUNCTION call_duration_ms(timestamp with time zone,timestamp with time zone) RETURNS bigint;
 FUNCTION charge_calls(text[]) RETURNS integer;
@@ -535,6 +555,7 @@ FUNCTION claim_these_events(bigint[],text,interval,integer,bigint) RETURNS TABLE
 FUNCTION correct_call(text,timestamp with time zone,timestamp with time zone,bigint,timestamp with time zone) RETURNS bigint SECURITY DEFINER;
 FUNCTION correct_calls(jsonb,uuid) RETURNS TABLE(call_id text, organization_id uuid, difference_micros bigint) SECURITY DEFINER;
 FUNCTION create_organization(text,text,text,bigint,text) RETURNS uuid SECURITY DEFINER;
+FUNCTION credit_payment(told_payment,uuid) RETURNS text;
 FUNCTION credit_payments(jsonb) RETURNS TABLE(payment_id text, outcome text, reason text, event_id bigint) SECURITY DEFINER;
 FUNCTION credit_wallet(uuid,bigint,text,text,timestamp with time zone,text,text) RETURNS TABLE(success boolean, duplicate boolean, balance_before_micros bigint, balance_after_micros bigint, settled_outstanding_micros bigint) SECURITY DEFINER;
 FUNCTION debit_wallet(uuid,bigint,text,text,timestamp with time zone) RETURNS TABLE(success boolean, duplicate boolean, balance_before_micros bigint, balance_after_micros bigint) SECURITY DEFINER;
@@ -550,6 +571,7 @@ FUNCTION find_price(uuid,text,timestamp with time zone) RETURNS SETOF prices;
 FUNCTION find_route(text,text,text,timestamp with time zone) RETURNS SETOF routes;
 FUNCTION find_sms_price(uuid,text,timestamp with time zone) RETURNS SETOF sms_prices;
 FUNCTION find_sms_route(text,text,text,timestamp with time zone) RETURNS SETOF routes;
+FUNCTION find_told_payer(told_payment) RETURNS TABLE(organization_id uuid, reason text);
 FUNCTION finish_events(uuid,bigint[],text[],text[]) RETURNS void SECURITY DEFINER;
 FUNCTION forget_bodies(interval,integer) RETURNS TABLE(months integer, bodies integer) SECURITY DEFINER;
 FUNCTION give_back(text,text,bigint,timestamp with time zone) RETURNS TABLE(duplicate boolean, balance_before_micros bigint, balance_after_micros bigint);
@@ -557,6 +579,7 @@ FUNCTION hold_alerts(text,boolean) RETURNS TABLE(id bigint, key text, kind text)
 FUNCTION is_event_step(text,text) RETURNS boolean;
 FUNCTION is_priced_like(charges,charges) RETURNS boolean;
 FUNCTION last_charge(text) RETURNS charges;
+FUNCTION learn_of_payment(payments,told_payment) RETURNS boolean;
 FUNCTION left_of_payment(text) RETURNS bigint;
 FUNCTION link_customer(uuid,text) RETURNS integer SECURITY DEFINER;
 FUNCTION lock_keys(text,text[]) RETURNS void;
@@ -586,12 +609,14 @@ FUNCTION refund_payment(text,text,bigint,timestamp with time zone) RETURNS TABLE
 FUNCTION refuse(text,text,jsonb,text) RETURNS void;
 FUNCTION refuse_change_of_history() RETURNS trigger;
 FUNCTION refuse_event_step() RETURNS trigger;
+FUNCTION refuse_other_payment(payments,told_payment,uuid) RETURNS void;
 FUNCTION refuse_unknown(uuid) RETURNS void;
 FUNCTION reinstate_dispute(text,bigint,timestamp with time zone) RETURNS TABLE(duplicate boolean, balance_before_micros bigint, balance_after_micros bigint) SECURITY DEFINER;
 FUNCTION replay_events(bigint[]) RETURNS SETOF bigint SECURITY DEFINER;
 FUNCTION reprice_call(text,timestamp with time zone) RETURNS bigint SECURITY DEFINER;
 FUNCTION return_refund(text,bigint,timestamp with time zone) RETURNS TABLE(duplicate boolean, balance_before_micros bigint, balance_after_micros bigint) SECURITY DEFINER;
 FUNCTION revenue_kind(text) RETURNS text;
+FUNCTION round_fraction(numeric,numeric) RETURNS bigint;
 FUNCTION round_to_micros(numeric) RETURNS bigint;
 FUNCTION same_charge(charge_request) RETURNS charges;
 FUNCTION set_charge_policy(uuid,text) RETURNS void SECURITY DEFINER;
@@ -605,6 +630,7 @@ FUNCTION sms_is_final(text) RETURNS boolean;
 FUNCTION sms_is_settled(sms_messages) RETURNS boolean;
 FUNCTION sms_rank(text) RETURNS integer;
 FUNCTION sms_sender_may_decide(sms_messages) RETURNS boolean;
+FUNCTION split_payment(payments) RETURNS payments;
 FUNCTION sweep_events() RETURNS integer SECURITY DEFINER;
 FUNCTION take_back(text,text,text,bigint,timestamp with time zone,bigint) RETURNS TABLE(duplicate boolean, balance_before_micros bigint, balance_after_micros bigint);
 FUNCTION told_at_first_sight(text[]) RETURNS TABLE(call_id text, told boolean) SECURITY DEFINER;
@@ -618,6 +644,8 @@ FUNCTION withdraw_dispute(text,text,bigint,timestamp with time zone) RETURNS TAB
 POLICY every_row ON accounts TO {calltally_app,calltally_books,calltally_nights,calltally_operators,calltally_owner,calltally_receiver,calltally_worker} USING (true);
 POLICY own_rows ON accounts TO {calltally_tenant} USING ((organization_id = (NULLIF(current_setting('app.org_id'::text, true), ''::text))::uuid));
 POLICY every_row ON alerts TO {calltally_app,calltally_books,calltally_nights,calltally_operators,calltally_owner,calltally_receiver,calltally_worker} USING (true);
+POLICY every_row ON assigned_payments TO {calltally_app,calltally_books,calltally_nights,calltally_operators,calltally_owner,calltally_receiver,calltally_worker} USING (true);
+POLICY own_rows ON assigned_payments TO {calltally_tenant} USING ((organization_id = (NULLIF(current_setting('app.org_id'::text, true), ''::text))::uuid));
 POLICY every_row ON calls TO {calltally_app,calltally_books,calltally_nights,calltally_operators,calltally_owner,calltally_receiver,calltally_worker} USING (true);
 POLICY own_rows ON calls TO {calltally_tenant} USING ((organization_id = (NULLIF(current_setting('app.org_id'::text, true), ''::text))::uuid));
 POLICY every_row ON charges TO {calltally_app,calltally_books,calltally_nights,calltally_operators,calltally_owner,calltally_receiver,calltally_worker} USING (true);
@@ -697,6 +725,8 @@ GRANT SELECT ON public.alerts TO calltally_app;
 GRANT INSERT, SELECT, UPDATE ON public.alerts TO calltally_books;
 GRANT SELECT ON public.alerts TO calltally_nights;
 GRANT SELECT ON public.alerts TO calltally_worker;
+GRANT SELECT ON public.assigned_payments TO calltally_app;
+GRANT INSERT, SELECT, UPDATE ON public.assigned_payments TO calltally_books;
 GRANT SELECT ON public.calls TO calltally_app;
 GRANT INSERT, SELECT, UPDATE ON public.calls TO calltally_books;
 GRANT SELECT ON public.calls TO calltally_nights;
@@ -831,6 +861,7 @@ GRANT SELECT ON reporting.wallets TO calltally_app;
 
 GRANT EXECUTE ON accept_events(text[],text[],text[],bytea[]) TO calltally_nights, calltally_receiver;
 GRANT EXECUTE ON add_route(uuid,text,text,timestamp with time zone) TO calltally_app;
+GRANT EXECUTE ON assign_payment(text,uuid,text) TO calltally_app;
 GRANT EXECUTE ON beat_heart(text) TO calltally_worker;
 GRANT EXECUTE ON billed_amount_micros(integer,bigint) TO calltally_app, calltally_nights, calltally_owner, calltally_worker;
 GRANT EXECUTE ON billed_seconds(bigint,integer,integer,integer) TO calltally_app, calltally_nights, calltally_owner, calltally_worker;

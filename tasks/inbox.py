@@ -3,8 +3,10 @@
 import asyncio
 import logging
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
+from datetime import timedelta
 from typing import Any
 
 from prefect import task
@@ -14,8 +16,10 @@ from prefect.runtime import flow_run, task_run
 
 from billing import inbox
 from billing.errors import BillingError, ClaimLost, TransientError
+from billing.events import NO_ANSWERS
 from billing.inbox import Applied, ClaimedEvent, Failure, Pruned, in_words
 from billing.literal import in_markdown
+from billing.payments import Answers
 from billing.process import get_engine, process_name
 from billing.provider_pages import event_page, linked
 from billing.settings import get_settings
@@ -46,7 +50,7 @@ async def apply_events(events: list[ClaimedEvent]) -> Applied:
 
     An error that cannot pass ends its event here and now.
     """
-    async with _lease_renewed(events):
+    async with lease_renewed(events):
         applied = await asyncio.to_thread(inbox.apply_batch, get_engine(), events)
     ended, kept = applied.ended.copy(), []
     for failure in applied.failures:
@@ -54,13 +58,13 @@ async def apply_events(events: list[ClaimedEvent]) -> Applied:
             log.warning("event.claim_lost event=%d", failure.event.id)
             continue
         dead = not isinstance(failure.error, TransientError)
-        await _note(failure, dead=dead)
+        await note_failure(failure, dead=dead)
         if dead:
             ended["dead"] += 1
         else:
             kept.append(failure)
     log.info("events.applied %s delayed=%d", dict(ended), len(kept))
-    return Applied(ended, kept)
+    return Applied(ended, kept, applied.asked)
 
 
 @task(
@@ -70,20 +74,41 @@ async def apply_events(events: list[ClaimedEvent]) -> Applied:
     retry_delay_seconds=DELAYS_SECONDS,
     retry_condition_fn=is_transient,
 )
-async def apply_event(event: ClaimedEvent) -> None:
+async def apply_event(event: ClaimedEvent) -> Applied:
     """Apply one event that failed before; after the last attempt it is dead.
 
     Raises:
         TransientError: this attempt failed as well; Prefect makes the next one.
     """
+    return await _attempt(event, NO_ANSWERS)
+
+
+@task(
+    task_run_name="apply {event.name} with what Stripe said",
+    cache_policy=NO_CACHE,
+    retries=RETRIES,
+    retry_delay_seconds=DELAYS_SECONDS,
+    retry_condition_fn=is_transient,
+)
+async def apply_answered(event: ClaimedEvent, answers: Answers) -> Applied:
+    """The same for an event about which Stripe was asked; it may be asked once more.
+
+    Raises:
+        TransientError: this attempt failed; Prefect makes the next one.
+    """
+    return await _attempt(event, answers)
+
+
+async def _attempt(event: ClaimedEvent, answers: Answers) -> Applied:
     last = task_run.run_count > RETRIES
     try:
-        await asyncio.to_thread(inbox.apply, get_engine(), [event])
+        return await asyncio.to_thread(inbox.attempt, get_engine(), [event], answers)
     except ClaimLost:
         log.warning("event.claim_lost event=%d", event.id)
+        return Applied(Counter(), [])
     except BillingError as error:
         dead = last or not isinstance(error, TransientError)
-        await _note(Failure(event, error), dead=dead)
+        await note_failure(Failure(event, error), dead=dead)
         raise
 
 
@@ -133,7 +158,7 @@ async def prune_inbox(body_days: int, row_days: int) -> Pruned:
 
 
 @asynccontextmanager
-async def _lease_renewed(events: Sequence[ClaimedEvent]) -> AsyncIterator[None]:
+async def lease_renewed(events: Sequence[ClaimedEvent]) -> AsyncIterator[None]:
     """Keep the claim while a batch takes long, but not for ever; if that fails, the fence still holds."""
 
     async def renew() -> None:
@@ -155,10 +180,11 @@ def _page(row: Mapping[str, Any]) -> str | None:
     return event_page(row["provider"], row["delivery_key"], get_settings())
 
 
-async def _note(failure: Failure, *, dead: bool) -> None:
+async def note_failure(failure: Failure, *, dead: bool, lease: timedelta = inbox.LEASE) -> None:
+    """Write a failed attempt down; who lost the event has nothing to say about it any more."""
     run_id = flow_run.id
     try:
-        await asyncio.to_thread(inbox.fail, get_engine(), failure, dead=dead, flow_run_id=run_id)
+        await asyncio.to_thread(inbox.fail, get_engine(), failure, dead=dead, flow_run_id=run_id, lease=lease)
     except ClaimLost:
         log.warning("event.claim_lost event=%d", failure.event.id)
         return

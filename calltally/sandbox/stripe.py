@@ -55,11 +55,15 @@ class StripeWorld:
         self.api_key = api_key
         self.faults = FaultQueue()
         self.webhook_endpoints: list[JsonObject] = []
+        self.event_destinations: list[JsonObject] = []
+        self.asked: list[str] = []
+        """The objects and lists that were asked for, as paths with their query."""
         self._random = Random(seed)  # noqa: S311  # invented data, and it must repeat
         self._events: list[Event] = []
         self._delivered: set[str] = set()
         self._refunded_minor: dict[str, int] = {}
         self._topups: dict[str, TopUp] = {}
+        self._objects: dict[str, JsonObject] = {}
         self._lock = threading.RLock()
 
     def pay_topup(
@@ -187,7 +191,28 @@ class StripeWorld:
             }
             event = Event(event_id, event_type, to_ms(at), envelope)
             self._events.append(event)
+            self.keep(data_object)
             return event
+
+    def keep(self, shown: JsonObject) -> None:
+        """Let the API show this object from now on."""
+        with self._lock:
+            self._objects[shown["id"]] = shown
+
+    def objects(self, kind: str) -> list[JsonObject]:
+        """Return the objects of that kind as they are now."""
+        with self._lock:
+            return [shown for shown in self._objects.values() if shown["object"] == kind]
+
+    def bill(self, payment_intent_id: str, invoice: JsonObject) -> None:
+        """Let a payment be that of an invoice."""
+        self.keep(invoice)
+        self.keep(stripe_objects.invoice_payment(payment_intent_id, invoice))
+
+    def thin_messages(self, events: Iterable[Event]) -> list[Message]:
+        """Return the thin messages of these events, as an endpoint that is set up so gets them."""
+        thin = [(event, stripe_objects.thin_event(f"{event.id}thin", event.envelope)) for event in events]
+        return [Message(body["id"], body["type"], event.at_ms, encode_json(body)) for event, body in thin]
 
     def messages(self, events: Iterable[Event] | None = None) -> list[Message]:
         """Return the webhook messages of these events, of all when none are named."""

@@ -1,4 +1,4 @@
-"""Stripe's REST API, as far as missed events are recovered with it: `GET /v1/events`."""
+"""Stripe's REST API, as far as missed events are recovered with it (`GET /v1/events`) and objects are looked at."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from starlette.routing import Route
 from calltally.sandbox.faults import FaultyEdge
 from calltally.sandbox.stripe import Event, StripeWorld
 from calltally.sandbox.stripe_endpoints import endpoint_routes
+from calltally.sandbox.stripe_lookup import Refused, object_routes
 from calltally.sandbox.stripe_objects import API_VERSION
 from calltally.sandbox.wire import JsonObject, encode_json
 
@@ -33,17 +34,6 @@ _COMPARISONS: dict[str, Callable[[int, int], bool]] = {
 }
 _PLAIN_PARAMS = {"limit", "type", "starting_after", "ending_before", "delivery_success"}
 _TYPES_PARAM = re.compile(r"types\[\d*\]")
-_INVALID_REQUEST = "invalid_request_error"
-
-
-class Refused(Exception):  # named after what the client sees
-    """The request ends with Stripe's error shape."""
-
-    def __init__(self, status: int, message: str, *, param: str | None = None, code: str | None = None) -> None:
-        super().__init__(message)
-        self.status = status
-        error = {"type": _INVALID_REQUEST, "message": message, "param": param, "code": code}
-        self.body = {"error": {key: value for key, value in error.items() if value is not None}}
 
 
 def stripe_app(world: StripeWorld) -> Starlette:
@@ -62,7 +52,8 @@ def stripe_app(world: StripeWorld) -> Starlette:
         routes=[
             Route("/v1/events", list_events),
             Route("/v1/events/{event_id}", get_event),
-            *endpoint_routes(world.webhook_endpoints, lambda request: _authorize(request, world)),
+            *endpoint_routes(world, lambda request: _authorize(request, world)),
+            *object_routes(world, lambda request: _authorize(request, world)),
         ],
         middleware=[Middleware(FaultyEdge, faults=world.faults)],
         exception_handlers={Refused: _refusal},

@@ -13,6 +13,12 @@ CREATE OR REPLACE FUNCTION round_to_micros(p_micros numeric)
 RETURNS bigint LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
 RETURN round(p_micros)::bigint;
 
+-- A fraction as whole micros, rounded as above but without the digits that a quotient of numerics loses.
+-- Neither part is negative.
+CREATE OR REPLACE FUNCTION round_fraction(p_numerator numeric, p_denominator numeric)
+RETURNS bigint LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+RETURN div(2 * p_numerator + p_denominator, 2 * p_denominator)::bigint;
+
 -- A call's duration by the provider's clock; 0 if it never connected or has not ended.
 CREATE OR REPLACE FUNCTION call_duration_ms(p_started_at timestamptz, p_ended_at timestamptz)
 RETURNS bigint LANGUAGE sql IMMUTABLE PARALLEL SAFE

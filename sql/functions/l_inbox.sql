@@ -197,14 +197,16 @@ BEGIN
 END;
 $$;
 
--- wake_payment: puts the events of a payment back in line that were parked until it is credited. Internal.
+-- wake_payment: puts the events of a payment back in line that were parked until it is credited, or somebody says whose
+-- it is. Internal.
 CREATE OR REPLACE FUNCTION wake_payment(p_payment_id text)
 RETURNS void LANGUAGE plpgsql SET search_path = public, pg_temp AS $$
 BEGIN
     UPDATE events SET state = 'waiting', reason = NULL
     WHERE state = 'parked' AND reason IN (
         'unknown_organization:' || p_payment_id, 'customer_mismatch:' || p_payment_id,
-        'currency_mismatch:' || p_payment_id, 'payment_not_credited:' || p_payment_id
+        'currency_mismatch:' || p_payment_id, 'payment_not_credited:' || p_payment_id,
+        'cannot_ask_stripe:' || p_payment_id, 'unnamed_payment:' || p_payment_id, 'unproven_payer:' || p_payment_id
     );
     IF found THEN
         NOTIFY calltally_events;

@@ -47,7 +47,7 @@ RETURNS integer LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_t
 DECLARE
     held integer;
 BEGIN
-    UPDATE events SET lease_until = now() + p_lease
+    UPDATE events SET lease_until = greatest(lease_until, now() + p_lease)
     WHERE id IN (
         SELECT id FROM events
         WHERE state IN ('active', 'delayed') AND claim_token = ANY (p_claim_tokens)

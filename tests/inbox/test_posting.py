@@ -7,7 +7,7 @@ import pytest
 
 from billing import inbox
 from billing.database import transaction
-from billing.events import CreditPayment
+from billing.payments import CreditPayment
 from billing.posting import DONE, Outcome, post
 
 from .stops import die, stopping
@@ -35,7 +35,7 @@ def test_event_that_contradicts_its_payment_is_parked(story: Story, together: bo
     organization_id = story.books.organization("Acme")
 
     def paid(reference: str | None, amount_micros: int = 5_000_000) -> CreditPayment:
-        return CreditPayment("pi_1", reference, None, amount_micros, "USD", datetime(2026, 7, 1, tzinfo=UTC))
+        return CreditPayment("pi_1", reference, None, datetime(2026, 7, 1, tzinfo=UTC), amount_micros, "USD")
 
     told = {2: paid(None), 3: paid(None, 6_000_000), 1: paid(str(organization_id))}
     batches: list[Mapping[int, CreditPayment]] = [told] if together else [{n: told[n]} for n in sorted(told)]
@@ -53,8 +53,8 @@ def test_payment_that_names_two_organizations_waits_for_its_credit(story: Story,
     """Neither of them gets it by that event; once its other event, which names one, is credited, it is done."""
     first, second = story.books.organization("Acme"), story.books.organization("Beta")
     at = datetime(2026, 7, 1, tzinfo=UTC)
-    both = CreditPayment("pi_1", str(first), None, 5_000_000, "USD", at, contradicted=True)
-    told = {1: both, 2: CreditPayment("pi_1", str(second), None, 5_000_000, "USD", at)}
+    both = CreditPayment("pi_1", str(first), None, at, 5_000_000, "USD", obstacle="customer_mismatch")
+    told = {1: both, 2: CreditPayment("pi_1", str(second), None, at, 5_000_000, "USD")}
     batches: list[Mapping[int, CreditPayment]] = [told] if together else [{1: both}, told]
     outcomes: list[Mapping[int, Outcome]] = []
     for batch in batches:

@@ -139,7 +139,7 @@ def test_payments_of_before_are_known_as_credited_whole(database_url: str) -> No
     acme = "11111111-1111-1111-1111-111111111111"
     with psycopg.connect(database_url) as connection:
         connection.execute(BEFORE_PAYMENTS.format(id=acme).encode())
-        connection.execute("DROP TABLE payments CASCADE")
+        connection.execute("DROP TABLE payments, assigned_payments CASCADE; DROP TYPE told_payment CASCADE")
         connection.execute((SOURCE / "migrations" / "versions" / "0022_payments.sql").read_bytes())
         paid = connection.execute(
             "SELECT payment_id, organization_id::text, charged_micros, credited_micros FROM payments"

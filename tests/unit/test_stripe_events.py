@@ -1,12 +1,14 @@
 """What Stripe's events mean for the books."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
 from billing.errors import UnreadablePayload
-from billing.events import MEANINGS, CreditPayment, Effect, Park, RecordReversal, Skip, interpret
+from billing.events import MEANINGS, Effect, Park, RecordReversal, Skip, interpret
+from billing.payments import CreditPayment, Sale
 from tests.payloads import body, content, encode, names
 
 ORGANIZATION = "6f9619ff-8b86-4d01-b42d-00cf4fc964ff"
@@ -14,15 +16,35 @@ CREDIT = CreditPayment(
     payment_id="pi_Example00000000000000001",
     reference=ORGANIZATION,
     customer_id="cus_Example0000001",
+    event_at=datetime(2026, 11, 3, 14, 0, tzinfo=UTC),
     amount_micros=50_000_000,
     currency="USD",
-    event_at=datetime(2026, 11, 3, 14, 0, tzinfo=UTC),
+    obstacle="cannot_ask_stripe",
 )
+SALE = Sale(
+    id="cs_test_Example0000000000000000000000000001",
+    currency="USD",
+    total_micros=50_000_000,
+    shown_currency="USD",
+    shown_micros=50_000_000,
+    quoted_micros=50_000_000,
+    tax_micros=0,
+    fee_micros=0,
+    discount_micros=0,
+)
+SOLD = replace(CREDIT, amount_micros=None, currency=None, obstacle=None, sale=SALE, is_one_off=True)
 CREDITING = {
     "checkout.session.completed",
     "checkout.session.async_payment_succeeded",
     "payment_intent.succeeded",
 }
+
+
+def credit(event_type: str) -> CreditPayment:
+    """What an event as it stands in its file tells: a payment that came from Checkout waits until somebody asks."""
+    return CREDIT if event_type == INTENT else SOLD
+
+
 REVERSING = {
     "refund.updated",
     "refund.failed",
@@ -48,7 +70,7 @@ def test_stripe_event_credits_or_reverses_the_payment_or_is_skipped_with_a_reaso
     effect = interpret("stripe", event_type, body("stripe", event_type))
 
     if event_type in CREDITING:
-        assert effect == CREDIT
+        assert effect == credit(event_type)
     elif event_type in REVERSING:
         assert isinstance(effect, RecordReversal)
         assert effect.reversal.payment_id == CREDIT.payment_id
@@ -106,9 +128,11 @@ def test_payment_of_nothing_is_skipped() -> None:
     assert meaning(INTENT, amount_received=0) == Skip("nothing was received")
 
 
-def test_payment_of_an_invoice_is_skipped() -> None:
-    """A subscription of a linked customer is no top-up; newer API versions have no such field, or null."""
-    assert meaning(INTENT, invoice="in_Example0000001", metadata={}) == Skip("invoice")
+def test_payment_of_an_invoice_counts_if_it_names_us() -> None:
+    """A payment that names nobody waits until Stripe is asked whom its invoice names; who names us needs no asking."""
+    nameless = meaning(INTENT, invoice="in_Example0000001", metadata={})
+    assert nameless == replace(CREDIT, reference=None)
+    assert meaning(INTENT, invoice="in_Example0000001") == replace(CREDIT, obstacle=None)
     assert meaning(INTENT, invoice=None) == CREDIT
 
 
@@ -129,8 +153,11 @@ def test_payment_counts_as_a_topup_unless_it_says_otherwise(
 ) -> None:
     """By either event of it alike."""
     metadata = {"org_id": ORGANIZATION} | ({} if purpose is None else {"purpose": purpose})
+    expected = credit(event_type)
+    if purpose != "checkout_topup":
+        expected = replace(expected, obstacle=None)
 
-    assert meaning(event_type, metadata=metadata) == (CREDIT if is_topup else Skip("other_purpose"))
+    assert meaning(event_type, metadata=metadata) == (expected if is_topup else Skip("other_purpose"))
 
 
 def test_payment_credits_what_was_received_and_not_what_was_asked_for() -> None:
@@ -153,7 +180,8 @@ def test_payment_in_another_currency_is_converted_by_its_own_minor_unit(
     effect = meaning(event_type, **{field: minor, "currency": currency})
 
     assert isinstance(effect, CreditPayment)
-    assert (effect.amount_micros, effect.currency) == (micros, currency.upper())
+    told = effect.sale and (effect.sale.total_micros, effect.sale.currency)
+    assert (told or (effect.amount_micros, effect.currency)) == (micros, currency.upper())
 
 
 @pytest.mark.parametrize(
@@ -179,7 +207,7 @@ def test_payment_carries_our_reference_from_wherever_it_stands(
     effect = meaning(event_type, **changes)
 
     assert isinstance(effect, CreditPayment)
-    assert (effect.reference, effect.contradicted) == (reference, False)
+    assert (effect.reference, effect.obstacle != "customer_mismatch") == (reference, True)
 
 
 @pytest.mark.parametrize(
@@ -198,7 +226,7 @@ def test_checkout_that_names_two_organizations_says_so(reference: str | None, co
     effect = meaning(SESSION, client_reference_id=reference)
 
     assert isinstance(effect, CreditPayment)
-    assert (effect.reference, effect.contradicted) == (ORGANIZATION, contradicted)
+    assert (effect.reference, effect.obstacle == "customer_mismatch") == (ORGANIZATION, contradicted)
 
 
 @pytest.mark.parametrize("event_type", [SESSION, INTENT])
@@ -273,7 +301,7 @@ def test_event_of_the_other_mode_is_parked(event_type: str, livemode: bool, expe
 
     effect = interpret("stripe", event_type, encode(event), livemode=expected)
 
-    assert effect == (Park("livemode_mismatch") if expected not in {None, livemode} else CREDIT)
+    assert effect == (Park("livemode_mismatch") if expected not in {None, livemode} else credit(event_type))
 
 
 @pytest.mark.parametrize("event_type", sorted(CREDITING | REVERSING))

@@ -51,8 +51,13 @@ CREATE TABLE payments (
     discount_micros bigint NOT NULL DEFAULT 0 CHECK (discount_micros >= 0),
     fee_micros bigint NOT NULL DEFAULT 0 CHECK (fee_micros >= 0),
     session_id text,
+    sale jsonb,
+    received_micros bigint CHECK (received_micros > 0),
+    received_currency char(3),
+    tax_percent numeric NOT NULL DEFAULT 0 CHECK (tax_percent >= 0),
     booked_at timestamptz NOT NULL DEFAULT now(),
-    CHECK (charged_micros = credited_micros + tax_micros + fee_micros)
+    CHECK (charged_micros = credited_micros + tax_micros + fee_micros),
+    CHECK ((received_micros IS NULL) = (received_currency IS NULL))
 );
 COMMENT ON TABLE payments IS
 'What was sold by each payment that is credited; written with its transfers.';
@@ -64,6 +69,12 @@ COMMENT ON COLUMN payments.discount_micros IS
 'What it would have cost more without discounts; nobody paid it.';
 COMMENT ON COLUMN payments.fee_micros IS 'What the payer paid on top that is no credit, such as a surcharge.';
 COMMENT ON COLUMN payments.session_id IS 'The Checkout Session that says so; null if none did.';
+COMMENT ON COLUMN payments.sale IS
+'What its Checkout Session or invoice says, as Stripe told it; null if none did. The amounts follow from this and from '
+'what was received.';
+COMMENT ON COLUMN payments.received_micros IS
+'What the payment intent says arrived; null if it has not told, or if the payment was credited by hand.';
+COMMENT ON COLUMN payments.tax_percent IS 'What the settings said of taxes when Stripe could tell none.';
 INSERT INTO payments (payment_id, organization_id, currency, charged_micros, credited_micros, booked_at)
 SELECT
     payment_id,
@@ -74,3 +85,36 @@ SELECT
     booked_at
 FROM transfers
 WHERE kind = 'topup' AND payment_id IS NOT NULL;
+
+CREATE TABLE assigned_payments (
+    payment_id text PRIMARY KEY CHECK (payment_id <> ''),
+    organization_id uuid NOT NULL REFERENCES organizations (id),
+    reason text NOT NULL CHECK (reason <> ''),
+    assigned_at timestamptz NOT NULL DEFAULT now()
+);
+COMMENT ON TABLE assigned_payments IS
+'Payments of which a person has said whose they are; that goes before what they say.';
+
+-- A payment as one of its events tells of it; credit_payments takes an array of such objects in JSON.
+-- reference_kind: metadata (ours alone), or text (client_reference_id) or link (the same of a payment link, where the
+-- payer writes it). amount_micros: what arrived, by the payment; sale: what was sold, by its Checkout Session or
+-- invoice {id, currency, total_micros, shown_currency, shown_micros, quoted_micros, tax_micros, fee_micros,
+-- discount_micros}: shown is what the payer saw (adaptive pricing), quoted the total that the parts belong to.
+-- undecided: Stripe can tell more; obstacle: why it cannot be credited as it is told here. customer_suffices,
+-- text_suffices: what the settings allow; tax_percent: what they say of payments without a sale.
+CREATE TYPE told_payment AS (
+    payment_id text,
+    reference text,
+    reference_kind text,
+    customer_id text,
+    amount_micros bigint,
+    currency text,
+    sale jsonb,
+    event_at timestamptz,
+    event_id bigint,
+    undecided boolean,
+    obstacle text,
+    customer_suffices boolean,
+    text_suffices boolean,
+    tax_percent numeric
+);
