@@ -141,6 +141,9 @@ def test_payments_of_before_are_known_as_credited_whole(database_url: str) -> No
         connection.execute(BEFORE_PAYMENTS.format(id=acme).encode())
         connection.execute("DROP TABLE payments, assigned_payments CASCADE; DROP TYPE told_payment CASCADE")
         connection.execute((SOURCE / "migrations" / "versions" / "0022_payments.sql").read_bytes())
+    migrate(database_url)
+
+    with psycopg.connect(database_url) as connection:
         paid = connection.execute(
             "SELECT payment_id, organization_id::text, charged_micros, credited_micros FROM payments"
         )

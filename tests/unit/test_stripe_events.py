@@ -129,7 +129,7 @@ def test_payment_of_nothing_is_skipped() -> None:
 
 
 def test_payment_of_an_invoice_counts_if_it_names_us() -> None:
-    """A payment that names nobody waits until Stripe is asked whom its invoice names; who names us needs no asking."""
+    """One that names nobody waits until Stripe is asked whom its invoice names; who names us needs none of it."""
     nameless = meaning(INTENT, invoice="in_Example0000001", metadata={})
     assert nameless == replace(CREDIT, reference=None)
     assert meaning(INTENT, invoice="in_Example0000001") == replace(CREDIT, obstacle=None)
