@@ -133,34 +133,41 @@ def _foreign(body: bytes, livemode: bool | None) -> Park | None:
 
 
 def _paid_checkout(body: bytes, _answers: Answers, _asks: bool) -> Effect:
+    """Credits what was sold: net of tax and fees, after discounts, in the wallet's currency, once a payment."""
     told = read_paid_checkout(body)
     return Skip(told) if isinstance(told, str) else told
 
 
 def _succeeded_payment(body: bytes, answers: Answers, asks: bool) -> Effect:
+    """Credits that share of what arrived; asks for its Checkout Session or invoice where no event has told of it."""
     told = read_succeeded_payment(body, answers, asks=asks)
     return Skip(told) if isinstance(told, str) else told
 
 
 def _refund(body: bytes, _answers: Answers, _asks: bool) -> Effect:
+    """Takes back what a refund that succeeded took, once, past any limit; one that fails later gives it back."""
     told = read_refund(body)
     return Skip(told) if isinstance(told, str) else RecordReversal(told)
 
 
 def _dispute(body: bytes, _answers: Answers, _asks: bool) -> Effect:
+    """Takes back, gives back."""
     told = read_dispute(body)
     return Skip(told) if isinstance(told, str) else RecordReversal(told)
 
 
 def _ended_call(body: bytes, _answers: Answers, _asks: bool) -> Effect:
+    """Stores the call and charges it: price of the organization at that time, increment, minimum."""
     return RecordCall(read_report(body))
 
 
 def _status_update(_body: bytes, _answers: Answers, _asks: bool) -> Effect:
+    """Skipped: it carries neither times nor money."""
     return Skip("a status update carries neither times nor money: the end-of-call report does")
 
 
 def _message_status(body: bytes, _answers: Answers, _asks: bool) -> Effect:
+    """Settled in any order, charged by the segment once a carrier took the message and its price is set."""
     told = read_callback(body)
     if told.is_incoming:
         return Skip("an incoming message is not charged")
@@ -180,4 +187,5 @@ MEANINGS: dict[tuple[str, str], Callable[[bytes, Answers, bool], Effect]] = {
     ("vapi", "status-update"): _status_update,
     ("twilio", "message-status"): _message_status,
 }
-"""Everything that has a meaning; whatever is not here is skipped with that as its reason."""
+"""Everything that has a meaning, which the first line of each function says, also to readers of the README; whatever
+is not here is skipped with that as its reason."""

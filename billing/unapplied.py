@@ -15,9 +15,18 @@ NEXT_STEPS = {
     " `calltally payments backfill` fetches the payment, or credit it: `calltally wallet credit --key topup:…`. If it"
     " was skipped as no top-up: `calltally events dismiss {id} --reason …`",
     "exceeds_payment": "compare its refunds and disputes at Stripe; book what is missing: `calltally wallet debit`",
-    "customer_mismatch": "see at Stripe whose it is: `calltally wallet credit --key topup:…`; it goes on by itself",
+    "customer_mismatch": "see at Stripe whose it is: `calltally payments assign pi_… ORG --reason …`",
     "currency_mismatch": "book it in the wallet's currency (`calltally wallet credit` or `debit`), or pay it back at"
     " Stripe; then `calltally events dismiss {id} --reason …`",
+    "cannot_ask_stripe": "set `STRIPE_API_KEY` to a key that may read what was sold (`calltally doctor` tries it),"
+    " then: `calltally events replay {id}`. Or, if it holds no tax, say whose it is: `calltally payments assign pi_…"
+    " ORG --reason …`. It goes on by itself when its Checkout Session is told",
+    "unnamed_payment": "its customer is linked, and it names no organization. If it is a top-up: `calltally payments"
+    " assign pi_… ORG --reason …`, or for all such payments `STRIPE_CREDIT_LINKED_CUSTOMERS=true`. Else:"
+    " `calltally events dismiss {id} --reason …`",
+    "unproven_payer": "its payer may have written whose it is: a payment link, or a guest. See at Stripe who paid,"
+    " then: `calltally payments assign pi_… ORG --reason …`, or pay it back and dismiss it:"
+    " `calltally events dismiss {id} --reason …`",
     "livemode_mismatch": "a test of yours: `calltally events dismiss {id} --reason …`. If not, mend `STRIPE_LIVEMODE`"
     " (`calltally doctor` compares it with Stripe), then: `calltally events replay {id}`",
     "connected_account": "the money is in a connected account, not yours: `calltally events dismiss {id} --reason …`,"

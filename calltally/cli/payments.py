@@ -1,4 +1,4 @@
-"""Payments, by hand: what Stripe knows and no webhook told us."""
+"""Payments, by hand: what Stripe knows and no webhook told us, and whose a payment is."""
 
 import asyncio
 import os
@@ -7,12 +7,13 @@ from typing import Annotated, Any
 
 import typer
 
-from calltally.cli.database import open_books
+from billing.organizations import look_up_organization
+from calltally.cli.database import open_books, quick_books
 from calltally.cli.flow_runs import installed_deployments, point_at_prefect
 from calltally.cli.night import shown_progress
-from calltally.cli.output import Json, print_facts, utc
+from calltally.cli.output import Json, Organization, print_facts, utc
 
-payments = typer.Typer(no_args_is_help=True, help="Payments: ask Stripe for those that no webhook told us of.")
+payments = typer.Typer(no_args_is_help=True, help="Payments: those that no webhook told us of, and whose they are.")
 
 
 def register(app: typer.Typer) -> None:
@@ -41,6 +42,28 @@ def backfill(
         with shown_progress(shown=not as_json):
             found = asyncio.run(_deployed(parameters))
     print_facts(found, as_json=as_json)
+
+
+@payments.command("assign")
+def assign(
+    payment_id: Annotated[str, typer.Argument(metavar="PI", help="The payment intent, pi_….")],
+    organization: Organization,
+    reason: Annotated[str, typer.Option(help="How you know whose it is; it stays in the books.")],
+    as_json: Json = False,
+) -> None:
+    """Say whose a payment is that does not say it, or says it twice; its parked events go on and credit it.
+
+    What is credited is what Stripe says was sold, net of tax. Nothing is credited twice.
+    """
+    with quick_books() as books:
+        organization_id = look_up_organization(books.rows, organization)
+        woken = books.rows(
+            "SELECT assign_payment(:payment, :id, :reason) AS woken_events",
+            payment=payment_id,
+            id=organization_id,
+            reason=reason,
+        )[0]
+    print_facts({"payment_id": payment_id, "organization_id": organization_id, **woken}, as_json=as_json)
 
 
 async def _deployed(parameters: dict[str, Any]) -> dict[str, int]:

@@ -1,4 +1,5 @@
-"""Writes docs/reference/{settings,http,sql,messages}.md from the code: `python -m tests.docs.reference`.
+"""Writes docs/reference/{settings,http,sql,messages}.md and the README's table of events from the code:
+`python -m tests.docs.reference`.
 
 A test says if a page is not current. The command line writes its own page: `python -m calltally.cli.reference`.
 """
@@ -15,6 +16,7 @@ from typing import Any, Literal, get_args, get_origin
 
 from pydantic import SecretStr, TypeAdapter
 
+from billing.events import MEANINGS
 from billing.settings import Settings
 from receiver.openapi import OPENAPI
 
@@ -290,9 +292,35 @@ def slack_page() -> str:
     return messages_page(BY_HAND)
 
 
+# --- the README's table of events
+
+EVENTS_HEAD = "| provider | event | effect |\n|---|---|---|\n"
+EVENTS_REST = "| all | anything else | skipped, with its reason |\n"
+
+
+def events_table() -> str:
+    """Every event that means something to the books, with what it does, from billing/events.py."""
+    meant: dict[tuple[str, str], list[str]] = {}
+    for (provider, event_type), meaning in MEANINGS.items():
+        told = inspect.getdoc(meaning)
+        assert told, f"{meaning} does not say what it does"
+        meant.setdefault((provider.capitalize(), told.partition("\n")[0].rstrip(".")), []).append(f"`{event_type}`")
+    rows = [f"| {provider} | {', '.join(types)} | {effect} |\n" for (provider, effect), types in meant.items()]
+    return EVENTS_HEAD + "".join(rows) + EVENTS_REST
+
+
+def with_events_table(readme: str) -> str:
+    """The README with its table as the code has it."""
+    begin = readme.index(EVENTS_HEAD)
+    end = readme.index(EVENTS_REST, begin) + len(EVENTS_REST)
+    return readme[:begin] + events_table() + readme[end:]
+
+
 PAGES = {"settings.md": settings_page, "http.md": http_page, "sql.md": sql_page, "messages.md": slack_page}
 
 
 if __name__ == "__main__":
     for page, write in PAGES.items():
         (FOLDER / page).write_text(write(), encoding="utf-8")
+    README = ROOT / "README.md"
+    README.write_text(with_events_table(README.read_text(encoding="utf-8")), encoding="utf-8")

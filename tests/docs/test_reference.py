@@ -8,13 +8,19 @@ from billing.alert_messages import WORDS
 from billing.settings import Settings
 from receiver.openapi import OPENAPI
 
-from .reference import FOLDER, PAGES, http_page, settings_page, slack_page, sql_page
+from .pages import ROOT
+from .reference import FOLDER, PAGES, events_table, http_page, settings_page, slack_page, sql_page
 
 
 @pytest.mark.parametrize(("page", "write"), PAGES.items())
 def test_page_is_current(page: str, write: Callable[[], str]) -> None:
     """`python -m tests.docs.reference` writes it anew."""
     assert (FOLDER / page).read_text(encoding="utf-8") == write()
+
+
+def test_readme_has_the_events_of_the_code() -> None:
+    """The same command writes its table; an event more or less in the code is one there."""
+    assert events_table() in (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def test_nothing_is_left_out() -> None:
