@@ -18,7 +18,7 @@ ROLES = (*PROCESSES, "app", "tenant", "analyst")
 VERBS = ("SELECT", "INSERT", "UPDATE", "DELETE", "TRUNCATE", "REFERENCES", "TRIGGER")
 BOOKS_UPDATES = {
     *("organizations", "wallets", "prices", "routes", "calls", "events", "workers", "alerts", "incidents"),
-    *("key_locks", "sms_messages", "sms_prices", "payments", "reversals"),
+    *("key_locks", "sms_messages", "sms_prices", "payments", "assigned_payments", "reversals"),
 }
 """Whole rows. Of charges and runs they update the columns below."""
 BOOKS_UPDATE_COLUMNS = {"charges": {"state", "settled_by_transfer_id"}, "reconciliation_runs": {"alert"}}
