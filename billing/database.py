@@ -1,5 +1,7 @@
 """Access to Postgres: one engine per process, and database errors translated once into ours."""
 
+import math
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -7,8 +9,9 @@ from typing import Any
 import psycopg
 from psycopg.types.array import ListBinaryDumper
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, text
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, DisconnectionError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.pool import ConnectionPoolEntry
 
 from billing.errors import DatabaseUnavailable, translate_database_error
 
@@ -29,6 +32,9 @@ READER_TIMEOUTS = {"lock_timeout": "10s", "statement_timeout": "5min", "idle_in_
 """Of analysts and tenants, who ask and look: a question that they forgot must not hold up a migration or the cleaning
 of tables. The logins have the same (sql/grants.sql)."""
 
+REST_SECONDS = 1.0
+"""A connection that was not used for so long is asked whether it is still there."""
+
 
 def open_engine(database_url: str | URL, *, role: str | None = APP_ROLE, pool_size: int = 10) -> Engine:
     """An engine on `postgresql://…` whose sessions act as `role` (None: as the user of the URL), in UTC."""
@@ -44,12 +50,33 @@ def open_engine(database_url: str | URL, *, role: str | None = APP_ROLE, pool_si
         hide_parameters=True,  # bodies are parameters, and errors are logged
     )
     event.listen(engine, "connect", _send_arrays_in_binary)
+    event.listen(engine, "checkin", _note_rest)
+    event.listen(engine, "checkout", _ask_if_rested)
     return engine
 
 
 def _send_arrays_in_binary(connection: psycopg.Connection[Any], _record: object) -> None:
     """Bodies travel as arrays of bytea; escaping them as text would cost more than storing them."""
     connection.adapters.register_dumper(list, ListBinaryDumper)
+
+
+def _note_rest(_connection: object, record: ConnectionPoolEntry) -> None:
+    record.info["rests_since"] = time.monotonic()
+
+
+def _ask_if_rested(connection: psycopg.Connection[Any], record: ConnectionPoolEntry, _proxy: object) -> None:
+    """Ask before use, so that a server that was away and is back costs nobody an error; hot paths never rest so long.
+
+    Raises:
+        DisconnectionError: the pool takes another connection then.
+    """
+    if time.monotonic() - record.info.get("rests_since", math.inf) < REST_SECONDS:
+        return
+    try:
+        connection.execute("")
+        connection.rollback()
+    except psycopg.Error as error:
+        raise DisconnectionError from error
 
 
 @contextmanager

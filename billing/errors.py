@@ -147,6 +147,24 @@ def translate_database_error(error: "DBAPIError") -> BillingError:
     return translate_driver_error(error.orig)
 
 
+def unreachable(error: BaseException) -> DatabaseUnavailable:
+    """What an error while connecting means to us: the first line of what psycopg says, which holds no password."""
+    said = str(error).strip().partition("\n")[0] or "the database does not answer"
+    state = getattr(error, "sqlstate", None)
+    return DatabaseUnavailable(f"{said}. {_reach_it(said)}", sqlstate=state)
+
+
+def _reach_it(said: str) -> str:
+    """What a person does about a database that lets nobody in; libpq's own words, since they carry no SQLSTATE."""
+    if "does not exist" in said and "database" in said:
+        return "Create it (createdb), or mend the name in DATABASE_URL"
+    if "authentication failed" in said or "no password" in said or ("role" in said and "does not exist" in said):
+        return "Mend user and password in DATABASE_URL, in which signs such as / @ : are written %2F %40 %3A"
+    if "option" in said or "invalid" in said:
+        return "Mend what stands behind ? in DATABASE_URL, or leave it away"
+    return "Start the server, or mend host and port in DATABASE_URL; calltally doctor looks closer"
+
+
 def translate_driver_error(error: BaseException | None) -> BillingError:
     """What an error of psycopg means to us."""
     state: str = getattr(error, "sqlstate", None) or ""
@@ -158,6 +176,8 @@ def translate_driver_error(error: BaseException | None) -> BillingError:
         return BY_SQLSTATE[state](f"{message}. {hint}" if hint else message, **facts)
     if state in CONFLICTS:
         return TransactionConflict(message, sqlstate=state)
+    if not state and message.startswith(("connection", "failed to resolve", "invalid")):  # before there was a session
+        return unreachable(error or DatabaseUnavailable(message))
     if not state or state[:2] in OUTAGE_CLASSES or state == IDLE_IN_TRANSACTION:
         return DatabaseUnavailable(message, sqlstate=state)
     return ConstraintBroken(message, sqlstate=state)

@@ -1,20 +1,30 @@
 """Settings: one frozen object, read once from the environment or `.env`; the names are a contract."""
 
+import logging
 import os
 import re
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from functools import cache
+from io import StringIO
 from pathlib import Path
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
+from dotenv.parser import Binding, parse_stream
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from billing.errors import PermanentError
 from billing.quiet_hours import QuietHours
+from billing.setting_names import near_misses
 from billing.signatures import HmacPlan
 from billing.twilio_signature import TwilioSecrets
+
+log = logging.getLogger("billing.settings")
+
+DATABASE_ADDRESS = re.compile(r"postgres(ql)?(\+\w+)?://([^/?#\s]*)(/[^/?#\s]*)?(\?[^#\s]*)?")
+WEB_ADDRESS = re.compile(r"https?://[^/?#@\s]+(/[^?#\s]*)?")
 
 
 class Settings(BaseSettings):
@@ -159,15 +169,40 @@ class Settings(BaseSettings):
             return tuple(SecretStr(part.strip()) for part in value.split(",") if part.strip())
         return value
 
-    @field_validator("public_url")
+    @field_validator("database_url")
     @classmethod
-    def _check_public_url(cls, url: str | None) -> str | None:
-        """Find an address that could never match when the program starts, not at the first webhook."""
-        if url is not None and re.fullmatch(r"https?://[^/?#@\s]+(/[^?#\s]*)?", url) is None:
-            raise ValueError("PUBLIC_URL must look like https://billing.example.com, without ? and #")
-        if url is not None:
-            _ = urlsplit(url).port  # a number, if any
+    def _check_database_url(cls, url: str | None) -> str | None:
+        """Find an address that no driver reads; what drivers say of it may quote its password."""
+        if url is not None and not _is_address(url, DATABASE_ADDRESS):
+            raise ValueError(
+                "it must look like postgresql://USER:PASSWORD@HOST:5432/DATABASE; in user and password, write"
+                " / @ : # % as %2F %40 %3A %23 %25"
+            )
         return url
+
+    @field_validator(
+        *("prefect_api_url", "prefect_ui_url", "public_url", "stripe_api_base", "vapi_base_url", "twilio_base_url"),
+        *("runbook_url", "otel_exporter_otlp_endpoint"),
+    )
+    @classmethod
+    def _check_web_address(cls, url: str | None) -> str | None:
+        """Find an address that could never answer or match when the program starts, not when it is needed."""
+        if url is not None and not _is_address(url, WEB_ADDRESS):
+            raise ValueError(
+                "it must look like https://billing.example.com or http://127.0.0.1:4200/api, without ? and #"
+            )
+        return url
+
+    @field_validator("receiver_host", "worker_metrics_host")
+    @classmethod
+    def _check_host(cls, host: str) -> str:
+        """A name or an address without its port; an IPv6 one may stand in brackets."""
+        host = host.removeprefix("[").removesuffix("]")
+        if re.fullmatch(r"[\w.-]+|[\da-fA-F:.]+(%\w+)?", host) is None:
+            raise ValueError(
+                "it must be an address of this machine, as 127.0.0.1, 0.0.0.0 or ::1 are, without a port"
+            )
+        return host
 
     @model_validator(mode="after")
     def _check_hmac(self) -> Self:
@@ -235,11 +270,69 @@ class Settings(BaseSettings):
         return True if "_live_" in key else False if "_test_" in key else None
 
 
+def _is_address(url: str, form: re.Pattern[str]) -> bool:
+    """Whether it has the form, and a port, if any, that there can be."""
+    if form.fullmatch(url) is None:
+        return False
+    try:
+        _ = urlsplit(url).port
+    except ValueError:
+        return False
+    return True
+
+
 ENV_FILE_VARIABLE = "CALLTALLY_ENV_FILE"
 """Where `.env` is, for processes that work elsewhere: Prefect runs each night in a folder of its own."""
 
 
+class UnreadableSettings(PermanentError):
+    """The settings' file cannot be read."""
+
+
 @cache
 def get_settings() -> Settings:
-    """The settings of this process."""
-    return Settings(_env_file=os.environ.get(ENV_FILE_VARIABLE, ".env"))
+    """The settings of this process. Names that are almost ours are told to the log, once.
+
+    Raises:
+        UnreadableSettings: the file is there, and no text or not for this user; the message says what to do.
+        pydantic.ValidationError: a value makes no sense.
+    """
+    file = Path(os.environ.get(ENV_FILE_VARIABLE, ".env"))
+    misspelt_names = misspelt(file)  # first, since it says what is wrong with the file
+    settings = Settings(_env_file=file)
+    for name, meant in misspelt_names.items():
+        log.warning("%s is no setting, and %s is not set: is that what was meant? Then rename it", name, meant)
+    return settings
+
+
+def misspelt(file: Path) -> dict[str, str]:
+    """Variables of the environment and the file whose names are almost those of settings, and these settings."""
+    known = [*(name.upper() for name in Settings.model_fields), ENV_FILE_VARIABLE]
+    given = {name.upper() for name, content in {**_read(file), **os.environ}.items() if content}
+    return near_misses(given, known, given)
+
+
+def _number(line: Binding) -> str:
+    """Of the line itself: the parser counts from the blank lines before it."""
+    text = line.original.string
+    return str(line.original.line + text[: len(text) - len(text.lstrip())].count("\n"))
+
+
+def _read(file: Path) -> dict[str, str | None]:
+    """The names and values of the settings' file; none if there is no file."""
+    if not file.is_file():
+        return {}
+    try:
+        lines = list(parse_stream(StringIO(file.read_text(encoding="utf-8"))))
+    except (OSError, UnicodeDecodeError) as error:
+        why = "is no text in UTF-8" if isinstance(error, UnicodeDecodeError) else f"cannot be read: {error.strerror}"
+        raise UnreadableSettings(
+            f"the settings' file {file} {why}. Mend or remove it, or name another one with {ENV_FILE_VARIABLE}"
+        ) from error
+    wrong = [_number(line) for line in lines if line.error or (line.key is not None and line.value is None)]
+    if wrong:
+        raise UnreadableSettings(
+            f"the settings' file {file} has lines that set nothing ({', '.join(wrong)}): write each as NAME=value,"
+            " with quotes around a value that holds # or spaces, or put # before it"
+        )
+    return {line.key: line.value for line in lines if line.key is not None}

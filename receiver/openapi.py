@@ -159,7 +159,8 @@ def _trigger() -> Schema:
         "Start the nightly deployment now; all of the body may be left out",
         {
             "202": _json("Prefect starts it.", started),
-            "400": _json("Not such a body.", _object({"error": {"type": "string"}})),
+            "400": _json("Not such a body, or a window that cannot be.", _object({"error": {"type": "string"}})),
+            "413": _json("The body is too large.", _object({"error": {"type": "string"}})),
         },
         requestBody={"content": {"application/json": {"schema": wish}}},
     )

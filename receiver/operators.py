@@ -3,7 +3,7 @@
 import hmac
 import logging
 from collections.abc import Awaitable, Callable
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from functools import wraps
 from typing import Annotated, Any
 from uuid import UUID
@@ -29,6 +29,12 @@ MAX_RUNS = 100
 
 Handler = Callable[[Request], Awaitable[Response]]
 Instant = Annotated[datetime, msgspec.Meta(tz=True)]
+
+MAX_BODY_BYTES = 10_000
+ONE_DAY = timedelta(days=1)
+EARLIEST = datetime(2020, 1, 1, tzinfo=UTC)
+"""No provider keeps calls from before; nights look back from their window, which the year 1 does not bear."""
+HINT = 'Send {"from": TIME, "to": TIME, "dry_run": BOOL}, times with their zone'
 
 RUN = (
     "SELECT id, kind, state, window_from, window_to, dry_run, started_at, finished_at, provider_calls, known_calls,"
@@ -69,14 +75,16 @@ class OperatorsApi:
 
     async def trigger(self, request: Request) -> Response:
         """Start the nightly deployment; answered as soon as Prefect has taken it."""
+        body = await _body(request)
+        if body is None:
+            return _refusal(413, f"more than {MAX_BODY_BYTES} bytes. {HINT}")
         try:
-            wish = msgspec.json.decode(await request.body() or b"{}", type=Trigger)
-        except msgspec.DecodeError as error:
-            return _refusal(
-                400, f'{error}. Send {{"from": TIME, "to": TIME, "dry_run": BOOL}}, times with their zone'
-            )
-        if wish.start and wish.end and wish.start >= wish.end:
-            return _refusal(400, "the window is empty: from is not before to")
+            wish = msgspec.json.decode(body or b"{}", type=Trigger)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            why = str(error) if isinstance(error, msgspec.DecodeError) else "not JSON in UTF-8"
+            return _refusal(400, f"{why}. {HINT}")
+        if (wrong := _wrong_window(wish, datetime.now(UTC))) is not None:
+            return _refusal(400, wrong)
         if self._settings.prefect_api_url is None:
             return _refusal(503, "PREFECT_API_URL is not set on the receiver")
         given = {"window_from": wish.start, "window_to": wish.end, "dry_run": wish.dry_run}
@@ -142,6 +150,28 @@ class OperatorsApi:
                 return _refusal(503, "the database is away, try again later")
 
         return guarded
+
+
+async def _body(request: Request) -> bytes | None:
+    """What was sent, or None if it is more than a window takes."""
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > MAX_BODY_BYTES:
+            return None
+    return body
+
+
+def _wrong_window(wish: Trigger, now: datetime) -> str | None:
+    """Why no night can have this window, as far as can be told here."""
+    begins, ends = wish.start or EARLIEST, wish.end or now
+    checks = {
+        f"the window lies before {EARLIEST:%Y}: no provider keeps calls for so long": min(begins, ends) < EARLIEST,
+        "the window has not begun yet: from is in the future": begins > now,
+        "the window ends more than a day from now: leave out to, then it ends now": ends > now + ONE_DAY,
+        "the window is empty: from is not before to": begins >= ends,
+    }
+    return next((wrong for wrong, holds in checks.items() if holds), None)
 
 
 def _uuid(text: str) -> UUID | None:

@@ -30,12 +30,23 @@ class StandIn:
         """Always well."""
         return JSONResponse(True)
 
+    async def run(self, _request: Request) -> JSONResponse:
+        """Any deployment, and a run of it."""
+        return JSONResponse({"id": "0b5e5a0e-5a4c-4c43-9d39-0a3b1f0f7c11"})
+
 
 @contextmanager
 def prefect_answering(status: int = 200) -> Iterator[StandIn]:
     """A server that is there until the block ends."""
     server = StandIn(status)
-    app = Starlette(routes=[Route("/api/ready", server.ready), Route("/api/health", server.health)])
+    app = Starlette(
+        routes=[
+            Route("/api/ready", server.ready),
+            Route("/api/health", server.health),
+            Route("/api/deployments/name/{flow}/{name}", server.run),
+            Route("/api/deployments/{id}/create_flow_run", server.run, methods=["POST"]),
+        ]
+    )
     with running_app(app) as port:
         server.api_url = f"http://127.0.0.1:{port}/api"
         yield server

@@ -2,10 +2,11 @@
 
 from typing import Any
 
-from billing.errors import BillingError
+from billing.errors import BillingError, DatabaseUnavailable, translate_driver_error
 from billing.literal import visible
 
 OURS = {
+    "calltally.stack.home.HomeError",
     "calltally.stack.postgres.PostgresError",
     "calltally.stack.service_account.AccountError",
     "calltally.stack.prefect_server.PrefectDatabaseError",
@@ -28,17 +29,17 @@ def in_words(error: Exception) -> str | None:
 
 def _message(error: Exception) -> str | None:
     kind = f"{type(error).__module__}.{type(error).__qualname__}"
-    if isinstance(error, BillingError) and error.facts.get("sqlstate") in UNDEFINED:
-        return f"{error}: the schema is older than this calltally; run calltally migrate"
     if isinstance(error, BillingError) or kind in OURS:
-        return str(error)
+        old = isinstance(error, BillingError) and error.facts.get("sqlstate") in UNDEFINED
+        return f"{error}{': the schema is older than this calltally; run calltally migrate' if old else ''}"
     if kind == "pydantic_core._pydantic_core.ValidationError":
         return _wrong_settings(error)
-    if kind == "alembic.util.exc.CommandError":
-        return f"{error}: the database is newer than this calltally; run the version that migrated it, or a newer one"
     if kind.startswith("sqlalchemy.exc.") and hasattr(error, "orig"):
-        said = str(error.orig).strip().partition("\n")[0]
-        return f"the database refused: {said}. Nothing was changed; check DATABASE_URL, or run calltally doctor"
+        translated = translate_driver_error(error.orig)
+        way_out = ". Nothing was changed; mend that, or run calltally doctor"
+        return f"{translated}{'' if isinstance(translated, DatabaseUnavailable) else way_out}"
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {error.strerror}. See that it is there, that there is room, and that this user may"
     return None
 
 

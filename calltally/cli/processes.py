@@ -1,6 +1,7 @@
 """The processes: everything at once, or each alone."""
 
 import asyncio
+import errno
 import logging
 import os
 import socket
@@ -8,11 +9,16 @@ from typing import Annotated
 
 import typer
 
+from billing.errors import PermanentError
 from calltally.cli.output import Json, JsonLine, keep_stdout_for_json, print_json, print_line
 
 SANDBOXED = ("vapi", "stripe", "slack", "twilio", "control")
 MAX_REQUESTS = 4000
 """At once in one receiver; more are answered 503, which the providers' retries are for."""
+
+
+class NotListening(PermanentError):
+    """A port cannot be listened on."""
 
 
 def register(app: typer.Typer) -> None:
@@ -49,7 +55,7 @@ def demo(
 
 
 def sandbox(
-    port: Annotated[int, typer.Option(help="Port on 127.0.0.1.")] = 4010,
+    port: Annotated[int, typer.Option(help="Port on 127.0.0.1.", min=1, max=65535)] = 4010,
     vapi_target: Annotated[str | None, typer.Option(help="Where Vapi's webhooks go.")] = None,
     stripe_target: Annotated[str | None, typer.Option(help="Where Stripe's webhooks go.")] = None,
     seed: Annotated[int | None, typer.Option(help="What happens by chance follows from it; default: new.")] = None,
@@ -58,6 +64,7 @@ def sandbox(
     """Imitate Vapi, Stripe and Slack on this machine."""
     from calltally.sandbox.server import serve  # noqa: PLC0415 - only this verb needs it
 
+    listening("127.0.0.1", port, "the sandbox", "--port").close()  # its own server would end without a word
     url = f"http://127.0.0.1:{port}"
     if as_json:
         print_line({"url": url, **{provider: f"{url}/{provider}" for provider in SANDBOXED}})
@@ -108,10 +115,7 @@ def receiver(as_json: JsonLine = False) -> None:
         limit_concurrency=MAX_REQUESTS,
         timeout_graceful_shutdown=15,
     )
-    with socket.socket(_family(settings.receiver_host)) as listener:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)  # several receivers may share the port
-        listener.bind((settings.receiver_host, settings.receiver_port))
+    with listening(settings.receiver_host, settings.receiver_port) as listener:
         if as_json:
             host = f"[{settings.receiver_host}]" if ":" in settings.receiver_host else settings.receiver_host
             print_line({"url": f"http://{host}:{settings.receiver_port}", "pid": os.getpid()})
@@ -152,8 +156,32 @@ def worker(as_json: JsonLine = False) -> None:
         raise typer.Exit from None
 
 
-def _family(host: str) -> socket.AddressFamily:
-    return socket.AF_INET6 if ":" in host else socket.AF_INET
+def listening(host: str, port: int, who: str = "the receiver", choice: str = "RECEIVER_PORT") -> socket.socket:
+    """A socket of a server's, which several of its kind may share; `choice` is what sets the port.
+
+    Raises:
+        NotListening: nobody may listen there; the message says what to do.
+    """
+    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        raise NotListening(f"{who} cannot listen on {host}, port {port}: {_how_to_listen(error, choice)}") from error
+    return listener
+
+
+def _how_to_listen(error: OSError, choice: str) -> str:
+    if error.errno == errno.EADDRINUSE:
+        return f"it is in use. Stop the program that listens there, or choose another port with {choice}"
+    if error.errno in {errno.EACCES, errno.EPERM}:
+        return f"this user may not. Choose a port from 1024 up with {choice}, and put a proxy in front of it"
+    return (
+        f"{error.strerror}. Set RECEIVER_HOST to an address of this machine: 127.0.0.1 behind a proxy, or 0.0.0.0 or"
+        " :: for all of its addresses"
+    )
 
 
 def log_what_happens() -> None:

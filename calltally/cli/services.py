@@ -14,17 +14,16 @@ import typer
 
 from billing.database import open_engine, transaction, value
 from billing.errors import BillingError, PermanentError
-from billing.prefect_access import prefect_api_url
+from billing.prefect_access import prefect_api_url, prefect_server_port
 from billing.process import NotConfigured, become, role_of
 from billing.settings import ENV_FILE_VARIABLE, Settings, get_settings
 from calltally.cli.database import closing_engine
 from calltally.cli.output import Json, JsonLine, keep_stdout_for_json, print_json, print_line
+from calltally.cli.processes import listening
 
 WORKER_SILENCE = timedelta(seconds=60)
 """A worker beats every 5 s; what restarts it is in less of a hurry than what reports it."""
 TIMEOUT_SECONDS = 4.0
-SERVER_ADDRESS = {"HOST": "127.0.0.1", "PORT": "4200"}
-"""Prefect's own defaults."""
 
 
 class Service(StrEnum):
@@ -59,6 +58,8 @@ def prefect_server(as_json: JsonLine = False) -> None:
     )
 
     settings = get_settings()
+    host, port = os.environ.get("PREFECT_SERVER_API_HOST") or "127.0.0.1", prefect_server_port()
+    listening(host, port, "Prefect's server", "PREFECT_SERVER_API_PORT").close()
     _prepare_prefect(settings)
     _set_defaults(SERVER_SETTINGS)
     _set_defaults({"PREFECT_SERVER_UI_STATIC_DIRECTORY": str(Path(os.environ["PREFECT_HOME"]) / "ui")})
@@ -69,7 +70,6 @@ def prefect_server(as_json: JsonLine = False) -> None:
             )
         os.environ["PREFECT_API_DATABASE_CONNECTION_URL"] = ensure_prefect_database(settings.database_url)
     if as_json:
-        host, port = (os.environ.get(f"PREFECT_SERVER_API_{name}", usual) for name, usual in SERVER_ADDRESS.items())
         print_line({"api_url": f"http://{host}:{port}/api", "pid": os.getpid()})
         keep_stdout_for_json()
     main()

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 
-from billing.settings import Settings
+from billing.settings import Settings, misspelt
 from calltally.doctor.findings import Area, Finding
 
 AREA = Area("settings")
@@ -29,6 +29,7 @@ def check_settings(settings: Settings, env_file: Path = Path(".env")) -> list[Fi
         *_public_url(settings.public_url),
         *_operators(settings),
         *_env_file(env_file),
+        *_misspelt(env_file),
     ]
     return found or [AREA.ok("they have the right shapes")]
 
@@ -168,6 +169,11 @@ def _operators(settings: Settings) -> Iterator[Finding]:
 def _env_file(file: Path) -> Iterator[Finding]:
     if file.exists() and file.stat().st_mode & (stat.S_IRGRP | stat.S_IROTH):
         yield AREA.warning(f"{file} holds secrets, and others on this machine can read it", f"chmod 600 {file}")
+
+
+def _misspelt(file: Path) -> Iterator[Finding]:
+    for name, meant in misspelt(file).items():
+        yield AREA.problem(f"{name} is no setting, and {meant} is not set", f"if {meant} was meant, rename it")
 
 
 def _texts(secrets: Sequence[SecretStr]) -> list[str]:

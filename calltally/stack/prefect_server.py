@@ -12,8 +12,10 @@ import uvicorn
 from psycopg import errors, sql
 from sqlalchemy.engine import URL, make_url
 
+from billing.errors import unreachable
 from calltally.stack.supervisor import Child
 
+CONNECT_SECONDS: Final = 5
 START_TIMEOUT_SECONDS: Final = 180
 """The first start on a slow machine makes 150 tables."""
 
@@ -86,19 +88,23 @@ def server_child(api_url: str, database_url: str, home: Path) -> Child:
 def ensure_prefect_database(database_url: str) -> str:
     """Create `<database>_prefect` beside the database of `database_url`; its URL for the Prefect server.
 
-    Raises PrefectDatabaseError if it doesn't exist and can't be created.
+    Raises PrefectDatabaseError if it doesn't exist and can't be created, DatabaseUnavailable if the server is away.
     """
     libpq_url = make_url(database_url).set(drivername="postgresql")
-    name = f"{libpq_url.database}_prefect"
     try:
-        with psycopg.connect(_text(libpq_url), autocommit=True) as connection:
+        connecting = psycopg.connect(_text(libpq_url), autocommit=True, connect_timeout=CONNECT_SECONDS)
+    except psycopg.Error as error:
+        raise unreachable(error) from error
+    name = f"{connecting.info.dbname}_prefect"
+    try:
+        with connecting as connection:
             if not connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [name]).fetchone():
                 connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
     except errors.DuplicateDatabase:
         pass
     except psycopg.Error as error:
         message = (
-            f"Prefect's server needs the database {name!r}, and creating it failed: {error}\n"
+            f"Prefect's server needs the database {name!r}, and creating it failed: {str(error).strip()}\n"
             f'Create it (CREATE DATABASE "{name}"), or set PREFECT_API_URL to a Prefect server that runs already.'
         )
         raise PrefectDatabaseError(message) from error

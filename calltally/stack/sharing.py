@@ -9,6 +9,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
+from calltally.stack.home import ensure_home
 from calltally.stack.postgres import EmbeddedPostgres
 
 DATABASE_NAME: Final = "calltally"
@@ -23,9 +24,9 @@ def embedded_postgres(home: Path, *, options: Mapping[str, str] = MappingProxyTy
     The kernel releases both when a process dies, however it dies, so a server that a killed process left
     behind is simply reused, and stopped by whoever leaves last.
 
-    Raises PostgresError or AccountError if the server can't be started.
+    Raises HomeError, PostgresError or AccountError if the server can't be started.
     """
-    home.mkdir(parents=True, exist_ok=True)
+    ensure_home(home)
     server = EmbeddedPostgres(home / "postgres", options=options)
     gate = home / "postgres.gate"
     with _lock_file(home / "postgres.lock") as usage:

@@ -17,7 +17,9 @@ from rich.panel import Panel
 from rich.table import Table
 
 from billing.migrate import migrate
+from billing.prefect_access import prefect_server_port
 from billing.settings import ENV_FILE_VARIABLE, Settings
+from calltally.stack.home import ensure_home
 from calltally.stack.postgres import EmbeddedPostgres
 from calltally.stack.prefect_server import client_environment, ensure_prefect_database, server_child
 from calltally.stack.sharing import DATABASE_NAME, embedded_postgres, revive
@@ -64,11 +66,12 @@ async def running_stack(
     `env` goes to every process; `quiet` keeps their output in the log files alone, else it goes to `console` too;
     `prefect_port` counts only if PREFECT_API_URL is unset.
 
-    Raises PortBusyError, PostgresError, AccountError, PrefectDatabaseError, ChildFailedError, or what
+    Raises HomeError, PortBusyError, PostgresError, AccountError, PrefectDatabaseError, ChildFailedError, or what
     `migrate` raises; each message says what to do.
     """
     home = settings.calltally_home
     api_url = settings.prefect_api_url or f"http://127.0.0.1:{prefect_port}/api"
+    ensure_home(home)
     _require_port(settings.receiver_host, settings.receiver_port, "the receiver", "RECEIVER_PORT")
     if settings.prefect_api_url is None:
         _require_port("127.0.0.1", prefect_port, "Prefect's server", "PREFECT_SERVER_API_PORT")
@@ -86,11 +89,13 @@ async def running_stack(
         async with Supervisor(home / "logs", console=shown, farewell=_farewell(postgres)) as supervisor:
             if postgres is not None:
                 supervisor.keep(Service("postgres", postgres.is_running, partial(revive, postgres)))
-            steps = [asyncio.to_thread(migrate, database_url), supervisor.run(_installer(shared))]
-            if settings.prefect_api_url is None:
+            if settings.prefect_api_url is None:  # before there are steps that nobody would await if this fails
                 prefect_database_url = await asyncio.to_thread(ensure_prefect_database, database_url)
-                steps.append(supervisor.start(server_child(api_url, prefect_database_url, home)))
-            await _together(steps)
+                server = [supervisor.start(server_child(api_url, prefect_database_url, home))]
+            else:
+                server = []
+            steps = [asyncio.to_thread(migrate, database_url), supervisor.run(_installer(shared))]
+            await _together([*steps, *server])
             for child in _workers(settings, shared):
                 await supervisor.start(child)
             yield Stack(
@@ -110,7 +115,7 @@ async def up(settings: Settings, *, tell: Callable[[dict[str, str]], None] | Non
     Raises what `running_stack` raises, and asyncio.CancelledError once a signal has stopped everything.
     """
     console = Console(stderr=tell is not None)
-    port = int(os.environ.get("PREFECT_SERVER_API_PORT", DEFAULT_PREFECT_PORT))
+    port = prefect_server_port()
     with cancelled_by_signals():
         async with running_stack(settings, console=console, prefect_port=port) as stack:
             if tell is None:

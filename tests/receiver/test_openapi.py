@@ -9,6 +9,7 @@ import pytest
 import requests
 import schemathesis
 from hypothesis import HealthCheck, settings
+from pydantic import SecretStr
 from schemathesis.checks import CHECKS
 from sqlalchemy import Engine
 from starlette.routing import Route
@@ -25,7 +26,19 @@ SCHEMA = schemathesis.openapi.from_dict(OPENAPI)
 NOT_FOR_SIGNED: list[Any] = CHECKS.get_by_names(
     ["missing_required_header", "negative_data_rejection", "ignored_auth"]
 )
+OPERATOR = "operator-token"
 METHODS = {"get", "post", "put", "patch", "delete"}
+# Nor does it of the operator, and a window that cannot be is refused although it has the right form.
+NOT_FOR_OPERATORS: list[Any] = [*NOT_FOR_SIGNED, *CHECKS.get_by_names(["positive_data_acceptance"])]
+
+
+@dataclass(frozen=True)
+class Bearing(requests.auth.AuthBase):
+    """Proves itself as an operator does."""
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        request.headers["Authorization"] = f"Bearer {OPERATOR}"
+        return request
 
 
 @dataclass(frozen=True)
@@ -47,7 +60,7 @@ def healthy(lasting_engine: Engine) -> Iterator[Served]:
     Books(lasting_engine).value("SELECT beat_heart('worker-1')")
     with (
         prefect_answering() as prefect,
-        receiver(lasting_engine, prefect_api_url=prefect.api_url) as served,
+        receiver(lasting_engine, prefect_api_url=prefect.api_url, operator_token=SecretStr(OPERATOR)) as served,
     ):
         yield served
 
@@ -75,6 +88,20 @@ def test_description_is_served_as_it_is(healthy: Served) -> None:
 def test_description_is_valid_openapi() -> None:
     """By the witness's own reading."""
     SCHEMA.validate()
+
+
+@SCHEMA.include(path_regex="^/api/").parametrize()
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+def test_operators_request_is_answered_as_described(case: schemathesis.Case[Any], healthy: Served) -> None:
+    """With the token, whatever else is sent: a described answer, and never a 5xx."""
+    with requests.Session() as session:
+        session.trust_env = False
+        case.call_and_validate(
+            base_url=healthy.url,
+            session=session,
+            auth=Bearing(),
+            excluded_checks=NOT_FOR_OPERATORS,
+        )
 
 
 @SCHEMA.parametrize()

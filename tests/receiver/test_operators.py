@@ -189,6 +189,16 @@ STRANGE_BODIES = [
     b'{"until": "2026-11-20T00:00:00Z"}',
     b'{"dry_run": "yes"}',
     b'{"from": "2026-11-21T00:00:00Z", "to": "2026-11-20T00:00:00Z"}',
+    b"\xff\xfe",
+    b'{"from": "\xff"}',
+    b"[" * 9000,
+    b"\xef\xbb\xbf{}",
+    *(
+        f'{{"{name}": "{time}"}}'.encode()
+        for name in ("from", "to")
+        for time in ("0001-01-01T00:00:00Z", "9999-12-31T23:59:59-23:00", "0001-01-01T00:00:00+23:00")
+    ),
+    b'{"from": "2020-01-01T00:00:00Z", "to": "9999-12-31T23:59:59Z"}',
 ]
 
 
@@ -216,6 +226,31 @@ def test_trigger_with_a_strange_body_says_what_to_send(client: httpx.Client, pre
     assert [answer.status_code for answer in answers] == [400] * len(STRANGE_BODIES)
     assert all(answer.json()["error"] for answer in answers)
     assert prefect.parameters == []
+
+
+def test_trigger_with_a_long_body_is_refused(client: httpx.Client, prefect: Prefect) -> None:
+    """Before it is read to its end."""
+    answer = client.post(f"{NIGHTS}/trigger", headers=TOKEN, content=b" " * 20_000)
+
+    assert (answer.status_code, prefect.parameters) == (413, [])
+
+
+@pytest.mark.usefixtures("own_tables")
+def test_database_that_was_away_and_is_back_costs_no_answer(
+    client: httpx.Client, scratch: Scratch, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its sessions are gone, those that rest in the pool among them."""
+    monkeypatch.setattr("billing.database.REST_SECONDS", 0.0)
+    before = client.get(f"{NIGHTS}/runs", headers=TOKEN)
+    ended = scratch.owner.value(
+        "SELECT count(*) FILTER (WHERE pg_terminate_backend(pid, 5000)) FROM pg_stat_activity"
+        " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    )
+    after = [client.get(path, headers=TOKEN) for path in (f"{NIGHTS}/runs", "/api/monitoring/queue-stats")]
+
+    assert before.status_code == 200
+    assert ended >= 1
+    assert [answer.status_code for answer in after] == [200, 200]
 
 
 @pytest.mark.parametrize(
