@@ -60,5 +60,5 @@ def _why(error: httpx.HTTPStatusError) -> str:
     if status in REFUSED:
         return f"it refuses our credentials ({status}); {CREDENTIALS_FIX}"
     if status == httpx.codes.NOT_FOUND:
-        return "it has no such deployment (404); install them: python -m calltally.stack.deployments"
+        return "it has no such deployment (404); install them: calltally install"
     return f"it answers {status}; see its log"

@@ -43,7 +43,8 @@ class Settings(BaseSettings):
     prefect_api_url: str | None = None
     """`http://…/api` of a Prefect server; absent: `calltally up` starts one."""
     prefect_api_auth_string: SecretStr | None = None
-    """`user:password`, if the server has PREFECT_SERVER_API_AUTH_STRING. Prefect's own client reads it as well."""
+    """`user:password` of Prefect's server; absent: the one that a server on this machine has made and kept
+    (`calltally prefect-login`). Prefect's own client reads it as well."""
     prefect_api_key: SecretStr | None = None
     """The same for Prefect Cloud."""
     prefect_ui_url: str | None = None

@@ -52,6 +52,13 @@ VERBS: Final = {
     "prefect-server": Verb(
         "services", "Run Prefect's server on PREFECT_SERVER_API_HOST and PREFECT_SERVER_API_PORT."
     ),
+    "prefect-login": Verb(
+        "services",
+        "Show where Prefect's pages are, the password that they ask for once, and what its own command line needs.",
+    ),
+    "install": Verb(
+        "services", "Make work pools, deployments and automations what they should be in Prefect's server."
+    ),
     "nights": Verb("services", "Run what Prefect schedules for the nights, each run in a process of its own."),
     "healthy": Verb(
         "services", "Answer 0 if a service on this machine is well, else 1 and why: for health checks of containers."

@@ -12,17 +12,18 @@ if TYPE_CHECKING:
 def point_at_prefect(settings: "Settings") -> None:
     """What Prefect reads from the environment when it is imported, unless somebody has set it."""
     gc.enable()  # a flow runs for longer than the verb that it is part of usually does
-    from billing.prefect_access import prefect_api_url  # noqa: PLC0415 - the command line itself starts without it
+    # The command line itself starts without it.
+    from billing.prefect_access import prefect_api_url, prefect_auth_string  # noqa: PLC0415
 
+    key = settings.prefect_api_key
     wanted = {
         "PREFECT_LOGGING_LEVEL": "WARNING",
         "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",  # the command says itself what went wrong
         "PREFECT_API_URL": prefect_api_url(settings),
         "PREFECT_UI_URL": settings.prefect_ui_url,
+        "PREFECT_API_AUTH_STRING": prefect_auth_string(settings),
+        "PREFECT_API_KEY": key.get_secret_value() if key else None,
     }
-    for secret in ("prefect_api_auth_string", "prefect_api_key"):
-        given = getattr(settings, secret)
-        wanted[secret.upper()] = given and given.get_secret_value()
     for name, content in wanted.items():
         if content is not None:
             os.environ.setdefault(name, content)

@@ -128,10 +128,9 @@ def worker(as_json: JsonLine = False) -> None:
     from billing.process import become, get_engine  # noqa: PLC0415
     from billing.settings import get_settings  # noqa: PLC0415
     from billing.telemetry import start_telemetry  # noqa: PLC0415
-    from calltally.stack.prefect_server import HEARTBEAT_SECONDS  # noqa: PLC0415
+    from calltally.cli.services import prepare_prefect  # noqa: PLC0415
 
-    # Read when Prefect is imported; `calltally up` sets it as well.
-    os.environ.setdefault("PREFECT_FLOWS_HEARTBEAT_FREQUENCY", str(HEARTBEAT_SECONDS))
+    prepare_prefect(get_settings())  # read when Prefect is imported; `calltally up` sets it as well
     from calltally.stack.supervisor import cancelled_by_signals  # noqa: PLC0415
     from calltally.worker import work  # noqa: PLC0415 - Prefect takes seconds to import
 

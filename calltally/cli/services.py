@@ -1,6 +1,8 @@
 """What an installation of several processes runs beside receiver and worker, and how each says that it is well."""
 
+import asyncio
 import os
+import shlex
 import socket
 import sys
 from collections.abc import Mapping
@@ -14,7 +16,13 @@ import typer
 
 from billing.database import open_engine, transaction, value
 from billing.errors import BillingError, PermanentError
-from billing.prefect_access import prefect_api_url, prefect_server_port
+from billing.prefect_access import (
+    login_file,
+    prefect_api_url,
+    prefect_auth_string,
+    prefect_server_port,
+    server_auth_string,
+)
 from billing.process import NotConfigured, become, role_of
 from billing.settings import ENV_FILE_VARIABLE, Settings, get_settings
 from calltally.cli.database import closing_engine
@@ -42,6 +50,8 @@ class Unwell(PermanentError):
 def register(app: typer.Typer) -> None:
     """Add the verbs."""
     app.command("prefect-server")(prefect_server)
+    app.command("prefect-login")(prefect_login)
+    app.command()(install)
     app.command()(nights)
     app.command()(healthy)
 
@@ -49,7 +59,8 @@ def register(app: typer.Typer) -> None:
 def prefect_server(as_json: JsonLine = False) -> None:
     """Run Prefect's server on PREFECT_SERVER_API_HOST and PREFECT_SERVER_API_PORT.
 
-    Its database is that of PREFECT_API_DATABASE_CONNECTION_URL; unset: `<database>_prefect` beside the books.
+    Its database is that of PREFECT_API_DATABASE_CONNECTION_URL; unset: `<database>_prefect` beside the books. It
+    asks for PREFECT_API_AUTH_STRING; unset: for a password that it makes and keeps (`calltally prefect-login`).
     """
     from calltally.stack.prefect_server import (  # noqa: PLC0415 - only this verb needs it
         SERVER_SETTINGS,
@@ -60,7 +71,8 @@ def prefect_server(as_json: JsonLine = False) -> None:
     settings = get_settings()
     host, port = os.environ.get("PREFECT_SERVER_API_HOST") or "127.0.0.1", prefect_server_port()
     listening(host, port, "Prefect's server", "PREFECT_SERVER_API_PORT").close()
-    _prepare_prefect(settings)
+    _set_defaults({"PREFECT_SERVER_API_AUTH_STRING": server_auth_string(settings)})
+    prepare_prefect(settings)
     _set_defaults(SERVER_SETTINGS)
     _set_defaults({"PREFECT_SERVER_UI_STATIC_DIRECTORY": str(Path(os.environ["PREFECT_HOME"]) / "ui")})
     if "PREFECT_API_DATABASE_CONNECTION_URL" not in os.environ:
@@ -75,10 +87,48 @@ def prefect_server(as_json: JsonLine = False) -> None:
     main()
 
 
+def prefect_login(as_json: Json = False) -> None:
+    """Show where Prefect's pages are, the password that they ask for once, and what its own command line needs."""
+    settings = get_settings()
+    api_url, auth_string = prefect_api_url(settings), prefect_auth_string(settings)
+    pages = settings.prefect_ui_url or api_url.removesuffix("/api")
+    if auth_string is None:
+        raise NotConfigured(
+            f"no password is known for {api_url}: `calltally up` makes one and keeps it in {login_file(settings)}; "
+            "set PREFECT_API_AUTH_STRING for a server of your own"
+        )
+    if as_json:
+        print_json({"url": pages, "auth_string": auth_string, "api_url": api_url})
+        return
+    typer.echo(f"Open {pages} and type the whole of this line as the password:\n\n  {auth_string}\n")
+    typer.echo("For Prefect's own command line:\n")
+    typer.echo(f"  export PREFECT_API_URL={shlex.quote(api_url)}")
+    typer.echo(f"  export PREFECT_API_AUTH_STRING={shlex.quote(auth_string)}")
+
+
+def install(as_json: Json = False) -> None:
+    """Make work pools, deployments and automations what they should be in Prefect's server."""
+    settings = get_settings()
+    prepare_prefect(settings)
+    from calltally.cli.flow_runs import installed_deployments  # noqa: PLC0415 - Prefect takes seconds to import
+    from calltally.stack.automations import install_automations  # noqa: PLC0415
+
+    async def installed() -> dict[str, str]:
+        deployments = await installed_deployments()
+        await install_automations(settings.slack_webhook_url)
+        return {name: str(found) for name, found in sorted(deployments.items())}
+
+    deployments = asyncio.run(installed())
+    if as_json:
+        print_json({"deployments": deployments})
+    else:
+        typer.echo(f"{len(deployments)} deployments are installed, with their work pools and automations.")
+
+
 def nights(as_json: JsonLine = False) -> None:
     """Run what Prefect schedules for the nights, each run in a process of its own."""
     become(Service.NIGHTS)
-    _prepare_prefect(get_settings())
+    prepare_prefect(get_settings())
     command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", Service.NIGHTS, "--type", "process"]
     options = ["--name", f"nights {socket.gethostname()}", "--install-policy", "never", "--with-healthcheck"]
     if as_json:
@@ -138,14 +188,18 @@ def _require_heartbeat(settings: Settings) -> None:
         raise Unwell(f"no worker of {socket.gethostname()} has been seen for {WORKER_SILENCE}: read its log")
 
 
-def _prepare_prefect(settings: Settings) -> None:
+def prepare_prefect(settings: Settings) -> None:
     """What Prefect reads from the environment, unless somebody has set it; before Prefect is imported."""
     from calltally.stack.prefect_server import client_environment  # noqa: PLC0415 - only where Prefect runs
 
-    _set_defaults(client_environment(prefect_api_url(settings), settings.calltally_home, settings.prefect_ui_url))
+    auth_string = prefect_auth_string(settings)
+    home, ui_url = settings.calltally_home, settings.prefect_ui_url
+    _set_defaults(client_environment(prefect_api_url(settings), home, ui_url, auth_string=auth_string))
+    if settings.prefect_api_key is not None:
+        _set_defaults({"PREFECT_API_KEY": settings.prefect_api_key.get_secret_value()})
     _set_defaults({ENV_FILE_VARIABLE: str(Path(".env").absolute())})
 
 
 def _set_defaults(environment: Mapping[str, str]) -> None:
     for name, content in environment.items():
-        os.environ.setdefault(name, content)
+        os.environ[name] = os.environ.get(name) or content

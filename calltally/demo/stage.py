@@ -14,6 +14,7 @@ from pydantic import SecretStr
 from sqlalchemy import Engine
 
 from billing.database import open_engine, rows, transaction
+from billing.prefect_access import basic_auth
 from billing.prefect_api import start_deployment
 from billing.settings import Settings, get_settings
 from calltally.sandbox.server import RunningSandbox, running_sandbox
@@ -58,7 +59,9 @@ class Stage:
 
     async def run_night(self) -> dict[str, Any]:
         """Start the nightly deployment as a person would in Prefect's UI, and wait for its end; the run's row."""
-        flow_run = await start_deployment(self.stack.prefect_api_url, "reconcile_calls", {})
+        flow_run = await start_deployment(
+            self.stack.prefect_api_url, "reconcile_calls", {}, headers=basic_auth(self.stack.prefect_auth_string)
+        )
         query = "SELECT count(*) = 1 FROM reconciliation_runs WHERE flow_run_id = :id AND alert IS NOT NULL"
         await self.until(query, "the night", id=flow_run.id)
         return self.ask("SELECT * FROM reconciliation_runs WHERE flow_run_id = :id", id=flow_run.id)[0]

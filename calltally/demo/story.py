@@ -79,12 +79,13 @@ async def tell(*, keep: bool, seed: int, report: Callable[[dict[str, Any]], None
     with cancelled_by_signals():
         async with open_stage(seed) as stage:
             status.stop()
-            narrator.console.print(f"Everything runs. Prefect: {stage.stack.prefect_ui_url}")
+            prefect = f"{stage.stack.prefect_ui_url}, with the password {stage.stack.prefect_auth_string}"
+            narrator.console.print(f"Everything runs. Prefect: {prefect}")
             await tell_chapters(narrator, stage)
             if report is not None:
                 report({"came_true": narrator.came_true, "broken": narrator.broken, **stage.stack.addresses})
             if keep:
-                where = f"Prefect at {stage.stack.prefect_ui_url}, receiver at {stage.stack.receiver_url}"
+                where = f"Prefect at {prefect}, receiver at {stage.stack.receiver_url}"
                 narrator.console.print(f"\nStill running: {where}. Ctrl-C stops it all.")
                 await stage.stack.supervisor.wait()
     return 1 if narrator.broken else 0

@@ -1,21 +1,20 @@
 """Prefect, through its API: is it there, does it know our deployments, and does anybody run them?"""
 
 from collections.abc import Iterator
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import httpx
 import yaml  # type: ignore[import-untyped]
 
-from billing.prefect_access import CREDENTIALS_FIX, REFUSED, prefect_api_url, prefect_headers
+from billing.prefect_access import CREDENTIALS_FIX, REFUSED, other_version, prefect_api_url, prefect_headers
 from billing.settings import Settings
 from calltally import stack
 from calltally.doctor.findings import Area, Finding
 from calltally.stack.automation_names import KEEPING_STATES_TRUE, TELLING_SLACK
 
 AREA = Area("prefect")
-INSTALL = "calltally up installs them; elsewhere: python -m calltally.stack.deployments"
+INSTALL = "calltally up installs them; elsewhere: calltally install"
 POOL_WORKERS = {"webhooks": "calltally worker", "nights": "calltally nights"}
 
 
@@ -46,12 +45,11 @@ def _refusal(error: httpx.HTTPStatusError, api_url: str, otherwise: str) -> tupl
 
 
 def _version(client: httpx.Client, api_url: str) -> Iterator[Finding]:
-    server, ours = str(client.get("/admin/version").raise_for_status().json()), version("prefect")
-    if server.split(".")[:2] == ours.split(".")[:2]:
-        yield AREA.ok(f"version {server} answers at {api_url}")
+    server = str(client.get("/admin/version").raise_for_status().json())
+    if other := other_version(server):
+        yield AREA.warning(*other)
     else:
-        fix = f"run the server with Prefect {ours.rpartition('.')[0]}.*"
-        yield AREA.warning(f"its server is {server}, the client here {ours}", fix)
+        yield AREA.ok(f"version {server} answers at {api_url}")
 
 
 def _deployments(client: httpx.Client, api_url: str) -> Iterator[Finding]:

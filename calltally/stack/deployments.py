@@ -2,7 +2,9 @@
 
 import asyncio
 import hashlib
+import logging
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
@@ -11,7 +13,7 @@ from uuid import UUID
 import yaml  # type: ignore[import-untyped]
 from prefect import Flow
 from prefect.client.orchestration import PrefectClient, get_client
-from prefect.client.schemas.actions import DeploymentScheduleCreate, WorkPoolCreate
+from prefect.client.schemas.actions import DeploymentScheduleCreate, WorkPoolCreate, WorkPoolUpdate
 from prefect.client.schemas.schedules import CronSchedule, IntervalSchedule
 from prefect.context import AsyncClientContext
 from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
@@ -21,12 +23,21 @@ from prefect.workers.base import BaseWorker
 from prefect.workers.process import ProcessWorker
 from pydantic import BaseModel, ConfigDict, TypeAdapter
 
+from billing.prefect_access import other_version
 from billing.settings import get_settings
 from calltally.stack.automations import install_automations
 from calltally.stack.warm_worker import WarmWorker
 
+log = logging.getLogger("billing.deployments")
+
 WORKERS: Final[dict[str, type[BaseWorker[Any, Any, Any]]]] = {"nights": ProcessWorker, "webhooks": WarmWorker}
 """Work pool → the worker that serves it; a pool that exists already keeps its own type."""
+
+FIXED_JOB: Final[dict[str, Any]] = {
+    "job_configuration": {"command": None},
+    "variables": {"type": "object", "properties": {}, "additionalProperties": False},
+}
+"""A run is what its worker makes of it: whoever starts one chooses parameters, no command and no environment."""
 
 FILE_NAME: Final = "prefect.yaml"
 
@@ -96,21 +107,23 @@ async def install_deployments() -> dict[str, UUID]:
     """
     deployments = read_deployments()
     async with AsyncClientContext.get_or_create() as context:
+        await _warn_of_other_version(context.client)
         for pool in sorted({deployment.work_pool.name for deployment in deployments}):
             await _ensure_work_pool(context.client, pool)
         return {deployment.name: await _ensure(context.client, deployment) for deployment in deployments}
 
 
 async def _ensure_work_pool(client: PrefectClient, name: str) -> None:
-    worker = WORKERS[name]
-    pool = WorkPoolCreate(name=name, type=worker.type, base_job_template=worker.get_default_base_job_template())
+    """One of another type than ours, as for nights in pods, has a template of its own."""
+    kind = WORKERS[name].type
     try:
-        await client.read_work_pool(name)
+        pool = await client.read_work_pool(name)
     except ObjectNotFound:
-        try:
-            await client.create_work_pool(pool)
-        except ObjectAlreadyExists:
-            return  # another process was faster
+        with suppress(ObjectAlreadyExists):  # another process was faster
+            await client.create_work_pool(WorkPoolCreate(name=name, type=kind, base_job_template=FIXED_JOB))
+        return
+    if pool.type == kind and pool.base_job_template != FIXED_JOB:
+        await client.update_work_pool(name, WorkPoolUpdate(base_job_template=FIXED_JOB))
 
 
 async def _ensure(client: PrefectClient, deployment: Deployment) -> UUID:
@@ -156,6 +169,12 @@ def _without_null_choices(schema: dict[str, Any]) -> dict[str, Any]:
         if parameter.get("default", ...) is None:
             del parameter["default"]
     return schema
+
+
+async def _warn_of_other_version(client: PrefectClient) -> None:
+    """Say so if the server is of another version than we are: the two may misunderstand each other."""
+    if other := other_version(await client.api_version()):
+        log.warning("Prefect: %s; %s", *other)
 
 
 async def main() -> None:

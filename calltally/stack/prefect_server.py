@@ -1,4 +1,4 @@
-"""A Prefect server on our PostgreSQL: quick to record task runs, silent, and without a look at the internet."""
+"""A Prefect server on our PostgreSQL: quick to record task runs, silent, and closed to whoever has no password."""
 
 import os
 import sys
@@ -13,6 +13,7 @@ from psycopg import errors, sql
 from sqlalchemy.engine import URL, make_url
 
 from billing.errors import unreachable
+from calltally.stack.known_hosts import KnownHosts, origins
 from calltally.stack.supervisor import Child
 
 CONNECT_SECONDS: Final = 5
@@ -29,6 +30,8 @@ SERVER_SETTINGS: Final[Mapping[str, str]] = {
     "PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED": "events,flow_runs",
     "PREFECT_SERVER_SERVICES_DB_VACUUM_RETENTION_PERIOD": str(30 * 24 * 3600),
     "PREFECT_SERVER_EVENTS_RETENTION_PERIOD": "P7D",
+    # Leases in the server's memory would end with it, and with them, minutes later, the night that holds one.
+    "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
     "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
     "PREFECT_SERVER_LOGGING_LEVEL": "WARNING",
 }
@@ -38,17 +41,26 @@ HEARTBEAT_SECONDS: Final = 30
 """Between two signs of life of a run: the least that Prefect allows. automations.py acts on their absence."""
 
 
+ADDRESSES: Final = ("PREFECT_API_URL", "PREFECT_UI_URL", "PREFECT_SERVER_UI_API_URL", "PREFECT_UI_API_URL")
+"""Where its pages and its API are opened; from elsewhere no browser is let in."""
+CORS: Final = ("PREFECT_SERVER_CORS_ALLOWED_ORIGINS", "PREFECT_SERVER_API_CORS_ALLOWED_ORIGINS")
+"""Prefect reads both names."""
+
+
 class PrefectDatabaseError(Exception):
     """The Prefect server has no database; the message says how to give it one."""
 
 
-def client_environment(api_url: str, home: Path, ui_url: str | None = None) -> dict[str, str]:
+def client_environment(
+    api_url: str, home: Path, ui_url: str | None = None, *, auth_string: str | None = None
+) -> dict[str, str]:
     """What every process needs: the server's address, no traces in the user's home, and a heap that stays small.
 
-    `ui_url` is where people open its pages; None: where the API is.
+    `ui_url` is where people open its pages; None: where the API is. `auth_string` is `user:password`.
     """
     return {
         "PREFECT_API_URL": api_url,
+        **({"PREFECT_API_AUTH_STRING": auth_string} if auth_string else {}),
         **({"PREFECT_UI_URL": ui_url} if ui_url else {}),
         "PREFECT_HOME": str(home.absolute() / "prefect"),
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
@@ -63,12 +75,18 @@ def client_environment(api_url: str, home: Path, ui_url: str | None = None) -> d
     }
 
 
-def server_child(api_url: str, database_url: str, home: Path) -> Child:
-    """The server that answers at `api_url` and keeps its state in `database_url`, a SQLAlchemy URL."""
+def server_child(
+    api_url: str, database_url: str, home: Path, ui_url: str | None = None, *, auth_string: str | None = None
+) -> Child:
+    """The server that answers at `api_url` and keeps its state in `database_url`, a SQLAlchemy URL.
+
+    It asks for `auth_string`, `user:password`; None: for what the environment says, or for nothing.
+    """
     address = urlsplit(api_url)
     env = {
         **SERVER_SETTINGS,
-        **client_environment(api_url, home),
+        **client_environment(api_url, home, ui_url, auth_string=auth_string),
+        **({"PREFECT_SERVER_API_AUTH_STRING": auth_string} if auth_string else {}),
         "PREFECT_API_DATABASE_CONNECTION_URL": database_url,
         "PREFECT_SERVER_API_HOST": address.hostname or "127.0.0.1",
         "PREFECT_SERVER_API_PORT": str(address.port or 4200),
@@ -124,6 +142,10 @@ def _text(url: URL) -> str:
 
 def main() -> None:
     """Serve until a signal comes; the settings are in the environment."""
+    addresses = [os.environ.get(name, "") for name in ADDRESSES]
+    if not any(name in os.environ for name in CORS):
+        os.environ[CORS[0]] = ",".join(origins(addresses))
+
     from prefect.server.api import collections  # noqa: PLC0415 - only this process pays for the import
     from prefect.server.api.server import create_app  # noqa: PLC0415
     from prefect.settings import get_current_settings  # noqa: PLC0415
@@ -133,7 +155,7 @@ def main() -> None:
     collections.KNOWN_VIEWS = dict.fromkeys(collections.KNOWN_VIEWS, "bundled:")
     api = get_current_settings().server.api
     uvicorn.run(
-        create_app(final=True),
+        KnownHosts(create_app(final=True), {urlsplit(address).hostname for address in addresses}),
         host=str(api.host),
         port=api.port,
         timeout_keep_alive=api.keepalive_timeout,

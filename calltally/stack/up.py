@@ -17,7 +17,7 @@ from rich.panel import Panel
 from rich.table import Table
 
 from billing.migrate import migrate
-from billing.prefect_access import prefect_server_port
+from billing.prefect_access import prefect_auth_string, prefect_server_port, server_auth_string
 from billing.settings import ENV_FILE_VARIABLE, Settings
 from calltally.stack.home import ensure_home
 from calltally.stack.postgres import EmbeddedPostgres
@@ -39,12 +39,14 @@ class Stack:
     receiver_url: str
     prefect_api_url: str
     prefect_ui_url: str
+    prefect_auth_string: str | None
+    """`user:password`; None: nobody asks for one."""
     database_url: str
     supervisor: Supervisor
 
     @property
     def addresses(self) -> dict[str, str]:
-        """Where everything is, for programs; without the database's, whose address may hold a password."""
+        """Where everything is, for programs; without any password, nor the database's address, which may hold one."""
         return {
             "receiver_url": self.receiver_url,
             "prefect_api_url": self.prefect_api_url,
@@ -69,15 +71,16 @@ async def running_stack(
     Raises HomeError, PortBusyError, PostgresError, AccountError, PrefectDatabaseError, ChildFailedError, or what
     `migrate` raises; each message says what to do.
     """
-    home = settings.calltally_home
+    home, ours = settings.calltally_home, settings.prefect_api_url is None
     api_url = settings.prefect_api_url or f"http://127.0.0.1:{prefect_port}/api"
     ensure_home(home)
     _require_port(settings.receiver_host, settings.receiver_port, "the receiver", "RECEIVER_PORT")
-    if settings.prefect_api_url is None:
+    if ours:
         _require_port("127.0.0.1", prefect_port, "Prefect's server", "PREFECT_SERVER_API_PORT")
+    auth_string = server_auth_string(settings) if ours else prefect_auth_string(settings)
     with _database(settings) as (database_url, postgres):
         shared = {
-            **client_environment(api_url, home, settings.prefect_ui_url),
+            **client_environment(api_url, home, settings.prefect_ui_url, auth_string=auth_string),
             **env,
             ENV_FILE_VARIABLE: _env_file(),
             "DATABASE_URL": database_url,
@@ -89,11 +92,13 @@ async def running_stack(
         async with Supervisor(home / "logs", console=shown, farewell=_farewell(postgres)) as supervisor:
             if postgres is not None:
                 supervisor.keep(Service("postgres", postgres.is_running, partial(revive, postgres)))
-            if settings.prefect_api_url is None:  # before there are steps that nobody would await if this fails
+            server = []
+            if ours:  # before there are steps that nobody would await if this fails
                 prefect_database_url = await asyncio.to_thread(ensure_prefect_database, database_url)
-                server = [supervisor.start(server_child(api_url, prefect_database_url, home))]
-            else:
-                server = []
+                child = server_child(
+                    api_url, prefect_database_url, home, settings.prefect_ui_url, auth_string=auth_string
+                )
+                server.append(supervisor.start(child))
             steps = [asyncio.to_thread(migrate, database_url), supervisor.run(_installer(shared))]
             await _together([*steps, *server])
             for child in _workers(settings, shared):
@@ -102,6 +107,7 @@ async def running_stack(
                 receiver_url=_http(settings.receiver_host, settings.receiver_port),
                 prefect_api_url=api_url,
                 prefect_ui_url=settings.prefect_ui_url or api_url.removesuffix("/api"),
+                prefect_auth_string=auth_string,
                 database_url=database_url,
                 supervisor=supervisor,
             )
@@ -205,4 +211,6 @@ def _panel(stack: Stack) -> Panel:
     table.add_row("Webhooks", f"{stack.receiver_url}/webhooks/vapi  {stack.receiver_url}/webhooks/stripe")
     table.add_row("Health", f"{stack.receiver_url}/health")
     table.add_row("Prefect", stack.prefect_ui_url)
+    if stack.prefect_auth_string is not None:
+        table.add_row("", "asks for a password once: calltally prefect-login")
     return Panel(table, title="calltally is up", subtitle="Ctrl-C stops it", expand=False)

@@ -14,6 +14,7 @@ from .places import DEPLOYMENTS, ROOT, interpolate, read_env_file, unknown_setti
 OF_POSTGRES = {"POSTGRES_DB", "POSTGRES_PASSWORD", "POSTGRES_INITDB_ARGS"}
 EXAMPLE = read_env_file(DEPLOYMENTS / "compose.env.example")
 FILLED = {name: content or "secret" for name, content in EXAMPLE.items()}
+CLIENTS = ("receiver", "worker", "nights")
 OURS = ("migrate", "prefect", "receiver", "worker", "nights")
 
 
@@ -116,6 +117,17 @@ def test_only_the_migration_owns_the_schema(services: dict[str, Any]) -> None:
     assert set(re.findall(r"\{\$(\w+)\}", caddyfile)) == set(services["caddy"]["environment"])
     assert "basic_auth" in caddyfile[caddyfile.index("{$PREFECT_DOMAIN}") :]
     assert "/metrics" not in re.sub(r"#.*", "", caddyfile)
+
+
+def test_prefect_asks_all_others_for_a_password(services: dict[str, Any]) -> None:
+    """The same that Caddy asks for: its pages send it in the same header. Leases of runs outlive its container."""
+    login = f"{FILLED['PREFECT_USER']}:{FILLED['PREFECT_PASSWORD']}"
+    prefect = services["prefect"]
+    (volume,) = prefect["volumes"]
+
+    assert {services[name]["environment"]["PREFECT_API_AUTH_STRING"] for name in ("prefect", *CLIENTS)} == {login}
+    assert services["caddy"]["environment"]["PREFECT_USER"] == FILLED["PREFECT_USER"]
+    assert prefect["environment"]["PREFECT_HOME"].startswith(volume.partition(":")[2])
 
 
 def test_prometheus_finds_every_container_by_name_and_port(services: dict[str, Any]) -> None:

@@ -111,6 +111,21 @@ def test_links_to_runs_lead_where_prefects_pages_are_shown() -> None:
     assert list(env).index("PREFECT_UI_URL") < list(env).index("PREFECT_SERVER_UI_API_URL")
 
 
+def test_prefect_asks_all_others_for_a_password_and_its_leases_outlive_its_pod() -> None:
+    """The example fills in the same twice; a lease that is lost ends the night that holds it."""
+    secrets = {secret["metadata"]["name"]: secret["stringData"] for secret in SECRETS}
+    (prefect,) = (pod["spec"]["template"]["spec"] for pod in PODS if pod["metadata"]["name"] == "prefect")
+    (container,) = prefect["containers"]
+    env = {entry["name"]: entry.get("value", "") for entry in container["env"]}
+    lasting = {each["name"] for each in prefect["volumes"] if "persistentVolumeClaim" in each}
+    places = [mount["mountPath"] for mount in container["volumeMounts"] if mount["name"] in lasting]
+
+    asked = secrets["calltally-prefect"]["PREFECT_SERVER_API_AUTH_STRING"]
+    assert ":" in asked
+    assert secrets["calltally"]["PREFECT_API_AUTH_STRING"] == asked
+    assert any(env["PREFECT_HOME"].startswith(place) for place in places)
+
+
 def test_services_alone_wait_for_the_migration() -> None:
     """What docs/how-to/deploy.md applies first is all that the job needs, and nothing that meets the schema."""
     waiting = {label(each) for each in MANIFESTS if COMPONENT in each["metadata"].get("labels", {}).items()}

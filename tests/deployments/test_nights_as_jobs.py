@@ -33,17 +33,16 @@ def nights_pod() -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def job() -> dict[str, Any]:
-    """What Prefect's worker would send to the cluster for a run: the template with defaults, and what it fills in."""
+    """What Prefect's worker would send to the cluster for a run: the template with defaults, and what it fills in
+    where a template says nothing (`prefect-kubernetes` 0.8); a run that wants more than resources is not heard."""
     variables = TEMPLATE["variables"]["properties"]
     defaults = {name: each["default"] for name, each in variables.items() if "default" in each}
-    filled_in = {
-        "name": "nightly",
-        "command": ["prefect", "flow-run", "execute"],
-        "env": [{"name": "PREFECT__FLOW_RUN_ID", "value": "of the run"}],
-        "labels": {"prefect.io/flow-run-name": "nightly"},
-        "annotations": {},
-    }
-    manifest: dict[str, Any] = apply_values(TEMPLATE["job_configuration"], {**defaults, **filled_in})["job_manifest"]
+    chosen = {"command": "sh", "image": "evil", "env": [{"name": "BASH_ENV", "value": "x"}], "namespace": "other"}
+    manifest: dict[str, Any] = apply_values(TEMPLATE["job_configuration"], {**defaults, **chosen})["job_manifest"]
+    manifest["metadata"] |= {"generateName": "nightly-", "labels": {"prefect.io/flow-run-name": "nightly"}}
+    (container,) = manifest["spec"]["template"]["spec"]["containers"]
+    container["args"] = container.get("args", ["prefect", "flow-run", "execute"])
+    container["env"] = [{"name": "PREFECT__FLOW_RUN_ID", "value": "of the run"}, *container.get("env", [])]
     return manifest
 
 
@@ -64,7 +63,9 @@ def test_job_executes_the_run_with_our_settings_once(job: dict[str, Any]) -> Non
     assert container["name"] == "prefect-job"
     assert container["command"] == ["/usr/bin/env"]
     assert container["args"] == ["prefect", "flow-run", "execute"]
-    assert {"PREFECT__FLOW_RUN_ID"} <= {each["name"] for each in container["env"]}
+    assert {"PREFECT__FLOW_RUN_ID"} == {each["name"] for each in container["env"]}
+    assert set(TEMPLATE["variables"]["properties"]) == {"cpu_request", "memory_request", "memory_limit"}
+    assert TEMPLATE["variables"]["additionalProperties"] is False
     assert container["envFrom"] == nights_pod()["spec"]["containers"][0]["envFrom"]
     assert (job["spec"]["backoffLimit"], job["spec"]["template"]["spec"]["restartPolicy"]) == (0, "Never")
 
@@ -92,8 +93,9 @@ def test_worker_is_of_the_same_prefect() -> None:
 def test_image_is_that_of_the_other_pods() -> None:
     """Kustomize does not look into JSON, so both must be changed."""
     (image,) = yaml.safe_load((FOLDER / "kustomization.yaml").read_text())["images"]
+    (container,) = TEMPLATE["job_configuration"]["job_manifest"]["spec"]["template"]["spec"]["containers"]
 
-    assert TEMPLATE["variables"]["properties"]["image"]["default"] == f"{image['newName']}:{image['newTag']}"
+    assert container["image"] == f"{image['newName']}:{image['newTag']}"
 
 
 @pytest.mark.parametrize("version", VERSIONS)

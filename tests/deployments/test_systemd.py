@@ -81,7 +81,10 @@ def test_services_get_what_calltally_up_gives_its_processes() -> None:
     """Prefect's settings that every process shares."""
     shared = client_environment("http://127.0.0.1:4200/api", Path("/var/lib/calltally"))
 
-    assert shared.items() <= read_env_file(FOLDER / "environment.example").items()
+    environment = read_env_file(FOLDER / "environment.example")
+
+    assert shared.items() <= environment.items()
+    assert ":" in environment["PREFECT_API_AUTH_STRING"]
 
 
 def test_links_to_runs_lead_to_the_site_of_prefects_pages() -> None:

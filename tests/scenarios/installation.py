@@ -16,6 +16,8 @@ import psutil  # type: ignore[import-untyped]
 from sqlalchemy import Engine
 
 from billing.database import open_engine, rows, transaction
+from billing.prefect_access import prefect_headers
+from billing.settings import Settings
 from calltally.stack.postgres import EmbeddedPostgres
 from tests.books import Books
 
@@ -56,6 +58,11 @@ class Installation:
     def prefect_api_url(self) -> str:
         """Where runs are asked for."""
         return f"http://127.0.0.1:{self.prefect_port}/api"
+
+    @property
+    def prefect_headers(self) -> dict[str, str]:
+        """What proves to Prefect that it is us."""
+        return prefect_headers(Settings(_env_file=None, calltally_home=self.home))
 
     @property
     def postgres(self) -> EmbeddedPostgres:

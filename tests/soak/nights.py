@@ -50,10 +50,17 @@ class Nights:
     async def _run(self, deployment: str, parameters: dict[str, Any], patience_seconds: float) -> UUID | None:
         """Start it and wait for its end; its id if it completed."""
         try:
-            run = await start_deployment(self._installation.prefect_api_url, deployment, parameters)
+            run = await start_deployment(
+                self._installation.prefect_api_url,
+                deployment,
+                parameters,
+                headers=self._installation.prefect_headers,
+            )
         except BillingError:
             return None
-        async with httpx.AsyncClient(trust_env=False, timeout=20) as client:
+        async with httpx.AsyncClient(
+            trust_env=False, timeout=20, headers=self._installation.prefect_headers
+        ) as client:
             url = f"{self._installation.prefect_api_url}/flow_runs/{run.id}"
             for _ in range(int(patience_seconds)):
                 await asyncio.sleep(1)

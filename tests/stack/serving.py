@@ -20,14 +20,13 @@ from prefect import Flow
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.client.schemas.objects import FlowRun, State
-from prefect.settings import PREFECT_API_URL, PREFECT_HOME, temporary_settings
-from prefect.workers.process import ProcessWorker
+from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, PREFECT_HOME, temporary_settings
 
 from calltally.sandbox.server import RunningSandbox
 from calltally.sandbox.world import Sandbox
 from calltally.stack.automations import Patience
+from calltally.stack.deployments import FIXED_JOB, WORKERS
 from calltally.stack.prefect_server import client_environment, ensure_prefect_database, server_child
-from calltally.stack.warm_worker import WarmWorker
 from tests.databases import new_database
 from tests.night.served import running_switchboard
 from tests.stack.sleeping import sleeping
@@ -118,25 +117,26 @@ def until(found: Callable[[], T | None]) -> T:
 
 
 @contextmanager
-def serving(postgres_url: str, home: Path) -> Iterator[Stack]:
-    """A stack of its own, which looks for what is absent every second."""
+def serving(postgres_url: str, home: Path, *, auth_string: str | None = None, pools: bool = True) -> Iterator[Stack]:
+    """A stack of its own, which looks for what is absent every second; with `auth_string` for a password."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
         api_url = f"http://127.0.0.1:{probe.getsockname()[1]}/api"
-    env = {**os.environ, **client_environment(api_url, home), "PYTHONPATH": str(ROOT)}
+    environment = client_environment(api_url, home, auth_string=auth_string)
+    env = {**os.environ, **environment, "PYTHONPATH": str(ROOT)}
+    changes = {PREFECT_API_URL: api_url, PREFECT_HOME: home, PREFECT_API_AUTH_STRING: auth_string}
     with ExitStack() as exits:
         books_url = exits.enter_context(new_database(postgres_url))  # the server's lies beside it, and is new as well
-        server = server_child(api_url, ensure_prefect_database(books_url), home)
+        server = server_child(api_url, ensure_prefect_database(books_url), home, auth_string=auth_string)
         sandbox = exits.enter_context(running_switchboard()).show(Sandbox(seed=7))
-        exits.enter_context(temporary_settings({PREFECT_API_URL: api_url, PREFECT_HOME: home}))
+        exits.enter_context(temporary_settings(changes))
         stack = Stack(env, sandbox)
         exits.callback(stack.kill)
         quick = {**os.environ, **server.env, "PREFECT_SERVER_EVENTS_PROACTIVE_GRANULARITY": "PT1S"}
         stack.processes.append(subprocess.Popen(server.command, env=quick, cwd=home))
         until(lambda: answers(f"{api_url}/ready"))
         with stack.client() as client:
-            for pool, worker in (("webhooks", WarmWorker), ("nights", ProcessWorker)):
-                template = worker.get_default_base_job_template()
-                client.create_work_pool(WorkPoolCreate(name=pool, type=worker.type, base_job_template=template))
+            for pool, worker in WORKERS.items() if pools else ():
+                client.create_work_pool(WorkPoolCreate(name=pool, type=worker.type, base_job_template=FIXED_JOB))
         yield stack
 
 
