@@ -121,6 +121,7 @@ def serving(postgres_url: str, home: Path, *, auth_string: str | None = None, po
     """A stack of its own, which looks for what is absent every second; with `auth_string` for a password."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
         api_url = f"http://127.0.0.1:{probe.getsockname()[1]}/api"
+    home.mkdir(exist_ok=True)
     environment = client_environment(api_url, home, auth_string=auth_string)
     env = {**os.environ, **environment, "PYTHONPATH": str(ROOT)}
     changes = {PREFECT_API_URL: api_url, PREFECT_HOME: home, PREFECT_API_AUTH_STRING: auth_string}

@@ -15,7 +15,7 @@ from tests.stack.serving import ROOT, serving
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_documented_line_deploys_everything_to_a_fresh_server(postgres_url: str, tmp_path: Path) -> None:
-    """The pools come first, since Prefect deploys to none that does not exist; a form left alone is valid there too."""
+    """The pools come first, since Prefect deploys to none that does not exist."""
     clone = tmp_path / "clone"
     subprocess.run(["git", "clone", "--quiet", "--depth", "1", ROOT.as_uri(), clone], check=True)
     text = (ROOT / "prefect.yaml").read_text(encoding="utf-8")
