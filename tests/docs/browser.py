@@ -48,9 +48,7 @@ class Browser:
 
     def open(self, address: str, *, width: int = 1500, height: int = 1000) -> None:
         """Go to a page, in a window of that size."""
-        self.send(
-            "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False
-        )
+        self.send("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
         self.send("Page.navigate", url=address)
 
     def ask(self, script: str) -> Any:
