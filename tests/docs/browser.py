@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from websockets.sync.client import ClientConnection, connect
+from websockets.sync.client import connect
+from websockets.sync.connection import Connection
 
 CHROMIUM = "chromium"
 OPTIONS = (
@@ -31,7 +32,7 @@ def is_there() -> bool:
 class Browser:
     """One page of it."""
 
-    def __init__(self, line: ClientConnection) -> None:
+    def __init__(self, line: Connection) -> None:
         self._line = line
         self._number = 0
 
@@ -78,6 +79,14 @@ class Browser:
         )
         self.until(f"!!{button}")
         self.ask(f"{button}.click()")
+
+    def log_in(self, pages: str, auth_string: str) -> None:
+        """As Prefect's pages ask for it, once."""
+        self.open(pages)
+        self.until("document.querySelector('input').focus() === undefined")
+        self.type(auth_string)
+        self.press("Login")
+        self.until("!document.querySelector('input[type=password]') && document.body.innerText.includes('Dashboard')")
 
     def picture(self, file: Path) -> None:
         """Of the window."""

@@ -4,10 +4,7 @@ The story is that of `make demo`, with a payment nobody knows the owner of, a lo
 """
 
 import asyncio
-import shutil
-import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,20 +13,19 @@ from typing import Any
 
 import httpx
 
+from billing.prefect_access import basic_auth
 from billing.prefect_api import start_deployment
 from calltally.demo.stage import Stage, open_stage
 from calltally.demo.story import Narrator, tell_chapters
 from calltally.sandbox.deliveries import Weather
 from calltally.sandbox.stripe_objects import Payment
 
+from .browser import browsing, is_there
 from .pages import ROOT
 
 IMAGES = ROOT / "docs" / "images"
-CHROMIUM = ("chromium", "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--no-first-run")
-STEADY = ("--run-all-compositor-stages-before-draw", "--force-prefers-reduced-motion")
-QUIET = ("--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-quic")
-LOADING_MS = 25_000
-"""Of the browser's own time, which runs ahead while nothing is under way."""
+LOADED_SECONDS = 8
+"""Pages go on drawing after they have all that they ask for."""
 PATIENCE_SECONDS = 90.0
 
 
@@ -45,16 +41,20 @@ class Screen:
 
 async def main() -> int:
     """Tell the story, make something go wrong, and look at every page."""
-    if not shutil.which(CHROMIUM[0]):
+    if not is_there():
         print("chromium is not on the path: apt-get install chromium")
         return 1
     async with open_stage(seed=7) as stage:
         await tell_chapters(Narrator(), stage)
         await pay_for_nobody(stage)
         await look_at_rules(stage)
-        for screen in await screens(stage):
-            photograph(screen)
-            print(f"docs/images/{screen.name}.png")
+        with browsing() as browser:
+            browser.log_in(stage.stack.prefect_ui_url, stage.stack.prefect_auth_string or "")
+            for screen in await screens(stage):
+                browser.open(screen.address, width=screen.width, height=screen.height)
+                await asyncio.sleep(LOADED_SECONDS)
+                browser.picture(IMAGES / f"{screen.name}.png")
+                print(f"docs/images/{screen.name}.png")
     return 0
 
 
@@ -74,7 +74,8 @@ async def pay_for_nobody(stage: Stage) -> None:
 
 async def look_at_rules(stage: Stage) -> None:
     """As every 15 minutes."""
-    flow_run = await start_deployment(stage.stack.prefect_api_url, "monitor_billing", {})
+    proof = basic_auth(stage.stack.prefect_auth_string)
+    flow_run = await start_deployment(stage.stack.prefect_api_url, "monitor_billing", {}, headers=proof)
     chosen = {"id": {"any_": [str(flow_run.id)]}}
     deadline = time.monotonic() + PATIENCE_SECONDS
     while (await one(stage, "flow_runs", flow_runs=chosen))["end_time"] is None:
@@ -85,7 +86,8 @@ async def look_at_rules(stage: Stage) -> None:
 async def one(stage: Stage, kind: str, **chosen: Any) -> Mapping[str, Any]:
     """The newest that Prefect knows of a kind, chosen by Prefect's filters."""
     order = {"flow_runs": "START_TIME_DESC", "artifacts": "CREATED_DESC", "deployments": "NAME_ASC"}[kind]
-    async with httpx.AsyncClient(base_url=stage.stack.prefect_api_url, trust_env=False) as client:
+    proof = basic_auth(stage.stack.prefect_auth_string)
+    async with httpx.AsyncClient(headers=proof, trust_env=False) as client:
         answer = await client.post(f"{stage.stack.prefect_api_url}/{kind}/filter", json={**chosen, "sort": order})
     found: list[dict[str, Any]] = answer.raise_for_status().json()
     assert found, f"Prefect has no {kind} with {chosen}"
@@ -120,23 +122,6 @@ async def screens(stage: Stage) -> list[Screen]:
         *(Screen(f"prefect-{name}", f"{ui}/artifacts/artifact/{found['id']}") for name, found in artifacts.items()),
         Screen("report", report.as_uri(), 1500, 1060),
     ]
-
-
-def photograph(screen: Screen) -> None:
-    """Have Chromium draw the page."""
-    with tempfile.TemporaryDirectory() as profile:
-        options = [
-            f"--user-data-dir={profile}",
-            f"--window-size={screen.width},{screen.height}",
-            f"--virtual-time-budget={LOADING_MS}",
-            f"--screenshot={IMAGES / screen.name}.png",
-        ]
-        subprocess.run(
-            [*CHROMIUM, *QUIET, *STEADY, *options, screen.address],
-            check=True,
-            capture_output=True,
-            timeout=PATIENCE_SECONDS,
-        )
 
 
 if __name__ == "__main__":
