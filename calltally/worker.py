@@ -25,6 +25,7 @@ from calltally.metrics import serve_metrics
 from calltally.prefect_watch import PrefectWatch
 from calltally.stack.automations import install_automations
 from calltally.stack.deployments import install_deployments, read_deployments
+from calltally.stack.run_watch import RunWatch
 from calltally.stack.warm_worker import DeploymentGoneError, WarmWorker, run_deployed
 from flows.process_webhooks import process_webhooks
 
@@ -54,7 +55,8 @@ class Worker:
     async def work(self) -> None:
         """Run until cancelled; then wait for what is under way."""
         watch = PrefectWatch(self._engine, get_settings())
-        duties = [self._drain_inbox(), self._listen(), self._beat_heart(), self._serve_schedule(), watch.watch()]
+        duties = [self._drain_inbox(), self._listen(), self._beat_heart(), self._serve_schedule()]
+        duties += [watch.watch(), RunWatch().watch()]
         tasks = [asyncio.create_task(duty) for duty in duties]
         try:
             await asyncio.gather(*tasks)

@@ -10,7 +10,7 @@ from billing.settings import get_settings
 from flows.reconcile_calls import reconcile_calls
 from tasks.books import is_compared
 from tasks.progress import one_of
-from tasks.runs import name_this_run, scheduled_start
+from tasks.runs import name_this_run, scheduled_start, tagged_as_this_run
 
 TIMEOUT_SECONDS = 24 * 3600
 """A night a day of the past, up to months of them; only one that hangs takes longer."""
@@ -45,7 +45,7 @@ async def backfill_calls(
     done, all_days = [], list(days(window.start, window.end))
     for number, (start, end) in enumerate(all_days, start=1):
         if again or not await is_compared(start, end):
-            with one_of("day", number, len(all_days)):
+            with one_of("day", number, len(all_days)), tagged_as_this_run():
                 run = reconcile_calls(window_from=start, window_to=end, look_back_hours=12, kind="backfill")
                 done.append(await run)
     return done

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from billing.night_windows import night_window
 from flows.reconcile_calls import reconcile_calls
-from tasks.runs import name_this_run, scheduled_start
+from tasks.runs import name_this_run, scheduled_start, tagged_as_this_run
 
 TIMEOUT_SECONDS = 3600
 """The next pass is due in an hour, and reads again what this one did not."""
@@ -28,4 +28,7 @@ async def reconcile_recent_calls(hours: Annotated[int, Field(ge=1, le=48)] = 3) 
     """
     window = night_window(None, None, scheduled_start(), now=datetime.now(UTC), length=timedelta(hours=hours))
     await name_this_run(f"reconcile the last {hours} hours to {window.end:%Y-%m-%d %H:%M} UTC")
-    return await reconcile_calls(window_from=window.start, window_to=window.end, look_back_hours=12, kind="recent")
+    with tagged_as_this_run():
+        return await reconcile_calls(
+            window_from=window.start, window_to=window.end, look_back_hours=12, kind="recent"
+        )

@@ -1,10 +1,11 @@
 """Tells Prefect what a run is about."""
 
 import logging
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 
 from httpx import HTTPError
-from prefect import get_client
+from prefect import get_client, tags
 from prefect.runtime import flow_run
 
 log = logging.getLogger("billing.runs")
@@ -17,6 +18,11 @@ def scheduled_start() -> datetime:
     """
     scheduled = flow_run.scheduled_start_time
     return datetime.fromisoformat(scheduled.isoformat()).astimezone(UTC) if scheduled else datetime.now(UTC)
+
+
+def tagged_as_this_run() -> AbstractContextManager[object]:
+    """Give runs that begin within the block the tags of this one, but for Prefect's own of who has started it."""
+    return tags(*(tag for tag in flow_run.tags or () if tag != "auto-scheduled"))
 
 
 async def name_this_run(name: str) -> None:

@@ -14,9 +14,11 @@ def point_at_prefect(settings: "Settings") -> None:
     gc.enable()  # a flow runs for longer than the verb that it is part of usually does
     # The command line itself starts without it.
     from billing.prefect_access import prefect_api_url, prefect_auth_string  # noqa: PLC0415
+    from calltally.stack.prefect_server import HEARTBEAT_SECONDS  # noqa: PLC0415
 
     key = settings.prefect_api_key
     wanted = {
+        "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT_SECONDS),
         "PREFECT_LOGGING_LEVEL": "WARNING",
         "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",  # the command says itself what went wrong
         "PREFECT_API_URL": prefect_api_url(settings),

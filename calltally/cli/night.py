@@ -210,14 +210,14 @@ def shown_progress(*, shown: bool) -> Iterator[None]:
 
 async def _deployed(name: str, parameters: dict[str, Any]) -> Any:
     """What the flow returns: the id of its reconciliation run, or several."""
-    from calltally.stack.warm_worker import run_deployed  # noqa: PLC0415 - Prefect takes seconds to import
+    from calltally.stack.warm_worker import TERMINAL, run_deployed  # noqa: PLC0415 - Prefect takes seconds to import
     from flows.backfill_calls import backfill_calls  # noqa: PLC0415
     from flows.reconcile_calls import reconcile_calls  # noqa: PLC0415
 
     deployments = await installed_deployments()
     work: Coroutine[Any, Any, Any] = (
-        run_deployed(reconcile_calls, deployments[name], parameters, "by hand")
+        run_deployed(reconcile_calls, deployments[name], parameters, "by hand", tags=[TERMINAL])
         if name == "reconcile_calls"
-        else run_deployed(backfill_calls, deployments[name], parameters, "by hand")
+        else run_deployed(backfill_calls, deployments[name], parameters, "by hand", tags=[TERMINAL])
     )
     return await work

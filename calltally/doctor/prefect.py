@@ -11,7 +11,7 @@ from billing.prefect_access import CREDENTIALS_FIX, REFUSED, other_version, pref
 from billing.settings import Settings
 from calltally import stack
 from calltally.doctor.findings import Area, Finding
-from calltally.stack.automation_names import KEEPING_STATES_TRUE, TELLING_SLACK
+from calltally.stack.automation_names import TELLING_SLACK
 
 AREA = Area("prefect")
 INSTALL = "calltally up installs them; elsewhere: calltally install"
@@ -107,14 +107,14 @@ def _work_pools(client: httpx.Client) -> Iterator[Finding]:
 def _automations(client: httpx.Client, *, telling: bool) -> Iterator[Finding]:
     """Those that tell Slack are only made where Slack has an address."""
     known = {row["name"]: row for row in _all(client, "/automations/filter")}
-    wanted = [*KEEPING_STATES_TRUE, *(TELLING_SLACK if telling else ())]
+    wanted = TELLING_SLACK if telling else ()
     missing = [name for name in wanted if name not in known]
     paused = [name for name in wanted if name in known and not known[name]["enabled"]]
     for name in missing:
         yield AREA.problem(f"automation {name!r} is not installed: nobody would notice", INSTALL)
     for name in paused:
         yield AREA.warning(f"automation {name!r} is paused", f"prefect automation resume --id {known[name]['id']}")
-    if not missing and not paused:
+    if wanted and not missing and not paused:
         yield AREA.ok(f"{len(wanted)} automations are installed, none is paused")
 
 

@@ -1,10 +1,8 @@
-"""What the Prefect server does on its own: it marks runs that died, and tells Slack what no worker could tell.
+"""What the Prefect server does on its own: it tells Slack what no worker could tell.
 
-Prefect's flow engine sends a heartbeat for every run, also for those inside our worker; the server misses them when
-the process is killed, the machine is lost or the network is cut. The books need none of this: events come back by
-their lease, and a night can be run again. It keeps the runs that people see from being Running for ever, and from
-holding the place of the next night. And since `monitor_billing` runs inside a worker, a worker that is not there can
-tell nobody: the server notices that the watch has stopped, or that the night has not begun.
+`monitor_billing` runs inside a worker, so a worker that is not there can tell nobody: the server notices that the
+watch has stopped, or that the night has not begun. What becomes of runs is decided by their states, in
+run_watch.py; an automation goes by events alone, and would mark runs that ended while their last event was under way.
 """
 
 import hashlib
@@ -19,9 +17,8 @@ from uuid import UUID
 from httpx import HTTPStatusError
 from prefect.blocks.notifications import CustomWebhookNotificationBlock
 from prefect.client.orchestration import PrefectClient
-from prefect.client.schemas.objects import StateType
 from prefect.context import AsyncClientContext
-from prefect.events.actions import ChangeFlowRunState, SendNotification
+from prefect.events.actions import SendNotification
 from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
 from prefect.exceptions import PrefectException
 from prefect.settings import get_current_settings
@@ -32,8 +29,10 @@ from calltally.stack import automation_names as names
 
 log = logging.getLogger("billing.automations")
 
-MISSED: Final = 3
+MISSED: Final = 4
 """Heartbeats in a row; a run that missed so many is gone, and not only slow or cut off for a moment."""
+STARTED_AGAIN: Final = "StartedAgain"
+"""The state in which a night that was lost is scheduled once more."""
 BLOCK: Final = "calltally-slack"
 RUN: Final = {"prefect.resource.id": "prefect.flow-run.*"}
 COMPLETED: Final = "prefect.flow-run.Completed"
@@ -65,6 +64,8 @@ class Patience:
     """The message that nobody watches comes once, and then once a day."""
     late_night: timedelta = timedelta(hours=1)
     """Nights are due at 03:00 UTC and take minutes."""
+    failed: timedelta = timedelta(minutes=15)
+    """Before a night that failed by itself is started again: what it asks may be away for a while."""
     quiet: timedelta = timedelta(minutes=10)
     """One message for all the runs that a lost worker takes with it."""
     failing: timedelta = timedelta(hours=6)
@@ -92,39 +93,6 @@ def _of_flow(name: str) -> dict[str, str]:
     return {"prefect.resource.role": "flow", "prefect.resource.name": name}
 
 
-def lost_runs(unresponsive: timedelta) -> AutomationCore:
-    """Mark a run as crashed that was running and shows no sign of life any more."""
-    # From its first moment on, so that a run which dies before its first heartbeat is found as well.
-    begun = {"prefect.flow-run.Running", "prefect.flow-run.Retrying", "prefect.flow-run.heartbeat"}
-    message = f"No sign of life for {unresponsive.total_seconds():.0f} s: its process is gone."
-    return _crashing(names.LOST, begun, unresponsive, message)
-
-
-def unstarted_runs(patience: timedelta) -> AutomationCore:
-    """Mark a run as crashed that a worker has taken, and that never began; it would hold the place of the next."""
-    taken = {f"prefect.flow-run.{name}" for name in ("Pending", "Submitting", "InfrastructurePending")}
-    message = f"Taken by a worker, and not begun within {patience.total_seconds():.0f} s: its process is gone."
-    return _crashing(names.UNSTARTED, taken, patience, message)
-
-
-def _crashing(name: str, after: set[str], within: timedelta, message: str) -> AutomationCore:
-    return AutomationCore(
-        name=name,
-        description="Marks a run as Crashed that has shown no sign of life and come to no end.",
-        trigger=EventTrigger(
-            posture=Posture.Proactive,
-            match=RUN,
-            match_related=_tagged("calltally"),
-            for_each={"prefect.resource.id"},
-            after=after,
-            expect={"prefect.flow-run.*"},
-            threshold=1,
-            within=within,
-        ),
-        actions=[ChangeFlowRunState(state=StateType.CRASHED, message=message)],
-    )
-
-
 def slack_messages(block_document_id: UUID, patience: Patience = PATIENCE) -> Sequence[AutomationCore]:
     """Tell Slack of runs that failed or crashed, and of those that should have been and were not."""
 
@@ -142,7 +110,7 @@ def slack_messages(block_document_id: UUID, patience: Patience = PATIENCE) -> Se
         telling(
             names.CRASHED,
             "*{{ flow.name }}*: run {{ flow_run.name }} is {{ flow_run.state.name }}. Its process ended without a "
-            f"word. Events come back by themselves; a night has to be run again.{PAGE}",
+            f"word. Events come back by themselves, and a night is started again.{PAGE}",
             EventTrigger(
                 posture=Posture.Reactive,
                 match=RUN,
@@ -150,6 +118,20 @@ def slack_messages(block_document_id: UUID, patience: Patience = PATIENCE) -> Se
                 expect={"prefect.flow-run.Crashed"},
                 threshold=1,
                 within=patience.quiet,
+            ),
+        ),
+        telling(
+            names.STARTED_AGAIN,
+            "*{{ flow.name }}*: it ended otherwise than planned and is started again by itself, at most three times: "
+            f"{{{{ flow_run.name }}}}. See docs/runbook.md, section `missing_night`.{PAGE}",
+            EventTrigger(
+                posture=Posture.Reactive,
+                match=RUN,
+                match_related=_tagged("calltally"),
+                for_each={"prefect.resource.id"},
+                expect={f"prefect.flow-run.{STARTED_AGAIN}"},
+                threshold=1,
+                within=timedelta(0),
             ),
         ),
         telling(
@@ -219,24 +201,21 @@ def _late_night(within: timedelta) -> EventTrigger:
 async def install_automations(slack_url: SecretStr | None, patience: Patience = PATIENCE) -> None:
     """Make the automations that are absent or have changed; one that somebody paused stays paused.
 
-    Slack is told only if there is an address, which Prefect keeps encrypted. A server that refuses automations costs
+    There are none unless Slack has an address, which Prefect keeps encrypted. A server that refuses automations costs
     us them and nothing else; `calltally doctor` then finds that they are missing.
 
     Raises httpx.HTTPError or RuntimeError while the Prefect server can't be reached.
     """
     async with AsyncClientContext.get_or_create() as context:
         try:
-            lost = patience.lost or unresponsive_after()
-            wanted = [*([lost_runs(lost)] if lost else []), unstarted_runs(patience.unstarted)]
             if slack_url is not None:
-                wanted += slack_messages(await _keep_address(slack_url), patience)
-            for automation in wanted:
-                await _ensure(context.client, automation)
+                for automation in slack_messages(await _keep_address(slack_url), patience):
+                    await _ensure(context.client, automation)
             for name in names.RETIRED:
                 for retired in await context.client.read_automations_by_name(name):
                     await context.client.delete_automation(retired.id)
         except (HTTPStatusError, PrefectException, ValueError) as error:
-            log.warning("automations.refused error=%s: runs that die stay Running", type(error).__name__)
+            log.warning("automations.refused error=%s: Slack is not told of runs that fail", type(error).__name__)
 
 
 async def _keep_address(slack_url: SecretStr) -> UUID:

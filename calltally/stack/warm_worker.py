@@ -2,9 +2,9 @@
 
 import os
 import socket
-from collections.abc import Coroutine, Mapping
+from collections.abc import Coroutine, Mapping, Sequence
 from functools import cache
-from typing import Any, TypeVar, cast
+from typing import Any, Final, TypeVar, cast
 from uuid import UUID
 
 import anyio.abc
@@ -20,6 +20,10 @@ from prefect.workers.base import BaseJobConfiguration, BaseVariables, BaseWorker
 from billing.metrics import FLOW_RUNS
 
 T = TypeVar("T")
+
+
+TERMINAL: Final = "terminal"
+"""The tag of runs that somebody has started in a terminal, and that end with it."""
 
 
 class DeploymentGoneError(LookupError):
@@ -61,7 +65,12 @@ class WarmWorker(BaseWorker[BaseJobConfiguration, BaseVariables, WarmWorkerResul
 
 
 async def run_deployed(
-    flow: Flow[..., Coroutine[Any, Any, T]], deployment_id: UUID, parameters: Mapping[str, Any], name: str
+    flow: Flow[..., Coroutine[Any, Any, T]],
+    deployment_id: UUID,
+    parameters: Mapping[str, Any],
+    name: str,
+    *,
+    tags: Sequence[str] = (),
 ) -> T:
     """Run `flow` here and now, as a run of its deployment called `name`; what the flow returns.
 
@@ -73,7 +82,7 @@ async def run_deployed(
     async with AsyncClientContext.get_or_create() as context:
         try:
             flow_run = await context.client.create_flow_run_from_deployment(
-                deployment_id, parameters=dict(parameters), state=Pending(), name=name
+                deployment_id, parameters=dict(parameters), state=Pending(), name=name, tags=tags
             )
         except httpx.HTTPStatusError as error:
             if error.response.status_code == httpx.codes.NOT_FOUND:

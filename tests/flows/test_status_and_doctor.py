@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from billing.settings import get_settings
 from calltally.cli import app
-from calltally.stack.automation_names import KEEPING_STATES_TRUE, TELLING_SLACK
+from calltally.stack.automation_names import TELLING_SLACK
 from calltally.stack.automations import install_automations
 from calltally.stack.deployments import install_deployments
 
@@ -88,6 +88,6 @@ def test_doctor_sees_automations_that_are_missing_or_paused(shell: dict[str, UUI
     still = problems_of_prefect()
     in_loop(automations(remove=True))
 
-    assert [name for name in (*KEEPING_STATES_TRUE, *TELLING_SLACK) if name not in " ".join(missing)] == []
+    assert [name for name in TELLING_SLACK if name not in " ".join(missing)] == []
     assert f"prefect automation resume --id {first}" in paused.values()
     assert not any("automation" in what for what in still)

@@ -1,5 +1,6 @@
 """A Prefect server with our automations, and what happens to runs there."""
 
+import asyncio
 import os
 import signal
 import socket
@@ -9,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 from uuid import UUID
@@ -27,6 +28,7 @@ from calltally.sandbox.world import Sandbox
 from calltally.stack.automations import Patience
 from calltally.stack.deployments import FIXED_JOB, WORKERS
 from calltally.stack.prefect_server import client_environment, ensure_prefect_database, server_child
+from calltally.stack.run_watch import RunWatch
 from tests.databases import new_database
 from tests.night.served import running_switchboard
 from tests.stack.sleeping import sleeping
@@ -49,6 +51,9 @@ class Stack:
     sandbox: RunningSandbox
     deployments: dict[str, UUID] = field(default_factory=dict)
     processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    watch: RunWatch = field(default_factory=RunWatch)
+    serve: Callable[[], subprocess.Popen[bytes]] | None = None
+    server: subprocess.Popen[bytes] | None = None
 
     def start(self, *command: str, **env: str) -> subprocess.Popen[bytes]:
         """A process of this stack."""
@@ -60,7 +65,29 @@ class Stack:
         """A client of the server."""
         return get_client(sync_client=True)
 
-    def deploy(self, name: str, pool: str, flow: Flow[..., Any] = sleeping, description: str = "") -> None:
+    def start_server(self) -> None:
+        """Kill the server if it is there, start it, and wait until it answers."""
+        assert self.serve is not None
+        if self.server is not None:
+            kill_family(self.server.pid)
+            self.server.wait()
+        self.server = self.serve()
+        self.processes.append(self.server)
+        until(lambda: answers(f"{self.env['PREFECT_API_URL']}/ready"))
+
+    def look(self, **later: float) -> None:
+        """What a worker does every half minute, now or in so much time."""
+        asyncio.run(self.watch.look(datetime.now(UTC) + timedelta(**later)))
+
+    def deploy(
+        self,
+        name: str,
+        pool: str,
+        flow: Flow[..., Any] = sleeping,
+        description: str = "",
+        *,
+        limit: int | None = None,
+    ) -> None:
         """A deployment that sleeps, under the name of one of our flows if wanted."""
         with self.client() as client:
             self.deployments[name] = client.create_deployment(
@@ -68,6 +95,7 @@ class Stack:
                 name=name,
                 description=description,
                 entrypoint="tests.stack.sleeping.sleeping",
+                concurrency_limit=limit,
                 tags=["calltally"],
                 work_pool_name=pool,
                 pull_steps=[],
@@ -88,10 +116,12 @@ class Stack:
         with self.client() as client:
             return [run for run in client.read_flow_runs() if run.deployment_id == self.deployments[deployment]]
 
-    def until_state(self, deployment: str, state: str) -> FlowRun:
-        """The first run of a deployment, once it is in this state."""
+    def until_state(self, deployment: str, state: str, *, watched: bool = False) -> FlowRun:
+        """The first run of a deployment, once it is in this state; while a worker watches, if wanted."""
 
         def known() -> FlowRun | None:
+            if watched:
+                self.look()
             return next((run for run in self.runs(deployment) if run.state_name == state), None)
 
         return until(known)
@@ -133,8 +163,8 @@ def serving(postgres_url: str, home: Path, *, auth_string: str | None = None, po
         stack = Stack(env, sandbox)
         exits.callback(stack.kill)
         quick = {**os.environ, **server.env, "PREFECT_SERVER_EVENTS_PROACTIVE_GRANULARITY": "PT1S"}
-        stack.processes.append(subprocess.Popen(server.command, env=quick, cwd=home))
-        until(lambda: answers(f"{api_url}/ready"))
+        stack.serve = lambda: subprocess.Popen(server.command, env=quick, cwd=home)
+        stack.start_server()
         with stack.client() as client:
             for pool, worker in WORKERS.items() if pools else ():
                 client.create_work_pool(WorkPoolCreate(name=pool, type=worker.type, base_job_template=FIXED_JOB))

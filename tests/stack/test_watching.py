@@ -5,10 +5,10 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from prefect.states import Completed, Failed, Pending, Running, Scheduled
+from prefect.states import Completed, Failed, Running, Scheduled
 from pydantic import SecretStr
 
-from calltally.stack.automation_names import KEEPING_STATES_TRUE, TELLING_SLACK
+from calltally.stack.automation_names import TELLING_SLACK
 from calltally.stack.automations import install_automations
 from calltally.stack.deployments import read_deployments
 from tests.stack.serving import IMPATIENT, Stack, serving, until
@@ -76,14 +76,6 @@ def test_run_that_a_schedule_started_and_that_fails_is_told_with_its_own_advice(
     assert told(stack, "is Failed") == told(stack, "of a schedule")
 
 
-def test_run_that_a_worker_took_and_never_began_becomes_crashed(stack: Stack) -> None:
-    """It would hold the place of the next night for ever."""
-    stack.run("backfill_payments", "taken", Pending())
-    crashed = stack.until_state("backfill_payments", "Crashed")
-
-    assert (crashed.name, "not begun" in (crashed.state.message or "") if crashed.state else "") == ("taken", True)
-
-
 @pytest.mark.parametrize(
     "program", [["-m", "calltally.stack.deployments"], ["-m", "calltally", "worker"]], ids=" ".join
 )
@@ -97,5 +89,5 @@ def test_program_installs_automations(stack: Stack, database_url: str, program: 
             SLACK_WEBHOOK_URL=stack.sandbox.slack_webhook_url,
             DATABASE_URL=database_url,
         )
-        wanted = {*KEEPING_STATES_TRUE, *TELLING_SLACK}
+        wanted = set(TELLING_SLACK)
         until(lambda: {automation.name for automation in client.read_automations()} == wanted)
