@@ -1,8 +1,13 @@
 """The past is reconciled day by day; what is done already is skipped, and Slack hears nothing of it."""
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
 
 import pytest
+from prefect import get_client
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterParentFlowRunId
+from prefect.client.schemas.objects import FlowRun
 
 from calltally.sandbox.calls import Route
 from calltally.sandbox.faults import json_fault
@@ -11,7 +16,7 @@ from flows.backfill_calls import backfill_calls
 from flows.reconcile_recent_calls import reconcile_recent_calls
 from tasks.progress import listeners
 
-from .stage import Stage, run
+from .stage import Stage, in_loop, run
 
 pytestmark = pytest.mark.slow
 
@@ -96,3 +101,23 @@ def test_light_pass_bills_the_last_hours(stage: Stage) -> None:
     assert stage.charged() == recent
     assert not stage.charged() & older
     assert stage.books.value("SELECT kind FROM reconciliation_runs") == "recent"
+
+
+@pytest.mark.parametrize(("flow", "parameters"), [(reconcile_recent_calls, {}), (backfill_calls, {"again": True})])
+def test_runs_within_a_run_carry_its_tags(stage: Stage, flow: Any, parameters: dict[str, Any]) -> None:
+    """So that they are found when their process is gone; but nobody has scheduled them."""
+    if flow is backfill_calls:
+        parameters = {**parameters, "window_from": TODAY - timedelta(days=2), "window_to": TODAY - timedelta(days=1)}
+    done = run(flow, **parameters)
+    within = in_loop(runs_within(done.id))
+
+    assert done.state.is_completed()
+    assert [sorted(each.tags) for each in within] == [["calltally", "night"]]
+
+
+async def runs_within(run_id: UUID) -> list[FlowRun]:
+    """The runs that a run has started."""
+    async with get_client() as client:
+        return await client.read_flow_runs(
+            flow_run_filter=FlowRunFilter(parent_flow_run_id=FlowRunFilterParentFlowRunId(any_=[run_id]))
+        )
