@@ -30,7 +30,6 @@ from prefect.context import AsyncClientContext
 from prefect.events.filters import EventFilter, EventNameFilter, EventOccurredFilter, EventResourceFilter
 from prefect.exceptions import PrefectException
 from prefect.states import Crashed, Scheduled
-from prefect.types import DateTime
 
 from calltally.stack.automations import BY_ITSELF, PATIENCE, STARTED_AGAIN, Patience, unresponsive_after
 from calltally.stack.warm_worker import TERMINAL
@@ -149,7 +148,7 @@ async def _ended_nights(client: PrefectClient, *, since: datetime) -> Iterable[F
         flow_run_filter=FlowRunFilter(
             tags=FlowRunFilterTags(all_=["calltally"]),
             state=FlowRunFilterState(type=FlowRunFilterStateType(any_=ended)),
-            end_time=FlowRunFilterEndTime(after_=DateTime.instance(since)),
+            end_time=FlowRunFilterEndTime.model_validate({"after_": since}),
         ),
         limit=AT_ONCE,
     )
@@ -160,7 +159,7 @@ async def _gave_sign_of_life(client: PrefectClient, run_id: UUID, *, since: date
         EventFilter(
             event=EventNameFilter(prefix=["prefect.flow-run."]),
             resource=EventResourceFilter(id=[f"prefect.flow-run.{run_id}"]),
-            occurred=EventOccurredFilter(since=DateTime.instance(since)),
+            occurred=EventOccurredFilter.model_validate({"since": since}),
         ),
         limit=1,
     )
