@@ -77,7 +77,7 @@ def has_sign_of_life(stack: Stack, run_id: UUID) -> bool:
     """Whether the server has kept one."""
     wanted = EventFilter(resource=EventResourceFilter(id=[f"prefect.flow-run.{run_id}"]))
     with stack.client() as client:
-        return any(event.event.endswith("heartbeat") for event in client.read_events(wanted).events)
+        return any(event.event.endswith("heartbeat") for event in client.read_events(wanted, limit=50).events)
 
 
 def last_renewal(stack: Stack) -> float:
