@@ -13,7 +13,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 from uuid import UUID
 
-from httpx import HTTPError
 from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.filters import (
     DeploymentFilter,
@@ -28,7 +27,6 @@ from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.client.schemas.sorting import FlowRunSort
 from prefect.context import AsyncClientContext
 from prefect.events.filters import EventFilter, EventNameFilter, EventOccurredFilter, EventResourceFilter
-from prefect.exceptions import PrefectException
 from prefect.states import Crashed, Scheduled
 
 from calltally.stack.automations import BY_ITSELF, PATIENCE, STARTED_AGAIN, Patience, unresponsive_after
@@ -62,9 +60,9 @@ class RunWatch:
         while True:
             try:
                 await self.look(datetime.now(UTC))
-            except (HTTPError, PrefectException, RuntimeError, OSError, ValueError) as error:
+            except Exception as error:  # noqa: BLE001 - whatever happens to a look, the work goes on
                 self._answering_since = None
-                log.debug("run_watch.failed error=%s", type(error).__name__)
+                log.warning("run_watch.failed error=%s", type(error).__name__)
             await asyncio.sleep(LOOK_SECONDS)
 
     async def look(self, now: datetime) -> None:
