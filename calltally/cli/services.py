@@ -62,6 +62,7 @@ def prefect_server(as_json: JsonLine = False) -> None:
     Its database is that of PREFECT_API_DATABASE_CONNECTION_URL; unset: `<database>_prefect` beside the books. It
     asks for PREFECT_API_AUTH_STRING; unset: for a password that it makes and keeps (`calltally prefect-login`).
     """
+    from calltally.stack.home import ensure_home  # noqa: PLC0415
     from calltally.stack.prefect_server import (  # noqa: PLC0415 - only this verb needs it
         SERVER_SETTINGS,
         ensure_prefect_database,
@@ -71,6 +72,7 @@ def prefect_server(as_json: JsonLine = False) -> None:
     settings = get_settings()
     host, port = os.environ.get("PREFECT_SERVER_API_HOST") or "127.0.0.1", prefect_server_port()
     listening(host, port, "Prefect's server", "PREFECT_SERVER_API_PORT").close()
+    ensure_home(settings.calltally_home)
     _set_defaults({"PREFECT_SERVER_API_AUTH_STRING": server_auth_string(settings)})
     prepare_prefect(settings)
     _set_defaults(SERVER_SETTINGS)
