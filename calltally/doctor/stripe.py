@@ -10,12 +10,19 @@ import httpx
 
 from billing.events import MEANINGS
 from billing.settings import Settings
+from billing.stripe_client import API_VERSION
 from calltally.doctor.database import clock_skew
 from calltally.doctor.findings import Area, Finding
 
 AREA = Area("stripe")
-TESTED_VERSION = "2026-10-28.endive"
+TESTED_VERSION = API_VERSION
 """The API version whose events the tests hold."""
+READ = {
+    "/v1/checkout/sessions": "Checkout Sessions",
+    "/v1/invoices": "Invoices",
+    "/v1/payment_intents": "PaymentIntents",
+}
+"""What a key has to be allowed to read, by where it is listed."""
 NEEDED = sorted(kind for provider, kind in MEANINGS if provider == "stripe")
 
 
@@ -28,6 +35,7 @@ def check_stripe(settings: Settings) -> list[Finding]:
         with httpx.Client(base_url=settings.stripe_api_base, headers=headers, timeout=20) as client:
             answer = client.get("/v1/webhook_endpoints", params={"limit": 100}).raise_for_status()
             endpoints: list[dict[str, Any]] = answer.json()["data"]
+            found = [*_thin_endpoints(settings, client, endpoints), *_reading(client)]
     except httpx.HTTPStatusError as error:
         return [_refused(error.response.status_code)]
     except (httpx.HTTPError, KeyError, ValueError) as error:
@@ -39,7 +47,60 @@ def check_stripe(settings: Settings) -> list[Finding]:
         AREA.ok(f"the key is accepted: {len(endpoints)} webhook endpoint(s)"),
         *_clock(answer),
         *_endpoints(settings, endpoints),
+        *found,
     ]
+
+
+def _thin_endpoints(settings: Settings, client: httpx.Client, endpoints: list[dict[str, Any]]) -> Iterator[Finding]:
+    """Thin endpoints are only in the list of API v2, where the others stand as well; a key that may not read it, or
+    an account without it, says nothing about them."""
+    answer = client.get(
+        "/v2/core/event_destinations",
+        params={"include[0]": "webhook_endpoint.url"},
+        headers={"Stripe-Version": API_VERSION},
+    )
+    if not answer.is_success:
+        return
+    for destination in answer.json()["data"]:
+        url = (destination.get("webhook_endpoint") or {}).get("url") or ""
+        if destination.get("event_payload") != "thin" or not _is_ours(settings, url):
+            continue
+        name = f"thin endpoint {destination['id']}"
+        if any(_is_ours(settings, endpoint["url"]) for endpoint in endpoints):
+            yield AREA.warning(
+                f"{name} tells us what snapshot endpoints tell as well: every payment is asked about for nothing",
+                f"disable it: Stripe dashboard > Developers > Webhooks, {destination['id']}",
+            )
+            continue
+        enabled = destination.get("enabled_events") or []
+        missing = [] if "*" in enabled else [kind for kind in NEEDED if f"v1.{kind}" not in enabled]
+        if missing:
+            yield AREA.problem(
+                f"{name} does not send {', '.join(f'v1.{kind}' for kind in missing)}",
+                f"add them in Stripe dashboard > Developers > Webhooks, {destination['id']}",
+                missing=missing,
+            )
+        yield AREA.warning(
+            f"{name} sends what changed and not what it is now: everything has to be asked for",
+            "make an endpoint with snapshot payloads instead; until then STRIPE_API_KEY has to be allowed to read it",
+        )
+
+
+def _is_ours(settings: Settings, url: str) -> bool:
+    """Whether it leads to our receiver; by its path alone as long as nobody says where that is."""
+    if settings.public_url is None:
+        return urlsplit(url).path.rstrip("/").endswith("/webhooks/stripe")
+    return url.rstrip("/") == f"{settings.public_url.rstrip('/')}/webhooks/stripe"
+
+
+def _reading(client: httpx.Client) -> Iterator[Finding]:
+    """What was sold by a payment is asked for; a restricted key has to be allowed that."""
+    for path, right in READ.items():
+        if client.get(path, params={"limit": 1}).status_code in {httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN}:
+            yield AREA.problem(
+                f"the key may not read {right}: what was sold by a payment, or its tax, cannot be asked for",
+                f"give the restricted key '{right}: Read' in Stripe dashboard > Developers > API keys",
+            )
 
 
 def _refused(status: int) -> Finding:
@@ -64,7 +125,7 @@ def _endpoints(settings: Settings, endpoints: list[dict[str, Any]]) -> Iterator[
         yield from _likely(settings, endpoints)
         return
     wanted = f"{settings.public_url.rstrip('/')}/webhooks/stripe"
-    ours = [endpoint for endpoint in endpoints if endpoint["url"].rstrip("/") == wanted]
+    ours = [endpoint for endpoint in endpoints if _is_ours(settings, endpoint["url"])]
     if not ours:
         others = ", ".join(f"{endpoint['id']} → {endpoint['url']}" for endpoint in endpoints)
         types = "".join(f" -d 'enabled_events[]={kind}'" for kind in NEEDED)
@@ -89,7 +150,7 @@ def _likely(settings: Settings, endpoints: list[dict[str, Any]]) -> Iterator[Fin
         f"PUBLIC_URL is not set, so no endpoint's address was compared; there are: {places}", "set PUBLIC_URL"
     )
     for endpoint in endpoints:
-        if urlsplit(endpoint["url"]).path.rstrip("/").endswith("/webhooks/stripe"):
+        if _is_ours(settings, endpoint["url"]):
             yield from _examine(settings, endpoint)
 
 

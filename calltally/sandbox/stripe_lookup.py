@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from urllib.parse import unquote
 
+from starlette.datastructures import QueryParams
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -25,47 +27,64 @@ class Refused(Exception):  # named after what the client sees
         self.body = {"error": {key: value for key, value in error.items() if value is not None}}
 
 
+Look = Callable[[Request], None]
+"""Refuses a request without our key, and notes what was asked."""
+
+
 def object_routes(world: StripeWorld, authorize: Callable[[Request], None]) -> list[Route]:
     """`GET /v1/<objects>/{id}`, `/v1/checkout/sessions?payment_intent=` and `/v1/invoice_payments`."""
 
-    def noted(request: Request) -> None:
+    def look(request: Request) -> None:
         authorize(request)
-        world.asked.append(f"{request.url.path[request.url.path.index('/v1/') :]}?{request.url.query}".rstrip("?"))
-
-    def by_id(kind: str) -> Callable[[Request], object]:
-        async def answer(request: Request) -> Response:
-            noted(request)
-            wanted = request.path_params["id"]
-            for shown in world.objects(kind):
-                if shown["id"] == wanted:
-                    return _json(shown)
-            raise Refused(404, f"No such {kind}: '{wanted}'", param="id", code="resource_missing")
-
-        return answer
-
-    async def sessions(request: Request) -> Response:
-        noted(request)
-        payment = request.query_params.get("payment_intent")
-        found = [shown for shown in world.objects("checkout.session") if payment in {None, shown["payment_intent"]}]
-        return _json(_list(found, "/v1/checkout/sessions"))
+        path = request.url.path[request.url.path.index("/v1/") :]
+        world.asked.append(unquote(f"{path}?{request.url.query}").rstrip("?"))
 
     async def invoice_payments(request: Request) -> Response:
-        noted(request)
-        params = request.query_params
-        if params.get("payment[type]") != "payment_intent":
-            raise Refused(400, "Missing required param: payment[type].", param="payment[type]")
-        wanted = params.get("payment[payment_intent]")
-        found = [shown for shown in world.objects("invoice_payment") if shown["payment"]["payment_intent"] == wanted]
-        if "data.invoice" in {text for name, text in params.multi_items() if name.startswith("expand[")}:
-            invoices = {shown["id"]: shown for shown in world.objects("invoice")}
-            found = [{**shown, "invoice": invoices[shown["invoice"]]} for shown in found]
-        return _json(_list(found, "/v1/invoice_payments"))
+        look(request)
+        return _json(_list(_paid_invoices(world, request.query_params), "/v1/invoice_payments"))
 
-    return [
-        Route("/v1/checkout/sessions", sessions),
-        Route("/v1/invoice_payments", invoice_payments),
-        *(Route(f"/v1/{folder}/{{id}}", by_id(kind)) for kind, folder in RESOURCES.items()),
-    ]
+    listed = [Route(f"/v1/{RESOURCES[kind]}", _listed(world, look, kind)) for kind in LISTED]
+    single = [Route(f"/v1/{folder}/{{id}}", _by_id(world, look, kind)) for kind, folder in RESOURCES.items()]
+    return [*listed, Route("/v1/invoice_payments", invoice_payments), *single]
+
+
+LISTED = ("checkout.session", "invoice", "payment_intent")
+
+
+def _listed(world: StripeWorld, look: Look, kind: str) -> Callable[[Request], object]:
+    """Ten of them, or those of a payment."""
+
+    async def answer(request: Request) -> Response:
+        look(request)
+        payment = request.query_params.get("payment_intent")
+        found = [shown for shown in world.objects(kind) if payment in {None, shown.get("payment_intent")}]
+        return _json(_list(found[:10], f"/v1/{RESOURCES[kind]}"))
+
+    return answer
+
+
+def _by_id(world: StripeWorld, look: Look, kind: str) -> Callable[[Request], object]:
+    async def answer(request: Request) -> Response:
+        look(request)
+        wanted = request.path_params["id"]
+        for shown in world.objects(kind):
+            if shown["id"] == wanted:
+                return _json(shown)
+        raise Refused(404, f"No such {kind}: '{wanted}'", param="id", code="resource_missing")
+
+    return answer
+
+
+def _paid_invoices(world: StripeWorld, params: QueryParams) -> list[JsonObject]:
+    """What a payment paid; with `expand[]=data.invoice` the invoices are whole."""
+    if params.get("payment[type]") != "payment_intent":
+        raise Refused(400, "Missing required param: payment[type].", param="payment[type]")
+    wanted = params.get("payment[payment_intent]")
+    found = [shown for shown in world.objects("invoice_payment") if shown["payment"]["payment_intent"] == wanted]
+    if "data.invoice" not in {text for name, text in params.multi_items() if name.startswith("expand[")}:
+        return found
+    invoices = {shown["id"]: shown for shown in world.objects("invoice")}
+    return [{**shown, "invoice": invoices[shown["invoice"]]} for shown in found]
 
 
 def _list(data: list[JsonObject], url: str) -> JsonObject:

@@ -14,8 +14,9 @@ from calltally.doctor.settings import check_settings
 from calltally.doctor.stripe import check_stripe
 from calltally.doctor.twilio import check_twilio
 from calltally.doctor.vapi import check_vapi
+from calltally.sandbox.faults import Fault
 from calltally.sandbox.server import RunningSandbox, running_sandbox
-from calltally.sandbox.stripe_endpoints import webhook_endpoint
+from calltally.sandbox.stripe_endpoints import event_destination, webhook_endpoint
 from calltally.sandbox.world import Sandbox
 from tests.books import Books
 
@@ -271,6 +272,32 @@ def test_endpoint_of_stripe_is_compared_with_what_is_needed(calltally: Calltally
     assert "endpoint we_1 is in live mode, and events of that mode are parked here" in wrong
     assert "endpoint we_1 renders events in 2024-06-20; tested is 2026-10-28.endive" in wrong
     assert [finding["verdict"] for finding in right] == ["ok", "ok"]
+
+
+def test_thin_endpoints_of_stripe_are_found(calltally: Calltally, sandbox: RunningSandbox) -> None:
+    """They are in a list of their own; beside a snapshot endpoint one is in vain, alone it has to send everything."""
+    url = f"{PUBLIC_URL}/webhooks/stripe"
+    elsewhere = event_destination("ed_other", "https://other.example.com/", ["v1.refund.created"])
+    sandbox.stripe.event_destinations += [elsewhere, event_destination("ed_1", url, ["v1.payment_intent.succeeded"])]
+    alone = said(found(calltally, "stripe"))
+    sandbox.stripe.webhook_endpoints.append(webhook_endpoint("we_1", url, NEEDED))
+    beside = said(found(calltally, "stripe"))
+
+    missing = ", ".join(f"v1.{kind}" for kind in sorted(NEEDED) if kind != "payment_intent.succeeded")
+    assert f"thin endpoint ed_1 does not send {missing}" in alone
+    assert "thin endpoint ed_1 sends what changed and not what it is now: everything has to be asked for" in alone
+    assert [what for what in beside if "ed_1" in what] == [
+        "thin endpoint ed_1 tells us what snapshot endpoints tell as well: every payment is asked about for nothing"
+    ]
+
+
+def test_key_that_may_not_read_what_was_sold_is_found(calltally: Calltally, sandbox: RunningSandbox) -> None:
+    """One that reads events and endpoints was enough once."""
+    sandbox.stripe.faults.add(Fault(status=403, path_prefix="/v1/checkout/sessions"), 1)
+
+    assert (
+        "the key may not read Checkout Sessions: what was sold by a payment, or its tax, cannot be asked for"
+    ) in said(found(calltally, "stripe"))
 
 
 def test_endpoints_of_stripe_are_examined_without_a_public_url_too(
