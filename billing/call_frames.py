@@ -19,7 +19,9 @@ PROVIDER_COLUMNS: Final[Mapping[str, str]] = {
     "status": "category",
     "assistant_id": "category",
     "squad_id": "category",
+    "workflow_id": "category",
     "phone_number_id": "category",
+    "metadata": "category",
     "call_type": "category",
     "ended_reason": "category",
     "created_at": INSTANT,
@@ -28,9 +30,11 @@ PROVIDER_COLUMNS: Final[Mapping[str, str]] = {
     "ended_at": INSTANT,
     "duration_ms": "Int64",
     "cost_micros": "Int64",
+    "max_duration_seconds": "Int64",
     "problem": "string",
 }
-"""One row of the provider's list. `problem`: why the row could not be read; then the others may be absent."""
+"""One row of the provider's list. `problem`: what of the row could not be read; then others may be absent. One that
+at least says when the call was created is that of a call which is over, and is held."""
 
 KNOWN_COLUMNS: Final[Mapping[str, str]] = {
     "call_id": "string",
@@ -42,8 +46,11 @@ KNOWN_COLUMNS: Final[Mapping[str, str]] = {
     "duration_ms": "Int64",
     "cost_micros": "Int64",
     "by_webhook": "boolean",
+    "held": "category",
+    "assigned": "boolean",
 }
-"""One call of ours. `by_webhook`: a webhook brought it before any night did."""
+"""One call of ours. `by_webhook`: a webhook brought it before any night did. `held`: why it is not charged.
+`assigned`: a person said whose it is."""
 
 ROUTE_COLUMNS: Final[Mapping[str, str]] = {
     "kind": "string",
@@ -52,7 +59,7 @@ ROUTE_COLUMNS: Final[Mapping[str, str]] = {
     "valid_from": INSTANT,
     "valid_to": INSTANT,
 }
-"""Who pays for which assistant, squad or phone number, and when; an absent end means since ever or for ever."""
+"""Who pays for what (billing/routing.py), and when; an absent end means since ever or for ever."""
 
 
 def frame(rows: list[dict[str, Any]], columns: Mapping[str, str]) -> pd.DataFrame:

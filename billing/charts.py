@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from billing.figures import Reliability
 from billing.literal import visible
-from billing.night_report import percent
+from billing.messages import percent
 from billing.report_history import HISTORY_DAYS, DayReliability
 
 if TYPE_CHECKING:

@@ -115,7 +115,7 @@ def interpret(
                 return Park(f"{CANNOT_ASK}:{thin.question.id}")
             return meaning(thin.as_snapshot(snapshot_type, content), answers, asks)
         return Ask(thin.question, thin.twin) if asks else Park(f"{CANNOT_ASK}:{thin.question.id}")
-    except UNREADABLE as error:
+    except (*UNREADABLE, ValueError) as error:  # ValueError: what is called a currency, and is none
         raise UnreadablePayload(f"the {provider} event is not readable: {error}") from error
 
 

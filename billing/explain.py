@@ -48,6 +48,7 @@ def explain_call(ask: Ask, call_id: str) -> Row:
         "transfers": transfers,
         "events": events,
         "nights": nights,
+        "decisions": _decisions(ask, call_id),
         "compared": call and _compared(ask, call),
         "verdict": _verdict(call, charges, transfers, arithmetic, payer["currency"]),
     }
@@ -89,6 +90,16 @@ def _events(ask: Ask, call_id: str) -> list[Row]:
     )
 
 
+def _decisions(ask: Ask, call_id: str) -> list[Row]:
+    """What people decided of it, in their order."""
+    return ask(
+        "SELECT decision, name AS organization, duration_ms, held, reason, decided_at, decided_by FROM call_decisions"
+        " LEFT JOIN organizations ON organizations.id = organization_id WHERE call_id = :id"
+        " ORDER BY call_decisions.id",
+        id=call_id,
+    )
+
+
 def _nights(ask: Ask, call_id: str) -> list[Row]:
     """What reconciliations found about it; calls that agree leave no finding."""
     return ask(
@@ -122,13 +133,10 @@ def _payer(ask: Ask, call: Row | None, charges: list[Row]) -> Row:
     )
     route = call and _first(
         ask(
-            "SELECT kind, external_id, organization_id, nullif(lower(valid), '-infinity') AS valid_from,"
-            " nullif(upper(valid), 'infinity') AS valid_to FROM find_route("
-            " CAST(:assistant AS text), CAST(:squad AS text), CAST(:number AS text), CAST(:at AS timestamptz))",
-            assistant=call["assistant_id"],
-            squad=call["squad_id"],
-            number=call["phone_number_id"],
-            at=call["created_at"],
+            "SELECT kind, route.external_id, route.organization_id, nullif(lower(valid), '-infinity') AS valid_from,"
+            " nullif(upper(valid), 'infinity') AS valid_to FROM calls CROSS JOIN LATERAL find_route(assistant_id,"
+            " squad_id, workflow_id, phone_number_id, metadata, created_at) AS route WHERE calls.id = :id",
+            id=call["id"],
         )
     )
     return {

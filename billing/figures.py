@@ -15,9 +15,9 @@ NORMAL_QUANTILE = 1.959963984540054
 
 CHARGED = ("settled", "outstanding", "free")
 """Outcomes of a call that the books have charged: paid, owed, or costing nothing."""
-UNBILLED = ("unattributed", "unpriced", "refused", "held")
-"""Outcomes of a call that was found and is not charged yet: no route says who pays, no price was in force, the books
-refused it, or its part of the list is not proved complete."""
+UNBILLED = ("unattributed", "unpriced", "refused", "held", "held_call")
+"""Why a call that was found is not charged yet: no route says who pays, no price was in force, the books refused it,
+its part of the list is not proved complete, or it is held for a person, because it cannot be as it was told."""
 
 T = TypeVar("T")
 
@@ -158,6 +158,7 @@ FindingKind = Literal[
     "missing",
     "unattributed",
     "drift",
+    "held",
     "phantom",
     "duplicate",
     "open",
@@ -229,7 +230,11 @@ class Night:
     @property
     def unbilled(self) -> dict[str, int]:
         """How many calls were found and are not charged yet, for each of UNBILLED."""
-        outcomes = Counter(finding.outcome for finding in self.findings)
+        outcomes = Counter(
+            "held_call" if finding.outcome == "held" and "problem" in (finding.detail or {}) else finding.outcome
+            for finding in self.findings
+            if finding.kind != "drift" or finding.outcome != "held" or "problem" not in (finding.detail or {})
+        )
         return {outcome: outcomes[outcome] for outcome in UNBILLED}
 
     def with_problem(self, kind: Literal["alert", "report"], problem: str) -> Self:

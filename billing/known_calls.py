@@ -12,6 +12,8 @@ from sqlalchemy import Connection, Engine
 from billing.call_frames import KNOWN_COLUMNS, ROUTE_COLUMNS, frame
 from billing.database import rows, transaction, value
 from billing.figures import Window
+from billing.halves import by_halves
+from billing.routing import PRECEDENCE
 
 INSTANT: Final = pa.timestamp("us", "UTC")
 REPEATED: Final = pa.dictionary(pa.int32(), pa.string())
@@ -25,12 +27,16 @@ COPIED: Final[Mapping[str, pa.DataType]] = {
     "duration_ms": pa.int64(),
     "cost_micros": pa.int64(),
     "by_webhook": pa.bool_(),
+    "held": REPEATED,
+    "assigned": pa.bool_(),
 }
 BLOCK_BYTES: Final = 4_000_000
 FACTS: Final = (
     "SELECT calls.id, calls.organization_id, assistant_id, (extract(epoch FROM created_at) * 1000000)::bigint,"
     " (extract(epoch FROM started_at) * 1000000)::bigint, (extract(epoch FROM ended_at) * 1000000)::bigint,"
-    " duration_ms, provider_cost_micros, CASE WHEN coalesce(sight.told, NOT reconciled) THEN 'true' ELSE 'false' END"
+    " duration_ms, provider_cost_micros, CASE WHEN coalesce(sight.told, NOT reconciled) THEN 'true' ELSE 'false' END,"
+    " held, CASE WHEN calls.id IN (SELECT call_id FROM call_decisions WHERE decision = 'assigned') THEN 'true'"
+    " ELSE 'false' END"
     " FROM calls LEFT JOIN first_sights AS sight ON sight.call_id = calls.id"
 )
 """In the order of `COPIED`; times in microseconds since 1970, so that no text of a time has to be read."""
@@ -63,24 +69,30 @@ def load_reported(engine: Engine, call_ids: Sequence[str]) -> set[str]:
 
 def keep_first_sights(engine: Engine, call_ids: Sequence[str]) -> None:
     """Keep for good whether the reports of these calls had arrived; what an earlier night kept stays."""
-    with transaction(engine) as connection:
+
+    def keep(some: Sequence[str]) -> list[None]:
         value(
             connection,
             "INSERT INTO first_sights (call_id, told) SELECT call_id, told"
             " FROM told_at_first_sight(CAST(:ids AS text[])) ORDER BY call_id ON CONFLICT DO NOTHING RETURNING 1",
-            ids=list(call_ids),
+            ids=list(some),
         )
+        return []
+
+    with transaction(engine) as connection:
+        by_halves(connection, call_ids, keep, lambda _id, _reason: [])  # what cannot be kept will be refused below
 
 
 def load_routes(engine: Engine) -> pd.DataFrame:
-    """Who pays for which assistant, squad or phone number, as a routes frame."""
+    """Who pays for which calls, as a routes frame."""
     with transaction(engine) as connection:
         found = rows(
             connection,
             "SELECT kind, external_id, organization_id::text,"
             " CASE WHEN lower(valid) > '-infinity' THEN lower(valid) END AS valid_from,"
             " CASE WHEN upper(valid) < 'infinity' THEN upper(valid) END AS valid_to FROM routes"
-            " WHERE kind IN ('assistant', 'squad', 'phone_number')",
+            " WHERE kind = ANY(:kinds)",
+            kinds=list(PRECEDENCE),
         )
     return frame(found, ROUTE_COLUMNS)
 

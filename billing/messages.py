@@ -14,7 +14,7 @@ Block = dict[str, Any]
 
 
 def percent(share: Decimal | None) -> str:
-    """Two decimals, cut and not rounded, so that 94.999 % never reads as the threshold."""
+    """Two decimals, cut and not rounded, so that 94.999 % never reads as the threshold: the only way to write one."""
     return "no calls" if share is None else f"{(share * 100).quantize(Decimal('0.01'), ROUND_DOWN)} %"
 
 

@@ -5,6 +5,7 @@ from decimal import ROUND_HALF_UP, Decimal
 
 MICROS = 1_000_000
 ONE_MICRO = Decimal("0.000001")
+CURRENCY = re.compile(r"[A-Za-z]{3}")
 MAX_UNITS = Decimal(1_000_000_000_000)
 """A million million of any currency; in micros that is well within a bigint."""
 WRITTEN_AMOUNT = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)")
@@ -19,9 +20,24 @@ THREE_DECIMAL = {"BHD", "JOD", "KWD", "OMR", "TND"}
 SYMBOLS = {"USD": "$", "EUR": "€", "GBP": "£"}
 
 
+def currency_code(text: str) -> str:
+    """An ISO code in capitals, of a text in either case.
+
+    Raises:
+        ValueError: no currency. Letters beyond ASCII that become such in capitals, as a long s does, are none either.
+    """
+    if CURRENCY.fullmatch(text) is None:
+        raise ValueError(f"{text!r} is no currency: write its ISO code, for example USD or EUR")
+    return text.upper()
+
+
 def micros_from_minor_units(amount: int, currency: str) -> int:
-    """Stripe's integer amount in micros; always exact. `currency` in either case."""
-    code = currency.upper()
+    """Stripe's integer amount in micros; always exact. `currency` in either case.
+
+    Raises:
+        ValueError: no currency.
+    """
+    code = currency_code(currency)
     if code in ZERO_DECIMAL:
         return amount * MICROS
     return amount * (MICROS // 1000 if code in THREE_DECIMAL else MICROS // 100)

@@ -24,15 +24,17 @@ from billing.figures import (
     Totals,
     Window,
 )
+from billing.naming import NAMED_BY
 from billing.night_windows import Range
 from billing.reconcile import SETTLING, count_kinds, is_over
 from billing.reliability import by_group, lost_calls, measure
 from billing.repair import Corrected, LostValue
-from billing.vapi import MICROSECOND, EndedCall
+from billing.vapi import LONGEST_CALL_SECONDS, MICROSECOND, EndedCall
 from billing.vapi_page import ended_calls
 
-LONGEST_CALL: Final = timedelta(hours=12)
-"""Vapi ends a call by itself then (facts: `maxDurationSeconds` is at most 43,200)."""
+LONGEST_CALL: Final = timedelta(seconds=LONGEST_CALL_SECONDS)
+BELIEVABLE_MICROS: Final = 1_000_000_000
+"""Of a call's cost: more is absurd, as `call_problem` in sql/ says, and belongs into no sum."""
 MONTH: Final = timedelta(days=30)
 MAX_GROUPS: Final = 50
 """Organizations and assistants that a run keeps, the worst first."""
@@ -48,16 +50,19 @@ class ListTolerance:
     share: Decimal
     calls: int
 
-    def verdict(self, listed: Totals, reported: Totals | None) -> str:
-        """`complete`, `incomplete`, or `unproven` without totals."""
+    def verdict(self, listed: Totals, reported: Totals | None, *, odd: int = 0, undated: int = 0) -> str:
+        """`complete`, `incomplete`, or `unproven` without totals.
+
+        Where `odd` rows have no cost that can be summed, or `undated` ones may belong anywhere, only calls are
+        counted: single bad rows hold nobody else's billing.
+        """
         if reported is None:
             return "unproven"
         calls = max(self.calls, round(self.share * reported.calls))
         mean_micros = reported.cost_micros // max(1, reported.calls)
         cost_micros = max(self.calls * mean_micros, round(self.share * reported.cost_micros))
-        near = (
-            abs(listed.calls - reported.calls) <= calls
-            and abs(listed.cost_micros - reported.cost_micros) <= cost_micros
+        near = -calls <= reported.calls - listed.calls <= calls + undated and (
+            odd + undated > 0 or abs(listed.cost_micros - reported.cost_micros) <= cost_micros
         )
         return "complete" if near else "incomplete"
 
@@ -69,11 +74,15 @@ def prove_complete(
 ) -> list[Completeness]:
     """Put each part of the list beside the provider's own totals for it."""
     proofs = []
+    undated = int(provider["created_at"].isna().sum())
     for (start, end), reported in totals.items():
         part = provider[provider["created_at"].ge(start) & provider["created_at"].lt(end)]
         part = part.drop_duplicates("call_id")
-        listed = Totals(len(part), int(part["cost_micros"].sum()))
-        proofs.append(Completeness(start, end, listed, reported, tolerance.verdict(listed, reported)))
+        costs = part.loc[part["problem"].isna() & part["cost_micros"].abs().le(BELIEVABLE_MICROS), "cost_micros"]
+        odd = int(part["problem"].notna().sum() + part["cost_micros"].abs().gt(BELIEVABLE_MICROS).sum())
+        listed = Totals(len(part), int(costs.sum()))
+        verdict = tolerance.verdict(listed, reported, odd=odd, undated=undated)
+        proofs.append(Completeness(start, end, listed, reported, verdict))
     return proofs
 
 
@@ -116,6 +125,9 @@ class Comparison:
         changed = differences["kind"].eq("drift") & differences["drift_fields"].str.contains("duration|cost")
         # A call that is shown as running again, or whose times the list has lost, is no cheaper for it.
         changed &= is_over(differences) & differences["started_at"].notna()
+        # What was told of a held call before may be told better by now.
+        settled = differences["updated_at"].le(as_of - SETTLING)
+        changed |= differences["kind"].eq("held") & is_over(differences) & settled
         held = self._held()
         self.missing: list[EndedCall] = ended_calls(differences[unknown & ~held])
         self.drifted: list[EndedCall] = ended_calls(differences[changed & ~held])
@@ -145,15 +157,16 @@ def findings(
 
     `earlier`: those that runs found which failed before they could tell.
 
-    Calls that agree, that never connected or that are older than the provider's memory are counted, not listed; so
-    are open ones, unless they should be over by now.
+    Calls that agree, that never connected or that are older than the provider's memory are counted, not listed,
+    unless they could not be booked; so are open ones, unless they should be over by now.
     """
     outcomes = {call.call_id: call for call in recorded}
     changes = {call.call_id: call for call in corrected}
     listed = comparison.differences[
         comparison.differences["kind"].isin(
-            ["missing", "unattributed", "drift", "phantom", "duplicate", "unreadable"]
+            ["missing", "unattributed", "drift", "held", "phantom", "duplicate", "unreadable"]
         )
+        | comparison.differences["call_id"].isin([call.call_id for call in recorded if call.problem])
         | _are_stuck(comparison)
     ]
     found = []
@@ -161,10 +174,12 @@ def findings(
     for row in rows:
         call_id = None if pd.isna(row["call_id"]) else row["call_id"]
         match row["kind"]:
-            case "missing" | "unattributed":
+            case "missing" | "unattributed" | "unconnected":
                 found.append(_found_missing(row, outcomes.get(row["call_id"]), held=call_id in comparison.held_ids))
             case "drift":
                 found.append(_found_drift(row, changes.get(row["call_id"]), held=call_id in comparison.held_ids))
+            case "held":
+                found.append(_found_held(row, changes.get(row["call_id"])))
             case "open":
                 facts = {"status": _text(row["status"]), "ended_at": _moment(row["ended_at"])}
                 found.append(Finding("open", call_id, _uuid(row["organization_id"]), outcome="noted", detail=facts))
@@ -189,8 +204,7 @@ def _are_stuck(comparison: Comparison) -> "pd.Series[bool]":
 
 def _found_missing(row: Mapping[str, Any], recorded: Recovered | None, *, held: bool) -> Finding:
     facts = {
-        "assistant_id": _text(row["assistant_id"]),
-        "phone_number_id": _text(row["phone_number_id"]),
+        **{name: _text(row[name]) for name in NAMED_BY},
         "ended_reason": _text(row["ended_reason"]),
         "ended_at": _moment(row["ended_at"]),
         "duration_ms": _number(row["duration_ms"]),
@@ -200,7 +214,7 @@ def _found_missing(row: Mapping[str, Any], recorded: Recovered | None, *, held: 
         outcome = "held" if held else "unattributed"
         return Finding(row["kind"], row["call_id"], _uuid(row["organization_id"]), outcome=outcome, detail=facts)
     detail = {**facts, "problem": recorded.problem} if recorded.problem else facts
-    kind: FindingKind = "unattributed" if recorded.outcome == "unattributed" else row["kind"]
+    kind: FindingKind = "unattributed" if recorded.outcome == "unattributed" else "missing"
     return Finding(kind, recorded.call_id, recorded.organization_id, recorded.amount_micros, recorded.outcome, detail)
 
 
@@ -217,8 +231,17 @@ def _found_drift(row: Mapping[str, Any], corrected: Corrected | None, *, held: b
     if corrected is not None and corrected.problem:
         detail["problem"] = corrected.problem
     difference = corrected.difference_micros if corrected else None
-    outcome = "held" if held else "corrected" if difference else "noted"
+    outcome = "held" if held or "problem" in detail else "corrected" if difference else "noted"
     return Finding("drift", row["call_id"], _uuid(row["organization_id_known"]), difference, outcome, detail)
+
+
+def _found_held(row: Mapping[str, Any], corrected: Corrected | None) -> Finding:
+    """Why it waits for a person still; or what it was charged, as the provider has told better since."""
+    problem = corrected.problem if corrected else row["held"]
+    outcome = "held" if problem or corrected is None else "corrected"
+    detail: dict[str, object] = {"problem": problem} if problem else {"was_held": row["held"]}
+    amount = corrected.difference_micros if corrected else None
+    return Finding("held", row["call_id"], _uuid(row["organization_id"]), amount, outcome, detail)
 
 
 def _incomplete(part: Completeness) -> Finding:

@@ -18,12 +18,13 @@ REMIND_AFTER = timedelta(hours=20)
 def note_night(engine: Engine, night: Night, *, threshold: Decimal, min_calls: int) -> Noted | None:
     """Raise, keep or clear the incident of unreliable webhooks; None if the night says nothing about now.
 
-    That is a rehearsal, a light pass or a backfill, fewer than `min_calls` ended calls, or a window that ended before
-    another one of enough calls which was compared already. A list that is not complete may raise the alarm, but never
-    ends it: the calls that it lacks may be the lost ones. Each single organization has an incident of its own.
+    That is a rehearsal, a light pass or a backfill, a night of one organization, which somebody started by hand and
+    looks at, fewer than `min_calls` ended calls, or a window that ended before another one of enough calls which was
+    compared already. A list that is not complete may raise the alarm, but never ends it: the calls that it lacks may
+    be the lost ones.
     """
     enough = max(1, min_calls)
-    if night.dry_run or night.kind != "night" or night.reliability.ended < enough:
+    if night.dry_run or night.kind != "night" or night.organization_id or night.reliability.ended < enough:
         return None
     if _is_overtaken(engine, night, enough):
         return None
@@ -31,17 +32,8 @@ def note_night(engine: Engine, night: Night, *, threshold: Decimal, min_calls: i
     if not failing and any(part.held for part in night.completeness):
         return None
     return note_condition(
-        engine,
-        incident_key(night),
-        failing,
-        night_facts(night, threshold),
-        remind_after=REMIND_AFTER,
+        engine, "webhook_reliability", failing, night_facts(night, threshold), remind_after=REMIND_AFTER
     )
-
-
-def incident_key(night: Night) -> str:
-    """`webhook_reliability`, with the id of the organization if the night was about one alone."""
-    return f"webhook_reliability:{night.organization_id}" if night.organization_id else "webhook_reliability"
 
 
 def _is_overtaken(engine: Engine, night: Night, enough: int) -> bool:
@@ -52,11 +44,10 @@ def _is_overtaken(engine: Engine, night: Night, enough: int) -> bool:
                 connection,
                 "SELECT EXISTS (SELECT FROM reconciliation_runs AS later WHERE state = 'completed' AND NOT dry_run"
                 " AND kind = :kind AND ended_calls >= :enough AND least(window_to, as_of - :settling) > :end"
-                " AND organization_id IS NOT DISTINCT FROM CAST(:organization_id AS uuid))",
+                " AND organization_id IS NULL)",
                 kind=night.kind,
                 enough=enough,
                 settling=SETTLING,
                 end=min(night.window.end, night.as_of - SETTLING),
-                organization_id=night.organization_id,
             )
         )

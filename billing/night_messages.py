@@ -9,6 +9,7 @@ from billing.figures import Completeness, Night, Reliability
 from billing.incident_messages import Words
 from billing.messages import MAX_REFERENCES, listing, percent, with_interval
 from billing.money import format_micros
+from billing.naming import naming_command
 
 MONEY = {
     "Recovered": "recovered_micros",
@@ -21,9 +22,11 @@ LOOK = (
     "Look at Vapi's webhook logs of that time, and at the server URL and `backoffPlan` of the assistants concerned."
 )
 UNBILLED = {
-    "unattributed": "without an organization: `calltally route add ORG --assistant {whose}` bills them",
+    "unattributed": "without an organization: `{command}` bills them; `calltally call held` lists all",
     "unpriced": "without a price: `set_price` gives their organization one (docs/reference/sql.md)",
     "refused": "refused: the run's findings say why; run the same window again once that is mended",
+    "held_call": "held, as they cannot be as Vapi told them: `calltally call held` lists them, with the reason and"
+    " the command that decides",
     "held": "held back until Vapi's list is complete: run the same window again (`calltally reconcile`)",
 }
 """What somebody has to do about calls that were found and are not charged, by the outcomes of figures.UNBILLED."""
@@ -45,7 +48,7 @@ def night_facts(night: Night, threshold: Decimal) -> dict[str, Any]:
         "recovered_calls": len(night.recovered),
         "first_ids": list(night.lost_ids[:MAX_REFERENCES]),
         "unbilled": {outcome: calls for outcome, calls in night.unbilled.items() if calls},
-        "unrouted": _first_without_route(night),
+        "command": _first_command(night),
         "incomplete": sum(part.verdict == "incomplete" for part in night.completeness),
         "apart": dict(Counter(_apart(part) for part in night.completeness if part.verdict == "incomplete")),
         "held": any(part.held for part in night.completeness),
@@ -79,17 +82,17 @@ def night_words(facts: Mapping[str, Any]) -> Words:
     )
 
 
-def _first_without_route(night: Night) -> str | None:
-    """The assistant of the first call that nobody pays for; None if there is no such call, or it had none."""
-    details = (finding.detail or {} for finding in night.findings if finding.outcome == "unattributed")
-    return next((str(detail["assistant_id"]) for detail in details if detail.get("assistant_id")), None)
+def _first_command(night: Night) -> str | None:
+    """What names the payer of the first call that has none; None if there is no such call."""
+    unattributed = (finding for finding in night.findings if finding.outcome == "unattributed")
+    return next((naming_command({**(found.detail or {}), "id": found.call_id}) for found in unattributed), None)
 
 
 def _what_is_left(facts: Mapping[str, Any]) -> str:
     """What has to be done before all that was found is billed. Alerts of an earlier version do not say."""
     unbilled: Mapping[str, int] = facts.get("unbilled", {})
     steps = [
-        f"{_calls(unbilled[outcome])} {step.format(whose=facts.get('unrouted') or 'ID')}."
+        f"{_calls(unbilled[outcome])} {step.format(command=facts.get('command') or 'calltally route add')}."
         for outcome, step in UNBILLED.items()
         if outcome in unbilled
     ]

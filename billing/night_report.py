@@ -3,12 +3,13 @@
 from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from decimal import ROUND_DOWN, Decimal
 from itertools import islice
 
 from billing.figures import Finding, GroupReliability, Night, NightMoney, Reliability
 from billing.literal import in_markdown
+from billing.messages import percent
 from billing.money import format_micros
+from billing.naming import NAMED_BY
 
 REHEARSAL = "Rehearsal: nothing was booked."
 MAX_ROWS = 200
@@ -25,6 +26,7 @@ KINDS = {
     "unconnected": "never connected: nothing to bill, and no webhook was due",
     "unattributed": "nobody's: no route says which organization pays",
     "drift": "known to both, but changed by the provider since",
+    "held": "known to both, and held for a person: it cannot be as it was told",
     "phantom": "ours, but not on the provider's list",
     "duplicate": "listed more than once",
     "open": "not ended or not settled yet: another night's",
@@ -46,21 +48,16 @@ OUTCOMES = {
     "refused": ("refused: see the detail", "would be refused: see the detail"),
     "corrected": ("corrected", "would be corrected"),
     "held": (
-        "held back: the provider's list is not complete",
-        "would be held back: the provider's list is not complete",
+        "held back: see the detail; without one, the provider's list is not complete",
+        "would be held back: see the detail; without one, the provider's list is not complete",
     ),
     "noted": ("noted, no money moved", "noted"),
 }
 """What was done about a finding, and what a rehearsal says."""
 
 
-IN_COLUMNS = {"assistant_id", "phone_number_id", "ended_reason", "ended_at", "duration_ms", "provider_cost_micros"}
+IN_COLUMNS = {*NAMED_BY, "ended_reason", "ended_at", "duration_ms", "provider_cost_micros"}
 """Parts of a finding's detail that reports show apart, or not at all."""
-
-
-def percent(share: Decimal | None) -> str:
-    """Two decimals, cut and not rounded, so that 94.999 % never reads as the threshold."""
-    return "no calls" if share is None else f"{(share * 100).quantize(Decimal('0.01'), ROUND_DOWN)} %"
 
 
 def interval_in_words(reliability: Reliability) -> str:

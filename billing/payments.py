@@ -10,7 +10,7 @@ from uuid import UUID
 import msgspec
 
 from billing.errors import UnreadablePayload
-from billing.money import micros_from_minor_units
+from billing.money import currency_code, micros_from_minor_units
 from billing.provider_json import decode
 
 LAST_SECOND: Final = 253_402_300_799
@@ -254,7 +254,7 @@ def read_succeeded_payment(body: bytes, answers: Answers, *, asks: bool) -> Cred
         customer_id=payment.customer,
         event_at=event.moment,
         amount_micros=micros_from_minor_units(payment.amount_received, payment.currency),
-        currency=payment.currency.upper(),
+        currency=currency_code(payment.currency),
     )
     if payment.invoice_id:
         question = Question("invoice", payment.invoice_id)
@@ -378,9 +378,9 @@ def _sale(
         raise UnreadablePayload(f"{sale_id} says that tax and fees leave nothing of what was paid")
     return Sale(
         id=sale_id,
-        currency=total[1].upper(),
+        currency=currency_code(total[1]),
         total_micros=micros_from_minor_units(*total),
-        shown_currency=shown[1].upper(),
+        shown_currency=currency_code(shown[1]),
         shown_micros=micros_from_minor_units(*shown),
         quoted_micros=micros_from_minor_units(*quoted),
         tax_micros=micros_from_minor_units(tax, quoted[1]),

@@ -20,6 +20,9 @@ SETTLING = timedelta(minutes=15)
 """Vapi finishes cost and analysis up to 7 s after the end of a call (facts: observed in 88 calls); until then, its
 numbers may move."""
 
+AHEAD = timedelta(days=1)
+"""So far may a clock of the provider's go wrong."""
+
 RETENTION_MARGIN = timedelta(hours=1)
 """The provider forgets at its own pace: so long before the end of its memory, absence proves nothing yet."""
 
@@ -29,6 +32,7 @@ KINDS = (
     "unattributed",
     "unconnected",
     "drift",
+    "held",
     "phantom",
     "beyond_retention",
     "open",
@@ -40,6 +44,7 @@ missing: ended at the provider, unknown to us.
 unattributed: the same, or known to both, and nobody is known who pays.
 unconnected: ended and unknown to us, but it never connected, so there is nothing to bill and no report was due.
 drift: known to both, with another duration, cost or organization, or not ended at the provider.
+held: known to both, and not charged, because its times or its cost cannot be or it names two organizations.
 phantom: known to us only.
 beyond_retention: the same, but so old that the provider no longer lists it: its absence proves nothing.
 open: unknown to us, and not over yet, or so recently that its numbers may still move.
@@ -104,9 +109,9 @@ def find_differences(
 ) -> pd.DataFrame:
     """Every row of the provider's list and every call that we alone know, once, with its `kind` (KINDS).
 
-    Columns: the provider's; ours of OF_BOTH with the suffix `_known`; `organization_id`, who pays: by our routes when
-    the call was created, else by our books; `by_webhook`, absent if unknown to us; `drift_fields`, joined by commas;
-    `kind`. The provider's rows come first, in their order.
+    Columns: the provider's; ours of OF_BOTH with the suffix `_known`; `organization_id`, who pays: as a person said,
+    by our routes when the call was created, or else by our books; `by_webhook`, `held` and `assigned`, absent if
+    unknown to us; `drift_fields`, joined by commas; `kind`. The provider's rows come first, in their order.
 
     `as_of` is when the provider's list was read; it keeps calls created since `kept_since`. With `organization_id`,
     only the calls that routes or books say are its own. What one side does not know is no contradiction.
@@ -118,19 +123,26 @@ def find_differences(
     pairing = _pair(provider, known)
     calls = _side_by_side(provider, known, organizations_of(provider, routes), pairing)
     is_both = (pairing.theirs != ABSENT) & (pairing.ours != ABSENT)
-    is_settled = _flags(calls["updated_at"].le(as_of - SETTLING))
+    # A time of change that lies in the future says nothing; nobody would ever be charged for such a call.
+    is_settled = _flags(calls["updated_at"].le(as_of - SETTLING) | calls["updated_at"].gt(as_of + AHEAD))
+    is_odd = _flags(calls["problem"].notna())
 
     differing = [is_both & is_settled & differs for differs in _differing(calls, as_of, tolerances)]
     is_drift = np.logical_or.reduce(differing)
     cases = (
-        ("unreadable", _flags(calls["problem"].notna() | calls["call_id"].isna())),
+        (
+            "unreadable",
+            (is_odd & ~pairing.unknown)
+            | _flags((calls["problem"].notna() & calls["created_at"].isna()) | calls["call_id"].isna()),
+        ),
         ("duplicate", pairing.further),
         ("beyond_retention", (pairing.theirs == ABSENT) & _flags(calls["created_at_known"].lt(kept_since))),
         ("phantom", pairing.theirs == ABSENT),
+        ("held", _flags(calls["held"].notna())),
         ("drift", is_drift),
         ("matched", is_both & ~is_settled),
         ("open", pairing.unknown & ~(is_settled & is_over(calls))),
-        ("unconnected", pairing.unknown & _flags(calls["started_at"].isna())),
+        ("unconnected", pairing.unknown & ~is_odd & _is_unconnected(calls)),
         ("unattributed", _flags(calls["organization_id"].isna())),
         ("missing", pairing.unknown),
     )
@@ -149,6 +161,11 @@ def count_kinds(differences: pd.DataFrame) -> dict[str, int]:
 def is_over(calls: pd.DataFrame) -> Flags:
     """Whether the provider says that a call has ended; only such a call has a duration; 0: it never connected."""
     return _flags(calls["duration_ms"].notna())
+
+
+def _is_unconnected(calls: pd.DataFrame) -> Flags:
+    """Whether nothing says that a call ever connected: neither its times nor its cost."""
+    return _flags(calls["started_at"].isna() & calls["ended_at"].isna() & calls["cost_micros"].fillna(0).eq(0))
 
 
 def _pair(provider: pd.DataFrame, known: pd.DataFrame) -> _Pairing:
@@ -209,7 +226,9 @@ def _side_by_side(
     columns = {name: _take(provider[name], pairing.theirs) for name in PROVIDER_COLUMNS if name != "call_id"}
     beside = {f"{name}_known": _take(known[name], pairing.ours) for name in OF_BOTH if name != "organization_id"}
     by_route, by_book = _take(routed, pairing.theirs), _take(booked, pairing.ours)
-    payer = np.where(by_route.codes == ABSENT, by_book.codes, by_route.codes)
+    assigned = known["assigned"].fillna(value=False).to_numpy(dtype=bool)
+    by_hand = (pairing.ours != ABSENT) & (np.append(assigned, False)[pairing.ours])
+    payer = np.where((by_route.codes == ABSENT) | by_hand, by_book.codes, by_route.codes)
     return pd.DataFrame(
         {
             "call_id": pd.concat([provider["call_id"], ours_alone], ignore_index=True),
@@ -217,7 +236,7 @@ def _side_by_side(
             **beside,
             "organization_id_known": by_book,
             "organization_id": pd.Categorical.from_codes(payer, categories=routed.cat.categories),
-            "by_webhook": _take(known["by_webhook"], pairing.ours),
+            **{name: _take(known[name], pairing.ours) for name in ("by_webhook", "held", "assigned")},
         },
         copy=False,
     )

@@ -13,7 +13,7 @@ import pandas as pd
 
 from billing.figures import GroupReliability, Reliability
 
-DUE = ("matched", "drift", "missing", "unattributed", "open")
+DUE = ("matched", "drift", "held", "missing", "unattributed", "open")
 """Kinds of calls whose report was due, if they connected and ended. An open one that has ended is one that the
 provider touched a moment ago: its report is as overdue as that of any other, though its numbers are not settled."""
 

@@ -12,11 +12,11 @@ from uuid import UUID
 
 import msgspec
 from sqlalchemy import Connection, Engine
-from sqlalchemy.exc import DBAPIError
 
 from billing.database import rows, transaction
-from billing.errors import PermanentError, translate_database_error
+from billing.errors import PermanentError
 from billing.figures import Recovered
+from billing.halves import by_halves
 from billing.vapi import EndedCall
 
 BATCH = 2000
@@ -32,6 +32,7 @@ class Corrected:
     difference_micros: int | None
     """What the run has booked for the change; None if the call is not charged yet."""
     problem: str | None = None
+    """Why nothing could be booked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,55 +109,57 @@ def value_calls(engine: Engine, lost: Sequence[EndedCall]) -> list[LostValue]:
 
 
 def record(connection: Connection, calls: Sequence[EndedCall], run_id: UUID) -> list[Recovered]:
-    """`record_calls` within a transaction: by halves if one is refused, until it is alone with the reason."""
-    if not calls:
-        return []
-    try:
-        with connection.begin_nested():
-            answers = rows(
-                connection,
-                "SELECT * FROM record_calls(CAST(:calls AS jsonb), true, :run_id)",
-                calls=as_json(calls),
-                run_id=run_id,
-            )
+    """`record_calls` within a transaction."""
+
+    def do(some: Sequence[EndedCall]) -> list[Recovered]:
+        answers = rows(
+            connection,
+            "SELECT * FROM record_calls(CAST(:calls AS jsonb), true, :run_id)",
+            calls=as_json(some),
+            run_id=run_id,
+        )
         return [Recovered(**answer) for answer in answers]
-    except DBAPIError as error:
-        refused = translate_database_error(error)
-        if not isinstance(refused, PermanentError):
-            raise
-        if len(calls) == 1:
-            return [Recovered(calls[0].id, None, "refused", None, known=False, problem=str(refused))]
-    half = len(calls) // 2
-    return record(connection, calls[:half], run_id) + record(connection, calls[half:], run_id)
+
+    def refused(call: EndedCall, reason: PermanentError) -> list[Recovered]:
+        return [Recovered(call.id, None, "refused", None, known=False, problem=str(reason))]
+
+    return by_halves(connection, calls, do, refused)
 
 
 def correct(connection: Connection, calls: Sequence[EndedCall], run_id: UUID) -> list[Corrected]:
-    """`correct_calls` within a transaction, the same way."""
-    if not calls:
-        return []
-    try:
-        with connection.begin_nested():
-            answers = rows(
-                connection,
-                "SELECT * FROM correct_calls(CAST(:calls AS jsonb), :run_id)",
-                calls=as_json(calls),
-                run_id=run_id,
-            )
+    """`correct_calls` within a transaction."""
+
+    def do(some: Sequence[EndedCall]) -> list[Corrected]:
+        answers = rows(
+            connection,
+            "SELECT * FROM correct_calls(CAST(:calls AS jsonb), :run_id)",
+            calls=as_json(some),
+            run_id=run_id,
+        )
         return [Corrected(**answer) for answer in answers]
-    except DBAPIError as error:
-        refused = translate_database_error(error)
-        if not isinstance(refused, PermanentError):
-            raise
-        if len(calls) == 1:
-            return [Corrected(calls[0].id, None, None, problem=str(refused))]
-    half = len(calls) // 2
-    return correct(connection, calls[:half], run_id) + correct(connection, calls[half:], run_id)
+
+    def refused(call: EndedCall, reason: PermanentError) -> list[Corrected]:
+        return [Corrected(call.id, None, None, problem=str(reason))]
+
+    return by_halves(connection, calls, do, refused)
 
 
 def worth(connection: Connection, lost: Sequence[EndedCall]) -> list[LostValue]:
-    """`value_calls` within a transaction."""
-    found = rows(connection, "SELECT * FROM value_calls(CAST(:calls AS jsonb))", calls=as_json(lost))
-    return [LostValue(**row) for row in found]
+    """`value_calls` within a transaction; what cannot be valued is worth nothing that anybody knows."""
+
+    def do(some: Sequence[EndedCall]) -> list[LostValue]:
+        found = rows(connection, "SELECT * FROM value_calls(CAST(:calls AS jsonb))", calls=as_json(some))
+        return [LostValue(**row) for row in found]
+
+    sums: dict[str, LostValue] = {}
+    for part in by_halves(connection, lost, do, lambda _call, _reason: []):
+        sofar = sums.get(part.currency, LostValue(part.currency, 0, 0))
+        sums[part.currency] = LostValue(
+            part.currency,
+            sofar.charged_micros + part.charged_micros,
+            sofar.at_risk_micros + part.at_risk_micros,
+        )
+    return [sums[currency] for currency in sorted(sums)]
 
 
 def as_json(calls: Sequence[EndedCall]) -> str:

@@ -19,6 +19,7 @@ from billing.errors import PermanentError, ProviderUnavailable
 from billing.figures import Night
 from billing.findings_csv import in_units, write_findings
 from billing.literal import visible
+from billing.messages import percent
 from billing.night_report import (
     REHEARSAL,
     completeness_in_words,
@@ -27,7 +28,6 @@ from billing.night_report import (
     interval_in_words,
     kind_rows,
     money_rows,
-    percent,
 )
 from billing.report_history import DayReliability
 from billing.settings import get_settings

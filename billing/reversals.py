@@ -9,7 +9,7 @@ import msgspec
 from sqlalchemy import Connection
 
 from billing.database import rows
-from billing.money import micros_from_minor_units
+from billing.money import currency_code, micros_from_minor_units
 from billing.provider_json import decode
 
 LAST_SECOND: Final = 253_402_300_799
@@ -102,7 +102,7 @@ def read_refund(body: bytes) -> ToldReversal | str:
         step="taken" if succeeded else "returned",
         payment_id=refund.payment_intent,
         amount_micros=micros_from_minor_units(refund.amount, refund.currency),
-        currency=refund.currency.upper(),
+        currency=currency_code(refund.currency),
         event_at=_moment(refund.created if succeeded else event.created),
     )
 
@@ -132,7 +132,7 @@ def read_dispute(body: bytes) -> ToldReversal | str:
         amount_micros=micros_from_minor_units(
             dispute.amount if withdrawn else back or dispute.amount, dispute.currency
         ),
-        currency=dispute.currency.upper(),
+        currency=currency_code(dispute.currency),
         event_at=_moment(event.created),
     )
 

@@ -8,7 +8,13 @@ import pandas as pd
 
 from billing.call_frames import INSTANT
 
-PRECEDENCE = {"assistant": "assistant_id", "squad": "squad_id", "phone_number": "phone_number_id"}
+PRECEDENCE = {
+    "assistant": "assistant_id",
+    "squad": "squad_id",
+    "workflow": "workflow_id",
+    "phone_number": "phone_number_id",
+    "metadata": "metadata",
+}
 """The column of a call that each kind of route is about, in the order in which they decide."""
 
 NOBODY = -1
@@ -18,8 +24,8 @@ Integers = npt.NDArray[np.int64]
 def organizations_of(calls: pd.DataFrame, routes: pd.DataFrame) -> "pd.Series[Any]":
     """The organization that pays for each call, as a category of uuid texts; absent if nobody is known.
 
-    The assistant decides before the squad, the squad before the phone number; of each, the route in force when the
-    call was created. `calls` has PROVIDER_COLUMNS and `routes` ROUTE_COLUMNS (billing/call_frames.py).
+    The assistant decides before the squad and so on (PRECEDENCE); of each, the route in force when the call was
+    created. `calls` has PROVIDER_COLUMNS and `routes` ROUTE_COLUMNS (billing/call_frames.py).
     """
     payers = pd.Categorical(routes["organization_id"])
     payer_codes = payers.codes.astype(np.int64)

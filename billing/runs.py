@@ -11,7 +11,9 @@ import msgspec
 from sqlalchemy import Connection, Engine
 
 from billing.database import rows, transaction, value
+from billing.errors import PermanentError
 from billing.figures import Finding, Window
+from billing.halves import by_halves
 from billing.held import held_parts
 from billing.organizations import find_organization
 from billing.reconcile import SETTLING
@@ -129,7 +131,8 @@ def start_run(
 def is_compared(engine: Engine, window: Window) -> bool:
     """Whether a run for all organizations has compared exactly this window, and left nothing of it for another.
 
-    So it ended well, after the last calls of the window were settled, and held no part of the list and no call back.
+    So it ended well, after the last calls of the window were settled, and held no part of the list back. A call that
+    is held for a person waits for no other run.
     """
     with transaction(engine) as connection:
         found = value(
@@ -139,7 +142,8 @@ def is_compared(engine: Engine, window: Window) -> bool:
             " AND as_of >= window_to + :settling"
             " AND NOT EXISTS (SELECT FROM jsonb_array_elements(completeness) AS part"
             " WHERE coalesce((part ->> 'held')::boolean, part ->> 'verdict' = 'incomplete'))"
-            " AND NOT EXISTS (SELECT FROM findings WHERE run_id = run.id AND outcome = 'held') LIMIT 1",
+            " AND NOT EXISTS (SELECT FROM findings WHERE run_id = run.id AND outcome = 'held'"
+            " AND NOT detail ? 'problem') LIMIT 1",
             start=window.start,
             end=window.end,
             settling=SETTLING,
@@ -180,14 +184,18 @@ def take_over(engine: Engine, run_id: UUID) -> list[Finding]:
         corrected = rows(connection, CORRECTED_BY_FAILED_RUNS, run_id=run_id)
         found = rows(
             connection,
-            "SELECT calls.id, calls.organization_id, charges.amount_micros, CASE WHEN calls.organization_id IS NULL"
-            " THEN 'unattributed' ELSE coalesce(charges.state, 'unpriced') END AS outcome, jsonb_build_object("
-            " 'assistant_id', assistant_id, 'phone_number_id', phone_number_id, 'ended_reason', ended_reason,"
+            "SELECT calls.id, calls.organization_id, charges.amount_micros, CASE WHEN calls.held IS NOT NULL"
+            " THEN 'held' WHEN calls.organization_id IS NULL THEN 'unattributed'"
+            " ELSE coalesce(charges.state, 'unpriced') END AS outcome, jsonb_build_object("
+            " 'assistant_id', assistant_id, 'squad_id', squad_id, 'workflow_id', workflow_id, 'phone_number_id',"
+            " phone_number_id, 'metadata', metadata, 'ended_reason', ended_reason,"
             " 'ended_at', ended_at, 'duration_ms', calls.duration_ms, 'provider_cost_micros', provider_cost_micros,"
-            " 'recorded_by', dead.id) AS detail FROM reconciliation_runs AS dead"
+            " 'recorded_by', dead.id) || CASE WHEN calls.held IS NULL THEN '{}'"
+            " ELSE jsonb_build_object('problem', calls.held) END AS detail FROM reconciliation_runs AS dead"
             " JOIN calls ON calls.reconciliation_run_id = dead.id"
             " LEFT JOIN charges ON charges.idempotency_key = 'call:' || calls.id"
-            " WHERE dead.reported_by = :run_id AND calls.reconciled AND calls.started_at IS NOT NULL"
+            " WHERE dead.reported_by = :run_id AND calls.reconciled"
+            " AND (calls.started_at IS NOT NULL OR calls.held IS NOT NULL)"
             " ORDER BY calls.ended_at, calls.id",
             run_id=run_id,
         )
@@ -267,7 +275,7 @@ def _with_what_is_held(connection: Connection, window: Window, kept_since: datet
 
 
 def _store_findings(connection: Connection, run_id: UUID, found: Sequence[Finding]) -> None:
-    for start in range(0, len(found), FINDINGS_AT_ONCE):
+    def store(some: Sequence[Finding]) -> list[None]:
         value(
             connection,
             "INSERT INTO findings (run_id, kind, call_id, organization_id, amount_micros, outcome, detail)"
@@ -275,8 +283,18 @@ def _store_findings(connection: Connection, run_id: UUID, found: Sequence[Findin
             " FROM jsonb_to_recordset(CAST(:findings AS jsonb)) AS found (kind text, call_id text,"
             " organization_id uuid, amount_micros bigint, outcome text, detail jsonb) RETURNING 1",
             run_id=run_id,
-            findings=msgspec.json.encode(found[start : start + FINDINGS_AT_ONCE]).decode(),
+            findings=msgspec.json.encode(some).decode(),
         )
+        return []
+
+    def refused(finding: Finding, reason: PermanentError) -> list[None]:
+        detail = {"problem": f"its details could not be kept: {reason}"}
+        return store(
+            [Finding(finding.kind, None, amount_micros=finding.amount_micros, outcome="noted", detail=detail)]
+        )
+
+    for start in range(0, len(found), FINDINGS_AT_ONCE):
+        by_halves(connection, found[start : start + FINDINGS_AT_ONCE], store, refused)
 
 
 def _as_json(content: Any) -> Any:

@@ -13,7 +13,7 @@ from typing import Any
 from billing.books import Books
 from billing.errors import BillingError
 from billing.figures import Reliability
-from billing.messages import in_words
+from billing.messages import in_words, percent
 from billing.unapplied import PARKED_LIMIT
 
 PROBE_SECONDS = 1.0
@@ -29,7 +29,7 @@ FRESH_DEATH = timedelta(hours=24)
 UNSENT = timedelta(minutes=15)
 """Messages leave within a minute; Slack may be away for some."""
 LISTED = 10
-SEEN_HERE = ("webhook_reliability", "dead_events", "parked_events")
+SEEN_HERE = ("webhook_reliability", "dead_events", "parked_events", "held_calls")
 """Incidents of these kinds are troubles of another part already, with a better remedy."""
 
 
@@ -165,7 +165,7 @@ def _about_last(run: dict[str, Any], threshold: Decimal) -> list[Trouble]:
         troubles.append(Trouble(what, "run: calltally reconcile, and see why 03:00 UTC did not (calltally doctor)"))
     reliability = Reliability(run["ended_by_webhook"] or 0, run["ended_calls"] or 0)
     if reliability.is_below(threshold):
-        what = f"webhook reliability was {reliability.ratio:.2%}, below {threshold:.2%}"
+        what = f"webhook reliability was {percent(reliability.ratio)}, below {percent(threshold)}"
         troubles.append(Trouble(what, f"run: calltally doctor. Likely cause: {run['cause'] or 'not known'}"))
     return troubles
 
@@ -200,7 +200,17 @@ def _money(books: Books) -> Facts:
         " ORDER BY balance_micros LIMIT :listed",
         listed=LISTED,
     )
-    return Facts({"currencies": sums, "near_limit": tight, "need_recharge": recharge})
+    held = books.rows(
+        "SELECT held AS why, count(*) AS calls, min(first_seen_at) < now() - CAST(:limit AS interval) AS old"
+        " FROM calls WHERE held IS NOT NULL GROUP BY held ORDER BY count(*) DESC, held LIMIT :listed",
+        limit=PARKED_LIMIT,
+        listed=LISTED,
+    )
+    troubles = [
+        Trouble(f"{row['calls']} held, not billed: {row['why']}", "run: calltally call held", serious=row["old"])
+        for row in held
+    ]
+    return Facts({"currencies": sums, "near_limit": tight, "need_recharge": recharge, "held_calls": held}, troubles)
 
 
 def _messages(books: Books) -> Facts:

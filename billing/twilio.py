@@ -15,7 +15,7 @@ from urllib.parse import parse_qsl
 import msgspec
 
 from billing.errors import UnreadablePayload
-from billing.money import micros_from_decimal
+from billing.money import currency_code, micros_from_decimal
 from billing.provider_json import UNREADABLE, decode
 
 OUTGOING = frozenset(
@@ -223,9 +223,10 @@ def _price_micros(text: str | None) -> int | None:
 
 def _currency(text: str | None) -> str:
     """In either case, as seen."""
-    if not re.fullmatch(r"[A-Za-z]{3}", text or ""):
-        raise UnreadablePayload("price_unit is not a currency")
-    return (text or "").upper()
+    try:
+        return currency_code(text or "")
+    except ValueError as error:
+        raise UnreadablePayload("price_unit is not a currency") from error
 
 
 def _moment(text: str | None) -> datetime | None:

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from billing.call_frames import INSTANT, PROVIDER_COLUMNS
 from billing.money import micros_from_decimal
 from billing.provider_json import UNREADABLE, decode
-from billing.vapi import GONE, MICROSECOND, EndedCall, ListedCall, UnreadableRow, read_page
+from billing.vapi import LONGEST_ID, MICROSECOND, EndedCall, ListedCall, OddRow, UnreadableRow, read_page
 
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 FIRST_INSTANT_US: Final = (datetime.min.replace(tzinfo=UTC) - EPOCH) // MICROSECOND
@@ -39,7 +39,9 @@ _READ: Final[dict[str, Callable[[ListedCall], Any]]] = {
     "status": lambda call: call.status,
     "assistant_id": lambda call: call.assistant_id,
     "squad_id": lambda call: call.squad_id,
+    "workflow_id": lambda call: call.workflow_id,
     "phone_number_id": lambda call: call.phone_number_id,
+    "metadata": lambda call: call.tenant,
     "call_type": lambda call: call.type,
     "ended_reason": lambda call: call.ended_reason,
     "created_at": lambda call: call.created_at,
@@ -47,11 +49,25 @@ _READ: Final[dict[str, Callable[[ListedCall], Any]]] = {
     "started_at": lambda call: call.started_at,
     "ended_at": lambda call: call.ended_at,
     "cost_micros": lambda call: None if call.cost is None else micros_from_decimal(call.cost),
+    "max_duration_seconds": lambda call: call.max_duration_seconds,
     "problem": lambda _: None,
 }
 """Of a row of the list; `duration_ms` is computed of whole columns."""
 
 _page = msgspec.json.Decoder(list[ListedCall])
+_TEXTS: Final = {
+    "call_id": "id",
+    "assistant_id": "assistant_id",
+    "squad_id": "squad_id",
+    "workflow_id": "workflow_id",
+    "phone_number_id": "phone_number_id",
+    "metadata": "metadata",
+    "call_type": "call_type",
+    "ended_reason": "ended_reason",
+    "problem": "problem",
+}
+"""Columns, and what the books call them."""
+_OTHERS: Final = ("created_at", "started_at", "ended_at", "provider_cost_micros", "max_duration_seconds")
 
 
 class _Odd(Exception):
@@ -70,8 +86,28 @@ def read_columns(body: bytes) -> pa.RecordBatch:
     except (_Odd, *UNREADABLE):
         rows = read_page(body)
     readable = [row for row in rows if isinstance(row, ListedCall)]
+    odd = [row for row in rows if isinstance(row, OddRow)]
     unreadable = [row for row in rows if isinstance(row, UnreadableRow)]
-    return pa.concat_batches([_columns(readable), _problems(unreadable)])
+    batches = [
+        *_by_halves([(call, None) for call in readable]),
+        *_by_halves([(row.call, row.problem) for row in odd]),
+    ]
+    return pa.concat_batches([*batches, _problems(unreadable)])
+
+
+def _by_halves(rows: Sequence[tuple[ListedCall, str | None]]) -> list[pa.RecordBatch]:
+    """What still cannot be a column, in a way that nobody has thought of, is left alone."""
+    if not rows:
+        return []
+    try:
+        columns = _columns([call for call, _ in rows])
+    except _Odd:
+        if len(rows) == 1:
+            return [_problems([UnreadableRow(rows[0][0].id[:LONGEST_ID], "its values cannot be kept")])]
+        half = len(rows) // 2
+        return _by_halves(rows[:half]) + _by_halves(rows[half:])
+    problems = pa.array([problem for _, problem in rows], pa.string())
+    return [columns.set_column(SCHEMA.get_field_index("problem"), SCHEMA.field("problem"), problems)]
 
 
 def _columns(calls: Sequence[ListedCall]) -> pa.RecordBatch:
@@ -99,9 +135,11 @@ def _column(values: list[Any], kind: pa.DataType) -> pa.Array:
 
 
 def _require_storable(column: pa.Array) -> None:
-    """No NUL in a text, no time outside the calendar: Postgres could not hold them."""
+    """No NUL in a text, none that is very long, no time outside the calendar: Postgres could not hold them."""
     if pa.types.is_string(column.type):
         texts = column.buffers()[2]
+        if (pc.max(pc.utf8_length(column)).as_py() or 0) > LONGEST_ID:
+            raise _Odd
         if texts is not None and b"\x00" in memoryview(texts).tobytes():
             raise _Odd
     elif pa.types.is_timestamp(column.type):
@@ -112,15 +150,11 @@ def _require_storable(column: pa.Array) -> None:
 
 
 def _durations(columns: dict[str, pa.Array]) -> pa.Array:
-    """Milliseconds, halves up, of calls that are over; 0 if they never connected."""
-    gone = pc.and_(pc.is_in(columns["status"], pa.array(GONE)), columns["ended_at"].is_valid())
-    ended = pc.or_(pc.fill_null(pc.equal(columns["status"], "ended"), fill_value=False), gone)
+    """Milliseconds, halves up, of calls that are over; 0 if start and end are not both there, in this order."""
+    is_ended = pc.fill_null(pc.equal(columns["status"], "ended"), fill_value=False)
+    ended = pc.or_(is_ended, columns["ended_at"].is_valid())
     lengths = pc.subtract(columns["ended_at"].cast(pa.int64()), columns["started_at"].cast(pa.int64()))
-    endless = pc.and_(columns["started_at"].is_valid(), columns["ended_at"].is_null())
-    backwards = pc.fill_null(pc.less(lengths, 0), fill_value=False)
-    if pc.any(pc.and_(ended, pc.or_(endless, backwards))).as_py():
-        raise _Odd
-    rounded = pc.divide(pc.add(lengths, 500), 1000)
+    rounded = pc.divide(pc.add(pc.max_element_wise(lengths, 0, skip_nulls=False), 500), 1000)
     return pc.if_else(ended, pc.fill_null(rounded, 0), pa.scalar(None, pa.int64()))
 
 
@@ -192,35 +226,18 @@ def _series(column: pa.ChunkedArray, kind: str) -> "pd.Series[Any]":
 
 def ended_calls(provider: pd.DataFrame) -> list[EndedCall]:
     """Rows of a provider frame as the books take them, in their order; every one of them readable."""
-    names = ["call_id", "assistant_id", "squad_id", "phone_number_id", "call_type", "ended_reason"]
-    texts = [[None if pd.isna(text) else str(text) for text in provider[name]] for name in names]
+    texts = [[None if pd.isna(text) else str(text) for text in provider[name]] for name in _TEXTS]
     times = [_instants(provider[name]) for name in ("created_at", "started_at", "ended_at")]
-    costs = [None if pd.isna(cost) else int(cost) for cost in provider["cost_micros"]]
+    numbers = [
+        [None if pd.isna(number) else int(number) for number in provider[name]]
+        for name in ("cost_micros", "max_duration_seconds")
+    ]
     return [
         EndedCall(
-            id=call_id,
-            created_at=created_at,
-            assistant_id=assistant_id,
-            squad_id=squad_id,
-            phone_number_id=phone_number_id,
-            call_type=call_type,
-            ended_reason=ended_reason,
-            started_at=started_at,
-            ended_at=ended_at,
-            provider_cost_micros=cost,
+            **dict(zip(_TEXTS.values(), told[: len(_TEXTS)], strict=True)),
+            **dict(zip(_OTHERS, told[len(_TEXTS) :], strict=True)),
         )
-        for (
-            call_id,
-            assistant_id,
-            squad_id,
-            phone_number_id,
-            call_type,
-            ended_reason,
-            created_at,
-            started_at,
-            ended_at,
-            cost,
-        ) in zip(*texts, *times, costs, strict=True)
+        for told in zip(*texts, *times, *numbers, strict=True)
     ]
 
 

@@ -27,6 +27,17 @@ TABLE assigned_payments (
     reason text NOT NULL,
     assigned_at timestamp with time zone NOT NULL DEFAULT now()
 );
+TABLE call_decisions (
+    id bigint NOT NULL GENERATED ALWAYS AS IDENTITY,
+    call_id text NOT NULL,
+    decision text NOT NULL,
+    organization_id uuid,
+    duration_ms bigint,
+    held text,
+    reason text,
+    decided_at timestamp with time zone NOT NULL DEFAULT now(),
+    decided_by text NOT NULL DEFAULT SESSION_USER
+);
 TABLE calls (
     id text NOT NULL,
     organization_id uuid,
@@ -43,7 +54,11 @@ TABLE calls (
     reconciled boolean NOT NULL DEFAULT false,
     first_seen_at timestamp with time zone NOT NULL DEFAULT now(),
     webhook_at timestamp with time zone,
-    reconciliation_run_id uuid
+    reconciliation_run_id uuid,
+    workflow_id text,
+    metadata text,
+    max_duration_seconds integer,
+    held text
 );
 TABLE charges (
     idempotency_key text NOT NULL,
@@ -302,11 +317,17 @@ CONSTRAINT assigned_payments.assigned_payments_organization_id_fkey FOREIGN KEY 
 CONSTRAINT assigned_payments.assigned_payments_payment_id_check CHECK ((payment_id <> ''::text));
 CONSTRAINT assigned_payments.assigned_payments_pkey PRIMARY KEY (payment_id);
 CONSTRAINT assigned_payments.assigned_payments_reason_check CHECK ((reason <> ''::text));
+CONSTRAINT call_decisions.call_decisions_call_id_fkey FOREIGN KEY (call_id) REFERENCES calls(id);
+CONSTRAINT call_decisions.call_decisions_decision_check CHECK ((decision = ANY (ARRAY['assigned'::text, 'released'::text])));
+CONSTRAINT call_decisions.call_decisions_duration_ms_check CHECK ((duration_ms >= 0));
+CONSTRAINT call_decisions.call_decisions_organization_id_fkey FOREIGN KEY (organization_id) REFERENCES organizations(id);
+CONSTRAINT call_decisions.call_decisions_pkey PRIMARY KEY (id);
 CONSTRAINT calls.calls_duration_ms_check CHECK ((duration_ms >= 0));
 CONSTRAINT calls.calls_id_check CHECK ((id <> ''::text));
 CONSTRAINT calls.calls_pkey PRIMARY KEY (id);
 CONSTRAINT charges.charges_check CHECK (((amount_micros >= 0) OR (kind = 'correction'::text)));
 CONSTRAINT charges.charges_corrects_fkey FOREIGN KEY (corrects) REFERENCES charges(idempotency_key);
+CONSTRAINT charges.charges_key_names_something CHECK ((idempotency_key !~ '^([a-z_]*:)?\s*(:|$)'::text)) NOT VALID;
 CONSTRAINT charges.charges_kind_check CHECK ((kind = ANY (ARRAY['call'::text, 'sms'::text, 'correction'::text])));
 CONSTRAINT charges.charges_pkey PRIMARY KEY (idempotency_key);
 CONSTRAINT charges.charges_settled_by_transfer_id_fkey FOREIGN KEY (settled_by_transfer_id) REFERENCES transfers(id);
@@ -348,6 +369,7 @@ CONSTRAINT payments.payments_pkey PRIMARY KEY (payment_id);
 CONSTRAINT payments.payments_received_micros_check CHECK ((received_micros > 0));
 CONSTRAINT payments.payments_tax_micros_check CHECK ((tax_micros >= 0));
 CONSTRAINT payments.payments_tax_percent_check CHECK ((tax_percent >= (0)::numeric));
+CONSTRAINT prices.prices_currency_check CHECK ((currency ~ '^[A-Z]{3}$'::text)) NOT VALID;
 CONSTRAINT prices.prices_do_not_overlap EXCLUDE USING gist (COALESCE(organization_id, '00000000-0000-0000-0000-000000000000'::uuid) WITH =, currency WITH =, valid WITH &&);
 CONSTRAINT prices.prices_free_seconds_check CHECK ((free_seconds >= 0));
 CONSTRAINT prices.prices_increment_seconds_check CHECK ((increment_seconds = ANY (ARRAY[1, 6, 60])));
@@ -373,7 +395,7 @@ CONSTRAINT reversals.reversals_returned_micros_check CHECK ((returned_micros > 0
 CONSTRAINT reversals.reversals_taken_micros_check CHECK ((taken_micros > 0));
 CONSTRAINT routes.routes_do_not_overlap EXCLUDE USING gist (kind WITH =, external_id WITH =, valid WITH &&);
 CONSTRAINT routes.routes_external_id_check CHECK ((external_id <> ''::text));
-CONSTRAINT routes.routes_kind_check CHECK ((kind = ANY (ARRAY['assistant'::text, 'squad'::text, 'phone_number'::text, 'messaging_service'::text, 'sms_number'::text, 'twilio_account'::text])));
+CONSTRAINT routes.routes_kind_check CHECK ((kind = ANY (ARRAY['assistant'::text, 'squad'::text, 'workflow'::text, 'phone_number'::text, 'metadata'::text, 'messaging_service'::text, 'sms_number'::text, 'twilio_account'::text])));
 CONSTRAINT routes.routes_organization_id_fkey FOREIGN KEY (organization_id) REFERENCES organizations(id);
 CONSTRAINT routes.routes_pkey PRIMARY KEY (id);
 CONSTRAINT routes.routes_valid_check CHECK ((NOT isempty(valid)));
@@ -386,6 +408,7 @@ CONSTRAINT sms_messages.sms_messages_pkey PRIMARY KEY (sid);
 CONSTRAINT sms_messages.sms_messages_sid_check CHECK ((sid <> ''::text));
 CONSTRAINT sms_messages.sms_messages_sms_price_id_fkey FOREIGN KEY (sms_price_id) REFERENCES sms_prices(id);
 CONSTRAINT sms_messages.sms_messages_status_check CHECK ((status = ANY (ARRAY['scheduled'::text, 'accepted'::text, 'queued'::text, 'sending'::text, 'sent'::text, 'canceled'::text, 'failed'::text, 'partially_delivered'::text, 'undelivered'::text, 'delivered'::text, 'read'::text])));
+CONSTRAINT sms_prices.sms_prices_currency_check CHECK ((currency ~ '^[A-Z]{3}$'::text)) NOT VALID;
 CONSTRAINT sms_prices.sms_prices_do_not_overlap EXCLUDE USING gist (COALESCE(organization_id, '00000000-0000-0000-0000-000000000000'::uuid) WITH =, currency WITH =, valid WITH &&);
 CONSTRAINT sms_prices.sms_prices_organization_id_fkey FOREIGN KEY (organization_id) REFERENCES organizations(id);
 CONSTRAINT sms_prices.sms_prices_per_segment_micros_check CHECK ((per_segment_micros >= 0));
@@ -399,6 +422,7 @@ CASE num_nonnulls(wallet_sequence, balance_after_micros, debt_limit_micros)
 END);
 CONSTRAINT transfers.transfers_corrects_transfer_id_fkey FOREIGN KEY (corrects_transfer_id) REFERENCES transfers(id);
 CONSTRAINT transfers.transfers_idempotency_key_key UNIQUE (idempotency_key);
+CONSTRAINT transfers.transfers_key_names_something CHECK ((idempotency_key !~ '^([a-z_]*:)?\s*(:|$)'::text)) NOT VALID;
 CONSTRAINT transfers.transfers_kind_check CHECK ((kind = ANY (ARRAY['topup'::text, 'call'::text, 'sms'::text, 'correction'::text, 'refund'::text, 'dispute'::text, 'reinstatement'::text, 'adjustment'::text, 'tax'::text, 'fee'::text, 'excess'::text])));
 CONSTRAINT transfers.transfers_organization_id_wallet_sequence_key UNIQUE (organization_id, wallet_sequence);
 CONSTRAINT transfers.transfers_pkey PRIMARY KEY (id);
@@ -415,8 +439,11 @@ CREATE UNIQUE INDEX alerts_pkey ON public.alerts USING btree (id);
 CREATE UNIQUE INDEX alerts_scheduled ON public.alerts USING btree (key) WHERE (kind = ANY (ARRAY['summary'::text, 'heartbeat'::text]));
 CREATE INDEX alerts_waiting ON public.alerts USING btree (id) WHERE ((sent_at IS NULL) AND (withdrawn_at IS NULL));
 CREATE UNIQUE INDEX assigned_payments_pkey ON public.assigned_payments USING btree (payment_id);
+CREATE INDEX call_decisions_call ON public.call_decisions USING btree (call_id);
+CREATE UNIQUE INDEX call_decisions_pkey ON public.call_decisions USING btree (id);
 CREATE INDEX calls_created ON public.calls USING btree (created_at);
 CREATE INDEX calls_ended_day ON public.calls USING brin ((((ended_at AT TIME ZONE 'UTC'::text))::date)) WHERE ((started_at IS NOT NULL) AND (ended_at IS NOT NULL));
+CREATE INDEX calls_held ON public.calls USING btree (id) WHERE (held IS NOT NULL);
 CREATE INDEX calls_of_run ON public.calls USING btree (reconciliation_run_id) WHERE (reconciliation_run_id IS NOT NULL);
 CREATE UNIQUE INDEX calls_pkey ON public.calls USING btree (id);
 CREATE INDEX calls_unattributed ON public.calls USING btree (created_at) WHERE (organization_id IS NULL);
@@ -529,6 +556,7 @@ VIEW reporting.wallets {"organization_id uuid","organization text","currency cha
 
 FUNCTION accept_events(text[],text[],text[],bytea[]) RETURNS void SECURITY DEFINER;
 FUNCTION add_route(uuid,text,text,timestamp with time zone) RETURNS TABLE(charged_calls integer, woken_events integer) SECURITY DEFINER;
+FUNCTION assign_call(text,uuid,text) RETURNS TABLE(organization_id uuid, outcome text, amount_micros bigint, problem text, duplicate boolean) SECURITY DEFINER;
 FUNCTION assign_payment(text,uuid,text) RETURNS integer SECURITY DEFINER;
 FUNCTION attribute_messages(jsonb) RETURNS void;
 FUNCTION beat_heart(text) RETURNS void SECURITY DEFINER;
@@ -542,6 +570,7 @@ FUNCTION book_reversals(text) RETURNS integer;
 FUNCTION book_shares(payments,payments,text,timestamp with time zone) RETURNS void;
 FUNCTION book_transfer(uuid,bigint,text,text,text,timestamp with time zone,boolean,text,bigint,text) RETURNS transfers;
 FUNCTION call_duration_ms(timestamp with time zone,timestamp with time zone) RETURNS bigint;
+FUNCTION call_problem(timestamp with time zone,timestamp with time zone,timestamp with time zone,bigint,integer) RETURNS text;
 FUNCTION charge_calls(text[]) RETURNS integer;
 FUNCTION charge_messages(text[]) RETURNS integer;
 FUNCTION charge_quarantined_calls() RETURNS integer;
@@ -552,8 +581,9 @@ FUNCTION check_same_facts(text,jsonb,jsonb,text) RETURNS void;
 FUNCTION claim_alerts(integer,interval,boolean) RETURNS TABLE(id bigint, key text, kind text, severity text, facts jsonb, claim_token uuid, incident_id bigint, since timestamp with time zone, until timestamp with time zone, times_seen integer, told boolean) SECURITY DEFINER;
 FUNCTION claim_events(text,integer,interval,uuid,bigint) RETURNS TABLE(id bigint, provider text, type text, body bytea, attempts integer, claim_token uuid) SECURITY DEFINER;
 FUNCTION claim_these_events(bigint[],text,interval,integer,bigint) RETURNS TABLE(id bigint, provider text, type text, body bytea, attempts integer, claim_token uuid) SECURITY DEFINER;
+FUNCTION contradiction_of(calls) RETURNS text;
 FUNCTION correct_call(text,timestamp with time zone,timestamp with time zone,bigint,timestamp with time zone) RETURNS bigint SECURITY DEFINER;
-FUNCTION correct_calls(jsonb,uuid) RETURNS TABLE(call_id text, organization_id uuid, difference_micros bigint) SECURITY DEFINER;
+FUNCTION correct_calls(jsonb,uuid) RETURNS TABLE(call_id text, organization_id uuid, difference_micros bigint, problem text) SECURITY DEFINER;
 FUNCTION create_organization(text,text,text,bigint,text) RETURNS uuid SECURITY DEFINER;
 FUNCTION credit_payment(told_payment,uuid) RETURNS text;
 FUNCTION credit_payments(jsonb) RETURNS TABLE(payment_id text, outcome text, reason text, event_id bigint) SECURITY DEFINER;
@@ -565,28 +595,32 @@ FUNCTION enqueue_message(text,text,jsonb) RETURNS bigint SECURITY DEFINER;
 FUNCTION ensure_partitions(timestamp with time zone,integer) RETURNS integer SECURITY DEFINER;
 FUNCTION extend_lease(uuid[],interval) RETURNS integer SECURITY DEFINER;
 FUNCTION fail_event(uuid,bigint,text,text,boolean,interval,uuid) RETURNS void SECURITY DEFINER;
-FUNCTION find_organization(text,text,text,timestamp with time zone) RETURNS uuid;
+FUNCTION find_organization(text,text,text,text,text,timestamp with time zone) RETURNS uuid;
 FUNCTION find_payer(text,text) RETURNS TABLE(organization_id uuid, reason text) SECURITY DEFINER;
 FUNCTION find_price(uuid,text,timestamp with time zone) RETURNS SETOF prices;
-FUNCTION find_route(text,text,text,timestamp with time zone) RETURNS SETOF routes;
+FUNCTION find_route(text,text,text,text,text,timestamp with time zone) RETURNS SETOF routes;
 FUNCTION find_sms_price(uuid,text,timestamp with time zone) RETURNS SETOF sms_prices;
 FUNCTION find_sms_route(text,text,text,timestamp with time zone) RETURNS SETOF routes;
 FUNCTION find_told_payer(told_payment) RETURNS TABLE(organization_id uuid, reason text);
 FUNCTION finish_events(uuid,bigint[],text[],text[]) RETURNS void SECURITY DEFINER;
 FUNCTION forget_bodies(interval,integer) RETURNS TABLE(months integer, bodies integer) SECURITY DEFINER;
 FUNCTION give_back(text,text,bigint,timestamp with time zone) RETURNS TABLE(duplicate boolean, balance_before_micros bigint, balance_after_micros bigint);
+FUNCTION held_by_metadata() RETURNS text;
 FUNCTION hold_alerts(text,boolean) RETURNS TABLE(id bigint, key text, kind text) SECURITY DEFINER;
+FUNCTION is_better(text,text) RETURNS boolean;
 FUNCTION is_event_step(text,text) RETURNS boolean;
 FUNCTION is_priced_like(charges,charges) RETURNS boolean;
 FUNCTION last_charge(text) RETURNS charges;
 FUNCTION learn_of_payment(payments,told_payment) RETURNS boolean;
 FUNCTION left_of_payment(text) RETURNS bigint;
 FUNCTION link_customer(uuid,text) RETURNS integer SECURITY DEFINER;
+FUNCTION lock_call(text) RETURNS calls;
 FUNCTION lock_keys(text,text[]) RETURNS void;
 FUNCTION lock_payments(text[]) RETURNS void SECURITY DEFINER;
 FUNCTION lock_plan(jsonb,text[]) RETURNS void SECURITY DEFINER;
 FUNCTION lock_wallet(uuid) RETURNS wallets;
 FUNCTION messages_to_poll(interval,integer) RETURNS TABLE(sid text, account_sid text) SECURITY DEFINER;
+FUNCTION names_another(text,uuid,timestamp with time zone) RETURNS boolean;
 FUNCTION note_alert_in_doubt(bigint,uuid,text) RETURNS text SECURITY DEFINER;
 FUNCTION note_alert_outcome(bigint,uuid,text,boolean) RETURNS void SECURITY DEFINER;
 FUNCTION note_condition(text,boolean,jsonb,text,interval) RETURNS TABLE(incident bigint, enqueued text, since timestamp with time zone, times integer) SECURITY DEFINER;
@@ -602,7 +636,7 @@ FUNCTION post_charges(charge_request[]) RETURNS SETOF charge_answer;
 FUNCTION prune_events(interval,interval,integer) RETURNS TABLE(months integer, bodies integer, events_removed integer) SECURITY DEFINER;
 FUNCTION queue_metrics() RETURNS TABLE(waiting bigint, active bigint, delayed bigint, parked bigint, dead bigint, finished bigint, oldest_waiting_at timestamp with time zone) SECURITY DEFINER;
 FUNCTION read_told_messages(jsonb) RETURNS TABLE(sid text, status text, error_code integer, account_sid text, messaging_service_sid text, sender text, num_segments integer, sent_at timestamp with time zone, provider_price_micros bigint, provider_currency text, polled boolean);
-FUNCTION record_calls(jsonb,boolean,uuid) RETURNS TABLE(call_id text, organization_id uuid, outcome text, amount_micros bigint, known boolean) SECURITY DEFINER;
+FUNCTION record_calls(jsonb,boolean,uuid) RETURNS TABLE(call_id text, organization_id uuid, outcome text, amount_micros bigint, known boolean, problem text) SECURITY DEFINER;
 FUNCTION record_messages(jsonb) RETURNS TABLE(message_sid text, organization_id uuid, outcome text) SECURITY DEFINER;
 FUNCTION record_reversals(jsonb) RETURNS TABLE(reversal_id text, outcome text, reason text) SECURITY DEFINER;
 FUNCTION refund_payment(text,text,bigint,timestamp with time zone) RETURNS TABLE(duplicate boolean, balance_before_micros bigint, balance_after_micros bigint) SECURITY DEFINER;
@@ -612,6 +646,7 @@ FUNCTION refuse_event_step() RETURNS trigger;
 FUNCTION refuse_other_payment(payments,told_payment,uuid) RETURNS void;
 FUNCTION refuse_unknown(uuid) RETURNS void;
 FUNCTION reinstate_dispute(text,bigint,timestamp with time zone) RETURNS TABLE(duplicate boolean, balance_before_micros bigint, balance_after_micros bigint) SECURITY DEFINER;
+FUNCTION release_call(text,bigint,text) RETURNS TABLE(organization_id uuid, outcome text, amount_micros bigint, problem text, duplicate boolean) SECURITY DEFINER;
 FUNCTION replay_events(bigint[]) RETURNS SETOF bigint SECURITY DEFINER;
 FUNCTION reprice_call(text,timestamp with time zone) RETURNS bigint SECURITY DEFINER;
 FUNCTION return_refund(text,bigint,timestamp with time zone) RETURNS TABLE(duplicate boolean, balance_before_micros bigint, balance_after_micros bigint) SECURITY DEFINER;
@@ -631,6 +666,7 @@ FUNCTION sms_is_settled(sms_messages) RETURNS boolean;
 FUNCTION sms_rank(text) RETURNS integer;
 FUNCTION sms_sender_may_decide(sms_messages) RETURNS boolean;
 FUNCTION split_payment(payments) RETURNS payments;
+FUNCTION state_of_call(text) RETURNS TABLE(organization_id uuid, outcome text, amount_micros bigint, problem text);
 FUNCTION sweep_events() RETURNS integer SECURITY DEFINER;
 FUNCTION take_back(text,text,text,bigint,timestamp with time zone,bigint) RETURNS TABLE(duplicate boolean, balance_before_micros bigint, balance_after_micros bigint);
 FUNCTION told_at_first_sight(text[]) RETURNS TABLE(call_id text, told boolean) SECURITY DEFINER;
@@ -638,6 +674,7 @@ FUNCTION unfinished_events() RETURNS SETOF events;
 FUNCTION value_calls(jsonb) RETURNS TABLE(currency text, charged_micros bigint, at_risk_micros bigint) SECURITY DEFINER;
 FUNCTION wake_events(text) RETURNS integer;
 FUNCTION wake_payment(text) RETURNS void;
+FUNCTION wake_report(text) RETURNS void;
 FUNCTION with_price_in_force(charges,timestamp with time zone) RETURNS charges;
 FUNCTION withdraw_dispute(text,text,bigint,timestamp with time zone) RETURNS TABLE(duplicate boolean, balance_before_micros bigint, balance_after_micros bigint) SECURITY DEFINER;
 
@@ -646,6 +683,8 @@ POLICY own_rows ON accounts TO {calltally_tenant} USING ((organization_id = (NUL
 POLICY every_row ON alerts TO {calltally_app,calltally_books,calltally_nights,calltally_operators,calltally_owner,calltally_receiver,calltally_worker} USING (true);
 POLICY every_row ON assigned_payments TO {calltally_app,calltally_books,calltally_nights,calltally_operators,calltally_owner,calltally_receiver,calltally_worker} USING (true);
 POLICY own_rows ON assigned_payments TO {calltally_tenant} USING ((organization_id = (NULLIF(current_setting('app.org_id'::text, true), ''::text))::uuid));
+POLICY every_row ON call_decisions TO {calltally_app,calltally_books,calltally_nights,calltally_operators,calltally_owner,calltally_receiver,calltally_worker} USING (true);
+POLICY own_rows ON call_decisions TO {calltally_tenant} USING ((organization_id = (NULLIF(current_setting('app.org_id'::text, true), ''::text))::uuid));
 POLICY every_row ON calls TO {calltally_app,calltally_books,calltally_nights,calltally_operators,calltally_owner,calltally_receiver,calltally_worker} USING (true);
 POLICY own_rows ON calls TO {calltally_tenant} USING ((organization_id = (NULLIF(current_setting('app.org_id'::text, true), ''::text))::uuid));
 POLICY every_row ON charges TO {calltally_app,calltally_books,calltally_nights,calltally_operators,calltally_owner,calltally_receiver,calltally_worker} USING (true);
@@ -727,6 +766,9 @@ GRANT SELECT ON public.alerts TO calltally_nights;
 GRANT SELECT ON public.alerts TO calltally_worker;
 GRANT SELECT ON public.assigned_payments TO calltally_app;
 GRANT INSERT, SELECT, UPDATE ON public.assigned_payments TO calltally_books;
+GRANT SELECT ON public.call_decisions TO calltally_app;
+GRANT INSERT, SELECT ON public.call_decisions TO calltally_books;
+GRANT SELECT ON public.call_decisions TO calltally_nights;
 GRANT SELECT ON public.calls TO calltally_app;
 GRANT INSERT, SELECT, UPDATE ON public.calls TO calltally_books;
 GRANT SELECT ON public.calls TO calltally_nights;
@@ -751,6 +793,7 @@ GRANT SELECT ON public.findings TO calltally_app;
 GRANT INSERT, SELECT ON public.findings TO calltally_books;
 GRANT INSERT, SELECT ON public.findings TO calltally_nights;
 GRANT SELECT ON public.findings TO calltally_operators;
+GRANT SELECT ON public.findings TO calltally_worker;
 GRANT SELECT ON public.first_sights TO calltally_app;
 GRANT INSERT, SELECT ON public.first_sights TO calltally_books;
 GRANT INSERT, SELECT ON public.first_sights TO calltally_nights;
@@ -861,11 +904,13 @@ GRANT SELECT ON reporting.wallets TO calltally_app;
 
 GRANT EXECUTE ON accept_events(text[],text[],text[],bytea[]) TO calltally_nights, calltally_receiver;
 GRANT EXECUTE ON add_route(uuid,text,text,timestamp with time zone) TO calltally_app;
+GRANT EXECUTE ON assign_call(text,uuid,text) TO calltally_app;
 GRANT EXECUTE ON assign_payment(text,uuid,text) TO calltally_app;
 GRANT EXECUTE ON beat_heart(text) TO calltally_worker;
 GRANT EXECUTE ON billed_amount_micros(integer,bigint) TO calltally_app, calltally_nights, calltally_owner, calltally_worker;
 GRANT EXECUTE ON billed_seconds(bigint,integer,integer,integer) TO calltally_app, calltally_nights, calltally_owner, calltally_worker;
 GRANT EXECUTE ON call_duration_ms(timestamp with time zone,timestamp with time zone) TO calltally_app, calltally_nights, calltally_owner, calltally_worker;
+GRANT EXECUTE ON call_problem(timestamp with time zone,timestamp with time zone,timestamp with time zone,bigint,integer) TO calltally_app, calltally_nights, calltally_owner, calltally_worker;
 GRANT EXECUTE ON check_books() TO calltally_analyst, calltally_app, calltally_owner, calltally_worker;
 GRANT EXECUTE ON claim_alerts(integer,interval,boolean) TO calltally_nights, calltally_worker;
 GRANT EXECUTE ON claim_events(text,integer,interval,uuid,bigint) TO calltally_worker;
@@ -882,10 +927,10 @@ GRANT EXECUTE ON enqueue_message(text,text,jsonb) TO calltally_worker;
 GRANT EXECUTE ON ensure_partitions(timestamp with time zone,integer) TO calltally_worker;
 GRANT EXECUTE ON extend_lease(uuid[],interval) TO calltally_worker;
 GRANT EXECUTE ON fail_event(uuid,bigint,text,text,boolean,interval,uuid) TO calltally_worker;
-GRANT EXECUTE ON find_organization(text,text,text,timestamp with time zone) TO calltally_app, calltally_nights, calltally_owner, calltally_worker;
+GRANT EXECUTE ON find_organization(text,text,text,text,text,timestamp with time zone) TO calltally_app, calltally_nights, calltally_owner, calltally_worker;
 GRANT EXECUTE ON find_payer(text,text) TO calltally_worker;
 GRANT EXECUTE ON find_price(uuid,text,timestamp with time zone) TO calltally_app, calltally_nights, calltally_owner, calltally_worker;
-GRANT EXECUTE ON find_route(text,text,text,timestamp with time zone) TO calltally_app, calltally_nights, calltally_owner, calltally_worker;
+GRANT EXECUTE ON find_route(text,text,text,text,text,timestamp with time zone) TO calltally_app, calltally_nights, calltally_owner, calltally_worker;
 GRANT EXECUTE ON find_sms_price(uuid,text,timestamp with time zone) TO calltally_app, calltally_owner, calltally_worker;
 GRANT EXECUTE ON find_sms_route(text,text,text,timestamp with time zone) TO calltally_app, calltally_owner, calltally_worker;
 GRANT EXECUTE ON finish_events(uuid,bigint[],text[],text[]) TO calltally_worker;
@@ -896,6 +941,7 @@ GRANT EXECUTE ON link_customer(uuid,text) TO calltally_app;
 GRANT EXECUTE ON lock_payments(text[]) TO calltally_worker;
 GRANT EXECUTE ON lock_plan(jsonb,text[]) TO calltally_nights;
 GRANT EXECUTE ON messages_to_poll(interval,integer) TO calltally_worker;
+GRANT EXECUTE ON names_another(text,uuid,timestamp with time zone) TO calltally_app, calltally_nights, calltally_owner, calltally_worker;
 GRANT EXECUTE ON note_alert_in_doubt(bigint,uuid,text) TO calltally_nights, calltally_worker;
 GRANT EXECUTE ON note_alert_outcome(bigint,uuid,text,boolean) TO calltally_nights, calltally_worker;
 GRANT EXECUTE ON note_condition(text,boolean,jsonb,text,interval) TO calltally_nights, calltally_worker;
@@ -912,6 +958,7 @@ GRANT EXECUTE ON record_messages(jsonb) TO calltally_worker;
 GRANT EXECUTE ON record_reversals(jsonb) TO calltally_worker;
 GRANT EXECUTE ON refund_payment(text,text,bigint,timestamp with time zone) TO calltally_app;
 GRANT EXECUTE ON reinstate_dispute(text,bigint,timestamp with time zone) TO calltally_app;
+GRANT EXECUTE ON release_call(text,bigint,text) TO calltally_app;
 GRANT EXECUTE ON replay_events(bigint[]) TO calltally_worker;
 GRANT EXECUTE ON reprice_call(text,timestamp with time zone) TO calltally_app;
 GRANT EXECUTE ON return_refund(text,bigint,timestamp with time zone) TO calltally_app;

@@ -161,11 +161,11 @@ def told_call(
 ) -> Row:
     """A call as record_calls is told of it; without seconds it never connected."""
     started_at = None if seconds is None else created_at + timedelta(seconds=5)
-    ended_at = created_at + timedelta(seconds=5 + (seconds or 0))
+    ended_at = started_at and started_at + timedelta(seconds=seconds or 0)
     return {
         "id": call_id,
         "assistant_id": assistant_id,
         "created_at": created_at.isoformat(),
         "started_at": started_at and started_at.isoformat(),
-        "ended_at": ended_at.isoformat(),
+        "ended_at": ended_at and ended_at.isoformat(),
     }

@@ -14,7 +14,8 @@ from tests.books import Books
 EMPTY = """
 SET LOCAL session_replication_role = replica; -- history lets nobody else empty it
 DELETE FROM sms_messages; DELETE FROM sms_prices; DELETE FROM reversals; DELETE FROM first_sights;
-DELETE FROM transfers; DELETE FROM payments; DELETE FROM assigned_payments; DELETE FROM charges; DELETE FROM calls;
+DELETE FROM transfers; DELETE FROM payments; DELETE FROM assigned_payments; DELETE FROM charges;
+DELETE FROM call_decisions; DELETE FROM calls;
 DELETE FROM event_attempts; DELETE FROM event_bodies; DELETE FROM events; DELETE FROM workers;
 DELETE FROM alerts; DELETE FROM incidents; DELETE FROM findings; DELETE FROM run_corrections;
 DELETE FROM reconciliation_runs;

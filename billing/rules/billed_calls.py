@@ -1,4 +1,7 @@
-"""Calls that ended are billed: charged, owed or free. What is not has no organization, so nobody pays for it."""
+"""Calls that ended are billed: charged, owed or free. What is not has no organization or no price.
+
+Those that are held for a person are another rule's.
+"""
 
 from collections.abc import Mapping
 from datetime import datetime, timedelta
@@ -11,6 +14,7 @@ from billing.database import rows
 from billing.figures import Reliability
 from billing.incident_messages import Words
 from billing.messages import listing, percent, with_interval
+from billing.naming import naming_command
 from billing.rules.rule import EXAMPLES, Condition, Rule
 from billing.rules.shares import in_words, stretch, surely_below
 from billing.settings import Settings
@@ -25,17 +29,38 @@ LONGEST_CALL = timedelta(hours=12)
 
 SELECT = """
 WITH ended AS (
-    SELECT id, EXISTS (SELECT FROM charges WHERE idempotency_key = 'call:' || calls.id) AS billed
+    SELECT calls.*, EXISTS (SELECT FROM charges WHERE idempotency_key = 'call:' || calls.id) AS billed
     FROM calls
-    WHERE created_at >= :since - CAST(:longest AS interval) AND ended_at >= :since AND ended_at < :now
+    WHERE
+        held IS NULL
+        AND created_at >= :since - CAST(:longest AS interval) AND ended_at >= :since AND ended_at < :now
 )
 SELECT
     count(*) AS ended,
     count(*) FILTER (WHERE billed) AS billed,
     (SELECT coalesce(array_agg(id), '{}') FROM (
         SELECT id FROM ended WHERE NOT billed ORDER BY id LIMIT :examples
-    ) AS first) AS first_ids
+    ) AS first) AS first_ids,
+    count(*) FILTER (WHERE NOT billed AND organization_id IS NOT NULL) AS unpriced
 FROM ended
+"""
+UNROUTED = """
+SELECT
+    min(id) AS id,
+    assistant_id,
+    squad_id,
+    workflow_id,
+    phone_number_id,
+    metadata
+FROM calls
+WHERE
+    held IS NULL AND organization_id IS NULL
+    AND created_at >= :since - CAST(:longest AS interval) AND ended_at >= :since AND ended_at < :now
+GROUP BY
+    assistant_id, squad_id, workflow_id, phone_number_id, metadata,
+    CASE WHEN num_nonnulls(assistant_id, squad_id, workflow_id, phone_number_id, metadata) = 0 THEN id END
+ORDER BY count(*) DESC, min(id)
+LIMIT :examples
 """
 
 
@@ -47,7 +72,10 @@ def look(connection: Connection, settings: Settings, now: datetime) -> list[Cond
     """
     is_open, since = stretch(connection, NAME, now - WINDOW)
     [found] = rows(connection, SELECT, since=since, now=now, longest=LONGEST_CALL, examples=EXAMPLES)
-    share, facts = Reliability(found["billed"], found["ended"]), {"since": since.isoformat(), **found}
+    unrouted = rows(connection, UNROUTED, since=since, now=now, longest=LONGEST_CALL, examples=EXAMPLES)
+    commands = list(dict.fromkeys(naming_command(call) for call in unrouted))
+    share = Reliability(found["billed"], found["ended"])
+    facts = {"since": since.isoformat(), **found, "commands": commands}
     if not share.ended:
         return [Condition(NAME, None, facts, "no calls")]
     failing = surely_below(share, THRESHOLD) or (is_open and share.lost > 0)
@@ -60,13 +88,24 @@ def words(facts: Mapping[str, Any]) -> Words:
     return Words(
         headline=f"{share.lost} of {share.ended} calls since {in_words(facts)} are not billed",
         all_clear=f"Calls are billed again: {percent(share.ratio)} of {share.ended} since {in_words(facts)}",
-        next_step=(
-            "Nobody is known to pay for them: add the missing route (`calltally route add`), and they are billed at "
-            "once, at the price of their time."
-        ),
+        next_step=_next_step(facts),
         values={"Billed": with_interval(share), "Alert below": percent(THRESHOLD)},
         paragraphs={"Calls": listing(facts["first_ids"], share.lost)},
     )
+
+
+def _next_step(facts: Mapping[str, Any]) -> str:
+    """Alerts of an earlier version do not say of which calls."""
+    steps = []
+    if facts.get("commands") or not facts.get("unpriced"):
+        named = "\n".join(f"`{command}`" for command in facts.get("commands", [])) or "`calltally route add`"
+        steps.append(
+            "Nobody is known to pay for them: say who, and they are billed at once, at the price of their time.\n"
+            f"{named}"
+        )
+    if facts.get("unpriced"):
+        steps.append(f"{facts['unpriced']} have no price: in SQL, `set_price(…)` gives their organization one.")
+    return "\n".join(steps)
 
 
 RULE = Rule(NAME, look, words)

@@ -1,6 +1,7 @@
 """Wallets keep clear of their debt limit. At it their calls go on, but what they cost is only owed.
 
-One without a credit line has no four fifths to use: it is near its limit below its recharge threshold, if it has one.
+One whose recharge threshold somebody has set is told below it, whatever its limit; all others once four fifths of
+their limit are used.
 
 SQL says which wallet is near its limit and which is at it: the view wallet_balances, for everybody alike.
 """
@@ -33,12 +34,13 @@ WITH troubled AS (
         balances.balance_micros < -balances.debt_limit_micros AS past
     FROM wallet_balances AS balances
     INNER JOIN organizations ON organizations.id = balances.organization_id
+    INNER JOIN wallets ON wallets.organization_id = balances.organization_id
     WHERE balances.outstanding_micros > 0
         OR balances.balance_micros < -balances.debt_limit_micros
         OR (
             (
                 balances.state IN ('near_limit', 'at_limit')
-                OR (balances.state = 'low' AND balances.debt_limit_micros = 0)
+                OR (balances.needs_recharge AND wallets.recharge_threshold_micros > 0)
             )
             AND EXISTS (
                 SELECT FROM calls WHERE calls.organization_id = balances.organization_id AND created_at >= :active
@@ -80,8 +82,11 @@ def words(facts: Mapping[str, Any]) -> Words:
         for wallet in facts["first"][:MAX_REFERENCES]
     ]
     return Words(
-        headline=f"{count} {'wallet is' if count == 1 else 'wallets are'} at the debt limit or near it",
-        all_clear="No wallet is near its debt limit any more",
+        headline=(
+            f"{count} {'wallet is' if count == 1 else 'wallets are'} at the debt limit or near it, or below the "
+            "recharge threshold"
+        ),
+        all_clear="No wallet is near its debt limit any more, or below its recharge threshold",
         next_step=(
             "Ask them to top up: the next payment settles what is owed, oldest first. A wallet past its limit was "
             "taken there by a refund or a dispute."

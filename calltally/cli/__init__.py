@@ -36,7 +36,8 @@ VERBS: Final = {
     "doctor": Verb("doctor", "Check settings, database, Prefect and the providers' set-up, and say how to mend it."),
     "explain": Verb("explain", "Why does this call cost what it costs?"),
     "org": Verb("organizations", "Organizations: the reseller's customers."),
-    "route": Verb("organizations", "Routes: which assistant, squad, number or messaging service is whose."),
+    "route": Verb("organizations", "Routes: which assistant, squad, workflow, number or messaging service is whose."),
+    "call": Verb("calls", "Calls that only a person can decide: whose one is, how long it lasted."),
     "wallet": Verb("wallets", "Wallets: prepaid balances."),
     "events": Verb("events", "Events: webhook deliveries and what became of them."),
     "sms": Verb("sms", "Text messages: delivered or not, charged or not, and their price."),
@@ -66,7 +67,7 @@ VERBS: Final = {
     "sandbox": Verb("processes", "Imitate Vapi, Stripe and Slack on this machine."),
 }
 """Every verb, in the order of `--help`."""
-BRIEF: Final = {"status", "explain", "org", "route", "wallet", "events", "sms", "books"}
+BRIEF: Final = {"status", "explain", "org", "route", "call", "wallet", "events", "sms", "books"}
 """Verbs that end before collecting garbage pays: looking for it takes a third of their time."""
 
 

@@ -4,6 +4,7 @@ from datetime import datetime
 from typing import Any
 
 from billing.money import format_micros
+from billing.naming import NAMED_BY, naming_command
 
 Story = dict[str, Any]
 
@@ -19,6 +20,7 @@ def sections(story: Story) -> list[tuple[str, list[str]]]:
         ("transfers", _transfers(story)),
         ("webhooks", _events(story)),
         ("nights", _nights(story)),
+        ("decisions", _decisions(story)),
     ]
     return [(label, lines) for label, lines in parts if lines]
 
@@ -50,6 +52,7 @@ def _call(story: Story) -> list[str]:
         kind,
         f"created {created}, started {started}, ended {ended}{reason}",
         f"its times are from {call['source']}",
+        *([f"held: {call['held']}"] if call["held"] else []),
         f"first heard of {_time(call['first_seen_at'])}, its webhook {_time(call['webhook_at'], 'never came')}",
     ]
     if call["provider_cost_micros"] is not None:
@@ -60,16 +63,17 @@ def _call(story: Story) -> list[str]:
 def _payer(story: Story) -> list[str]:
     payer, call, route = story["payer"], story["call"], story["payer"]["route"]
     if payer["organization_id"] is None:
-        ids = [(kind, call[f"{kind}_id"]) for kind in ("assistant", "squad", "phone_number") if call[f"{kind}_id"]]
-        named = ", ".join(f"{kind.replace('_', ' ')} {external_id}" for kind, external_id in ids) or "nobody"
+        if route is not None:
+            return [f"nobody yet: {call['held']}", f"→ calltally call assign {call['id']} ORG"]
+        ids = [(column, call[column]) for column in NAMED_BY if call[column]]
+        named = ", ".join(f"{column.removesuffix('_id').replace('_', ' ')} {said}" for column, said in ids) or "it"
         lines = [f"nobody yet: no route is known for {named} at {_time(call['created_at'])}"]
-        if ids:
-            option = f"--{ids[0][0].replace('_', '-')} {ids[0][1]}"
-            lines.append(f"→ calltally route add ORG {option}")
-        return lines
+        return [*lines, f"→ {naming_command(call)}"]
     lines = [f"{payer['name']} ({payer['organization_id']})"]
     if call is None:
         return [*lines, "as whoever charged it said"]
+    if any(decision["decision"] == "assigned" for decision in story["decisions"]):
+        return [*lines, "as a person said"]
     if route is None or payer["routed_elsewhere_now"]:
         return [*lines, "by a route that was changed since: a call stays with whom it was charged to"]
     valid = f"from {_time(route['valid_from'], 'ever')} to {_time(route['valid_to'], 'now on')}"
@@ -78,6 +82,8 @@ def _payer(story: Story) -> list[str]:
 
 def _price(story: Story) -> list[str]:
     basis = story["charges"][-1] if story["charges"] else None
+    if basis is None and story["call"]["held"]:
+        return [f"not asked for: the call is held, {story['call']['held']}"]
     if basis is None:
         attributed = story["payer"]["organization_id"] is not None
         return ["none was in force: set one, and the call is charged"] if attributed else []
@@ -151,6 +157,20 @@ def _nights(story: Story) -> list[str]:
         outcome = f", {row['outcome']}" if row["outcome"] else ""
         window = f"{row['window_from']:%Y-%m-%d %H:%M} to {row['window_to']:%Y-%m-%d %H:%M}"
         lines.append(f"{row['run_id']} of {window}: {row['kind']}{outcome}{worth}{rehearsed}")
+    return lines
+
+
+def _decisions(story: Story) -> list[str]:
+    lines = []
+    for row in story["decisions"]:
+        said = (
+            f"it is {row['organization']}'s"
+            if row["decision"] == "assigned"
+            else f"it lasted {row['duration_ms']} ms"
+        )
+        held = f"; it was held: {row['held']}" if row["held"] else ""
+        because = f" because {row['reason']}" if row["reason"] else ""
+        lines.append(f"{_time(row['decided_at'])}, {row['decided_by']}: {said}{because}{held}")
     return lines
 
 

@@ -12,7 +12,7 @@ from calltally.cli.output import Json, Organization, currency_code, email_addres
 
 org = typer.Typer(no_args_is_help=True, help="Organizations: the reseller's customers.")
 route = typer.Typer(
-    no_args_is_help=True, help="Routes: which assistant, squad, number or messaging service is whose."
+    no_args_is_help=True, help="Routes: which assistant, squad, workflow, number or messaging service is whose."
 )
 
 A_DAY = 86_400
@@ -82,7 +82,15 @@ def add_route(
     organization: Organization,
     assistant: Annotated[str | None, typer.Option(help="Id of a Vapi assistant.")] = None,
     squad: Annotated[str | None, typer.Option(help="Id of a Vapi squad.")] = None,
+    workflow: Annotated[str | None, typer.Option(help="Id of a Vapi workflow.")] = None,
     phone_number: Annotated[str | None, typer.Option(help="Id of a Vapi phone number.")] = None,
+    metadata: Annotated[
+        str | None,
+        typer.Option(
+            help="What a call's metadata says, as org_id=VALUE (or organization_id=, tenant_id=): for calls that"
+            " nothing else names. Whoever starts a web call can write it, so route only what your own server sets."
+        ),
+    ] = None,
     messaging_service: Annotated[str | None, typer.Option(help="SID of a Twilio messaging service (MG…).")] = None,
     sms_number: Annotated[
         str | None, typer.Option(help="Sender of messages as Twilio writes it: +14155550123.")
@@ -100,13 +108,14 @@ def add_route(
     as_json: Json = False,
 ) -> None:
     """Say whose the calls or messages of something are; charges those that waited for it."""
-    given = {"assistant": assistant, "squad": squad, "phone_number": phone_number}
+    given = {"assistant": assistant, "squad": squad, "workflow": workflow, "phone_number": phone_number}
+    given |= {"metadata": metadata and _tenant(metadata)}
     given |= {"messaging_service": messaging_service, "sms_number": sms_number, "twilio_account": twilio_account}
     chosen = [(kind, external_id) for kind, external_id in given.items() if external_id]
     if len(chosen) != 1:
         raise InvalidAmount(
-            "name exactly one of --assistant, --squad, --phone-number, --messaging-service, --sms-number and"
-            " --twilio-account"
+            "name exactly one of --assistant, --squad, --workflow, --phone-number, --metadata, --messaging-service,"
+            " --sms-number and --twilio-account"
         )
     kind, external_id = chosen[0]
     with quick_books() as books:
@@ -119,3 +128,13 @@ def add_route(
             from_time=utc(from_time),
         )[0]
     print_facts({"organization_id": organization_id, kind: external_id, **added}, as_json=as_json)
+
+
+def _tenant(text: str) -> str:
+    """`key=value`, of a key that is read."""
+    from billing.vapi import TENANT_KEYS  # noqa: PLC0415 - only for this option
+
+    key, _, said = text.partition("=")
+    if key not in TENANT_KEYS or not said:
+        raise InvalidAmount(f"--metadata {text}: write {TENANT_KEYS[0]}=VALUE (read are {', '.join(TENANT_KEYS)})")
+    return text

@@ -15,13 +15,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from billing import money
 from billing.errors import InvalidAmount
 from billing.literal import in_json, visible
 from billing.money import format_micros, parse_amount
 
 T = TypeVar("T")
 
-CURRENCY_LETTERS = 3
 MAX_CELL = 60
 """Characters of a cell in a table; `--json` has all of them."""
 
@@ -122,9 +122,10 @@ def price(text: str) -> int:
 
 def currency_code(text: str) -> str:
     """An ISO code in capitals, for a callback of typer's."""
-    if not (len(text) == CURRENCY_LETTERS and text.isascii() and text.isalpha()):
-        raise typer.BadParameter(f"{text!r} is no currency: write its ISO code, for example USD or EUR")
-    return text.upper()
+    try:
+        return money.currency_code(text)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
 
 
 def email_address(text: str) -> str:

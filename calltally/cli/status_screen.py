@@ -6,7 +6,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from billing.messages import in_words
+from billing.figures import Reliability
+from billing.messages import in_words, with_interval
 from billing.money import format_micros
 from calltally.cli.output import literal
 
@@ -77,17 +78,16 @@ def _last_night(run: dict[str, Any]) -> list[str]:
     window = f"{run['window_from']:%Y-%m-%d %H:%M} to {run['window_to']:%Y-%m-%d %H:%M} UTC"
     if run["reliability_low"] is None:
         return [f"{window}: no calls ended"]
-    ratio = run["ended_by_webhook"] / run["ended_calls"]
+    reliability = Reliability(run["ended_by_webhook"], run["ended_calls"])
     currencies = run["money"] or [{"currency": "USD", **run}]
     recovered = ", ".join(
         f"{format_micros(row['recovered_micros'] or 0, row['currency'])} paid,"
         f" {format_micros(row['outstanding_micros'] or 0, row['currency'])} outstanding"
         for row in currencies
     )
-    interval = f"95 % interval {run['reliability_low']:.1%} to {run['reliability_high']:.1%}"
-    of = f"{run['ended_by_webhook']:,} of {run['ended_calls']:,}"
+    of = f"{reliability.by_webhook:,} of {reliability.ended:,}"
     return [
-        f"{window}: {ratio:.2%} by webhook ({of}, {interval})",
+        f"{window}: {with_interval(reliability)} by webhook, {of}",
         f"recovered {_count(run['recovered_calls'] or 0, 'call')}: {recovered}; {in_words(run['age'])} ago",
     ]
 
@@ -105,7 +105,7 @@ def _money(part: dict[str, Any] | None) -> list[str]:
         owed = row["outstanding_micros"]
         lines.append(
             f"at its limit: {row['name']}, {format_micros(row['balance_micros'], row['currency'])}"
-            f" of -{format_micros(row['debt_limit_micros'], row['currency'])}"
+            f" of {format_micros(-row['debt_limit_micros'], row['currency'])}"
             + (f", {format_micros(owed, row['currency'])} outstanding" if owed else "")
         )
     return lines or ["no organization yet: calltally org create"]

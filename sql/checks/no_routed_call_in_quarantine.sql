@@ -4,5 +4,8 @@ SELECT
     route.organization_id,
     jsonb_build_object('call_id', calls.id, 'created_at', calls.created_at) AS detail
 FROM calls
-CROSS JOIN LATERAL find_route(calls.assistant_id, calls.squad_id, calls.phone_number_id, calls.created_at) AS route
-WHERE calls.organization_id IS NULL;
+CROSS JOIN
+    LATERAL find_route(
+        calls.assistant_id, calls.squad_id, calls.workflow_id, calls.phone_number_id, calls.metadata, calls.created_at
+    ) AS route
+WHERE calls.organization_id IS NULL AND calls.held IS NULL;

@@ -12,7 +12,7 @@ SELECT call_id, outcome, amount_micros, known FROM record_calls('[
     {"id": "july", "assistant_id": "reception", "created_at": "2026-07-01T12:00:00Z",
      "started_at": "2026-07-01T12:00:05Z", "ended_at": "2026-07-01T12:01:06Z"},
     {"id": "busy", "assistant_id": "reception", "created_at": "2026-07-01T13:00:00Z",
-     "ended_at": "2026-07-01T13:00:20Z"}
+     "provider_cost_micros": 0}
 ]', p_reconciled => true) ORDER BY call_id;
 
 -- A route explains them, and charges them at once: 60 s at 70 cents, 66 s at 12 cents, and nothing for no connection.

@@ -35,7 +35,7 @@ BEGIN
     PERFORM lock_payments(ARRAY[paid_id]);
     wallet := lock_wallet(p_organization_id);
     IF p_amount_micros IS NULL OR p_amount_micros <= 0 OR coalesce(p_kind, '') NOT IN ('topup', 'adjustment')
-        OR coalesce(p_idempotency_key, '') = '' OR p_idempotency_key ~ '^(call|sms|refund|dispute):'
+        OR coalesce(p_idempotency_key, '') ~ '^([a-z_]*:)?\s*(:|$)' OR p_idempotency_key ~ '^(call|sms|refund|dispute):'
         OR (p_kind = 'adjustment' AND starts_with(p_idempotency_key, 'topup:')) OR p_event_at IS NULL
     THEN
         PERFORM refuse(

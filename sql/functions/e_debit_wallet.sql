@@ -20,7 +20,7 @@ DECLARE
 BEGIN
     PERFORM lock_wallet(p_organization_id);
     IF p_amount_micros IS NULL OR p_amount_micros <= 0 OR coalesce(p_reason, '') = '' OR p_event_at IS NULL
-        OR coalesce(p_idempotency_key, '') = '' OR p_idempotency_key ~ '^(topup|call|sms|refund|dispute):'
+        OR coalesce(p_idempotency_key, '') ~ '^([a-z_]*:)?\s*(:|$)' OR p_idempotency_key ~ '^(topup|call|sms|refund|dispute):'
     THEN
         PERFORM refuse(
             'TY004', 'a debit needs a positive amount, a key of its own, a reason and a time',

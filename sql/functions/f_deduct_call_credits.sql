@@ -22,7 +22,7 @@ DECLARE
     posted charges;
     after_micros bigint;
 BEGIN
-    IF p_amount_micros IS NULL OR p_amount_micros < 0 OR coalesce(p_call_id, '') = '' OR p_event_at IS NULL THEN
+    IF p_amount_micros IS NULL OR p_amount_micros < 0 OR coalesce(p_call_id, '') !~ '\S' OR p_event_at IS NULL THEN
         PERFORM refuse(
             'TY004', 'a deduction needs a call id, a time and an amount of zero or more',
             jsonb_build_object('call_id', p_call_id, 'amount_micros', p_amount_micros),

@@ -3,7 +3,8 @@
 -- The new amount is reckoned at the price that the call was charged at. A settled charge gets a correction of the
 -- signed difference, which names what it corrects; an outstanding one is cancelled and replaced by a correction of the
 -- whole new amount. Idempotent by state: a call that already has this duration and cost is left alone.
--- A call that is not charged yet takes the new facts, and is charged by them once a route or a price says how.
+-- A call that is not charged yet takes the new facts, and is charged by them once a route or a price says how; one that
+-- was held is charged at once. Facts that cannot be (call_problem) change nothing.
 -- Waits for changes of prices; locks the call, then the wallet. Answers with the difference in micros, 0 if nothing
 -- changed; null if the call is unknown, not charged yet, charged by amount alone, has no price to be reckoned at, or is
 -- not over by these times: what runs again keeps what it cost until it has ended again.
@@ -33,6 +34,11 @@ BEGIN
     END IF;
     LOCK TABLE prices IN ROW EXCLUSIVE MODE; -- set_price would charge what we are about to change
     SELECT * INTO call FROM calls WHERE id = p_call_id FOR UPDATE;
+    IF call_problem(
+        call.created_at, p_started_at, p_ended_at, p_provider_cost_micros, call.max_duration_seconds
+    ) IS NOT NULL THEN
+        RETURN NULL;
+    END IF;
     IF call.organization_id IS NOT NULL THEN
         PERFORM lock_wallet(call.organization_id);
         basis := last_charge('call:' || p_call_id);
@@ -45,10 +51,15 @@ BEGIN
     END IF;
     UPDATE calls SET
         started_at = p_started_at, ended_at = p_ended_at, duration_ms = new_duration_ms,
-        provider_cost_micros = coalesce(p_provider_cost_micros, provider_cost_micros)
+        provider_cost_micros = coalesce(p_provider_cost_micros, provider_cost_micros),
+        held = contradiction_of(calls)
     WHERE id = p_call_id;
     IF basis.idempotency_key IS NULL THEN
-        RETURN NULL;
+        IF call.held IS NULL THEN
+            RETURN NULL;
+        END IF;
+        PERFORM charge_calls(ARRAY[p_call_id]);
+        RETURN (SELECT amount_micros FROM charges WHERE idempotency_key = 'call:' || p_call_id);
     END IF;
     RETURN book_correction(basis, 'call:' || p_call_id, new_duration_ms, p_event_at);
 END;

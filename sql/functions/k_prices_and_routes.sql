@@ -51,8 +51,8 @@ BEGIN
 END;
 $$;
 
--- add_route: from a time on, what an assistant, squad, phone number, messaging service, sender (sms_number) or account
--- does belongs to an organization.
+-- add_route: from a time on, what an assistant, squad, workflow, phone number, messaging service, sender (sms_number)
+-- or account does, or a call whose metadata says so (key=value) and which nothing else names, is an organization's.
 -- Without a time: from the beginning if the id was never routed, else from now. Charges the quarantined calls or
 -- messages that it explains and puts parked events back in line. Waits for running record_calls and record_messages and
 -- for prices being set, in the order of their tables; locks calls or messages, then wallets.
@@ -96,24 +96,34 @@ BEGIN
 END;
 $$;
 
--- charge_quarantined_calls: attributes the calls without an organization that a route explains, and charges them.
--- Internal; the caller holds the locks of routes and prices. Answers with how many it charged.
+-- charge_quarantined_calls: attributes the calls without an organization that a route explains, and charges them; those
+-- whose metadata names somebody else are held. Internal; the caller holds the locks of routes and prices. Answers with
+-- how many it charged.
 CREATE OR REPLACE FUNCTION charge_quarantined_calls()
 RETURNS integer LANGUAGE plpgsql SET search_path = public, pg_temp AS $$
 DECLARE
     explained text[];
 BEGIN
     WITH quarantined AS (
-        SELECT calls.id, route.organization_id
+        SELECT
+            calls.id, route.organization_id,
+            names_another(metadata, route.organization_id, created_at) AS is_contradicted
         FROM calls
-        CROSS JOIN LATERAL find_route(assistant_id, squad_id, phone_number_id, created_at) AS route
+        CROSS JOIN LATERAL find_route(
+            assistant_id, squad_id, workflow_id, phone_number_id, metadata, created_at
+        ) AS route
         WHERE calls.organization_id IS NULL
         ORDER BY calls.id
         FOR UPDATE OF calls
     ),
 
     attributed AS (
-        UPDATE calls SET organization_id = quarantined.organization_id
+        UPDATE calls SET
+            organization_id = CASE WHEN NOT is_contradicted THEN quarantined.organization_id END,
+            held = CASE
+                WHEN is_contradicted THEN coalesce(held, held_by_metadata())
+                WHEN held <> held_by_metadata() THEN held
+            END
         FROM quarantined
         WHERE calls.id = quarantined.id
         RETURNING calls.id

@@ -196,6 +196,12 @@ BEGIN
             named.obstacle IS NOT NULL, named.sale IS NULL, coalesce(named.undecided, false),
             named.reference IS NULL, named.event_at, named.payment_id
     LOOP
+        IF coalesce(told.payment_id, '') !~ '\S' THEN
+            PERFORM refuse(
+                'TY004', 'a payment needs an id', jsonb_build_object('event_id', told.event_id),
+                'Look it up at Stripe; nothing was moved.'
+            );
+        END IF;
         event_id := told.event_id;
         payment_id := told.payment_id;
         SELECT * INTO payer FROM find_told_payer(told);

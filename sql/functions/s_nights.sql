@@ -18,10 +18,11 @@ $$;
 -- correct_calls: correct_call for many, in the order of their ids, so that crossing batches cannot deadlock.
 --
 -- p_calls: array of {id, started_at, ended_at, provider_cost_micros}. Answers as correct_call, once per call; of a run,
--- with all that it has booked for the call, so that whoever asks again gets the same answer.
+-- with all that it has booked for the call, so that whoever asks again gets the same answer. Facts that cannot be are
+-- held: nothing is booked, and problem says why, unless a person has decided of that call.
 -- Errors: TY004; one refuses the whole batch.
 CREATE OR REPLACE FUNCTION correct_calls(p_calls jsonb, p_run_id uuid DEFAULT NULL)
-RETURNS TABLE (call_id text, organization_id uuid, difference_micros bigint)
+RETURNS TABLE (call_id text, organization_id uuid, difference_micros bigint, problem text)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp SET enable_seqscan = off AS $$
 DECLARE
     told record;
@@ -36,9 +37,23 @@ BEGIN
         ORDER BY changed.id
     LOOP
         call_id := told.id;
-        SELECT calls.organization_id, calls.duration_ms INTO organization_id, old_duration_ms
+        SELECT
+            calls.organization_id, calls.duration_ms,
+            call_problem(
+                calls.created_at, told.started_at, told.ended_at, told.provider_cost_micros, calls.max_duration_seconds
+            )
+        INTO organization_id, old_duration_ms, problem
         FROM calls WHERE calls.id = told.id;
-        difference_micros := correct_call(told.id, told.started_at, told.ended_at, told.provider_cost_micros);
+        difference_micros := CASE
+            WHEN problem IS NULL
+                THEN correct_call(told.id, told.started_at, told.ended_at, told.provider_cost_micros)
+        END;
+        SELECT coalesce(calls.held, CASE
+            WHEN NOT EXISTS (
+                SELECT FROM call_decisions WHERE call_decisions.call_id = told.id AND decision = 'released'
+            ) THEN problem
+        END) INTO problem
+        FROM calls WHERE calls.id = told.id;
         IF p_run_id IS NOT NULL THEN
             INSERT INTO run_corrections (run_id, call_id, difference_micros, duration_before_ms, duration_after_ms)
             SELECT
@@ -69,9 +84,12 @@ BEGIN
         UNION ALL
         SELECT route.organization_id
         FROM jsonb_to_recordset(p_missing) AS told (
-            assistant_id text, squad_id text, phone_number_id text, created_at timestamptz
+            assistant_id text, squad_id text, workflow_id text, phone_number_id text, metadata text,
+            created_at timestamptz
         )
-        CROSS JOIN LATERAL find_route(assistant_id, squad_id, phone_number_id, created_at) AS route
+        CROSS JOIN LATERAL find_route(
+            assistant_id, squad_id, workflow_id, phone_number_id, metadata, created_at
+        ) AS route
     )
     ORDER BY organization_id
     FOR UPDATE;
@@ -80,7 +98,7 @@ $$;
 
 -- value_calls: what these calls cost their organizations, by currency, corrections included; and what those of them
 -- that are not charged would cost at the price in force when they began: their organization's, else the default (USD
--- first).
+-- first). Nobody knows what one is worth that cannot be as it was told.
 --
 -- p_calls: as record_calls takes them; what is stored of a call holds before that.
 CREATE OR REPLACE FUNCTION value_calls(p_calls jsonb)
@@ -91,18 +109,21 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = public, pg_temp SET enabl
             coalesce(wallet.currency, price.currency)::text AS currency,
             charged.amount_micros AS charged_micros,
             CASE
-                WHEN charged.amount_micros IS NULL THEN billed_amount_micros(billed_seconds(
+                WHEN
+                    charged.amount_micros IS NULL AND call.held IS NULL
+                    AND call_problem(told.created_at, told.started_at, told.ended_at, NULL, NULL) IS NULL
+                    THEN billed_amount_micros(billed_seconds(
                     coalesce(call.duration_ms, call_duration_ms(told.started_at, told.ended_at)),
                     price.increment_seconds, price.minimum_seconds, price.free_seconds
                 ), price.per_minute_micros)
             END AS at_risk_micros
         FROM jsonb_to_recordset(p_calls) AS told (
-            id text, assistant_id text, squad_id text, phone_number_id text,
+            id text, assistant_id text, squad_id text, workflow_id text, phone_number_id text, metadata text,
             created_at timestamptz, started_at timestamptz, ended_at timestamptz
         )
         LEFT JOIN LATERAL (SELECT * FROM calls WHERE calls.id = told.id LIMIT 1) AS call ON true
         LEFT JOIN LATERAL find_route(
-            told.assistant_id, told.squad_id, told.phone_number_id, told.created_at
+            told.assistant_id, told.squad_id, told.workflow_id, told.phone_number_id, told.metadata, told.created_at
         ) AS route ON true
         LEFT JOIN LATERAL (
             SELECT wallets.organization_id, wallets.currency FROM wallets

@@ -72,7 +72,8 @@ def test_summary_counts_the_week_and_its_money(engine: Engine, books: Books) -> 
     books.credit(organization_id, 1_000_000, "topup:pi_1")
     books.record(*(told_call(f"told-{n}", "a", 60, start + HOUR) for n in range(8)))
     books.record(told_call("lost", "a", 60, start + HOUR), reconciled=True)
-    books.record(told_call("stray", "b", 60, start + HOUR), told_call("never", "a", None, start + HOUR))
+    unconnected = {"ended_at": (start + HOUR).isoformat(), "provider_cost_micros": 0}
+    books.record(told_call("stray", "b", 60, start + HOUR), told_call("never", "a", None, start + HOUR) | unconnected)
     books.record(told_call("before", "a", 60, start - HOUR), told_call("after", "a", 60, MONDAY))
     note_condition(engine, "wallet_limits", True, {})
     facts = week_facts(engine, start, MONDAY)

@@ -77,7 +77,23 @@ FACTS: Mapping[str, Mapping[str, Any]] = {
         "minutes": 95,
     },
     "applied_events": {"provider": "stripe", "since": SINCE, "applied": 80, "accepted": 100, "first_ids": [41, 42]},
-    "billed_calls": {"since": SINCE, "billed": 80, "ended": 100, "first_ids": ["call-041", "call-042"]},
+    "billed_calls": {
+        "since": SINCE,
+        "billed": 80,
+        "ended": 100,
+        "first_ids": ["call-041", "call-042"],
+        "commands": [
+            "calltally route add ORG --workflow 018a1445-3b1e-425a-9eae-e9c40b60d323",
+            "calltally call assign call-042 ORG",
+        ],
+    },
+    "held_calls": {
+        "calls": 2,
+        "reasons": [{"reason": "it lasted longer than it could", "calls": 2}],
+        "first_ids": ["call-043", "call-044"],
+        "unkept": 0,
+        "example": "",
+    },
     "missing_night": {"due": "2026-11-22", "reached": "2026-11-21 02:45 UTC", "error": "Vapi did not answer (503)"},
     "held_billing": {
         "days": 1,

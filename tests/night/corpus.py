@@ -227,6 +227,12 @@ def phantom(call: Call) -> Planted:
     return Planted([], call.ours, [("phantom", None)])
 
 
+def held(call: Call) -> Planted:
+    """We hold it, and the provider shows it still so."""
+    call.ours["held"] = "it ended as it started, but cost money"
+    return both(call, "held")
+
+
 def beyond_retention(call: Call) -> Planted:
     """The provider no longer lists it."""
     call.ours["created_at"] -= RETENTION
@@ -328,6 +334,7 @@ CLASSES: tuple[Callable[[Call], Planted], ...] = (
     organization_changed,
     several_changed,
     phantom,
+    held,
     beyond_retention,
     listed_again,
     listed_in_versions,

@@ -21,14 +21,18 @@ def listed(
     call_id: str = "call",
     seconds: float | None = 60,
     *,
-    cost: str | None = "0.10",
+    cost: str | None = "",
     status: str = "ended",
     created_at: datetime = CREATED,
     updated_at: datetime | None = None,
     forgotten: bool = False,
     **fields: Any,
 ) -> ListedCall:
-    """A row of Vapi's list; without seconds the call never connected. `forgotten`: it ended, whatever its status."""
+    """A row of Vapi's list; without seconds the call never connected, and cost nothing.
+
+    `forgotten`: it ended, whatever its status.
+    """
+    cost = cost if cost != "" else "0" if seconds is None else "0.10"
     started_at = None if seconds is None else created_at + timedelta(seconds=5)
     ended_at = None if started_at is None or seconds is None else started_at + timedelta(seconds=seconds)
     return ListedCall(
@@ -92,6 +96,7 @@ def provider_row(row: ListedCall | UnreadableRow) -> dict[str, Any]:
         **{name: getattr(row, name) for name in PROVIDER_COLUMNS if hasattr(row, name)},
         "call_id": row.id,
         "call_type": row.type,
+        "metadata": facts.metadata,
         "duration_ms": facts.duration_ms if row.is_over else None,
         "cost_micros": facts.provider_cost_micros,
     }

@@ -385,7 +385,7 @@ def test_calls_that_are_not_charged_yet_are_counted_by_their_reason() -> None:
     outcomes = ["settled", "unattributed", "unattributed", "unpriced", "refused", "held", "noted", None]
     shown = night(*(Finding("missing", str(place), None, None, how) for place, how in enumerate(outcomes)))
 
-    assert shown.unbilled == {"unattributed": 2, "unpriced": 1, "refused": 1, "held": 1}
+    assert shown.unbilled == {"unattributed": 2, "unpriced": 1, "refused": 1, "held": 1, "held_call": 0}
 
 
 def test_every_kind_of_finding_has_words(place: Callable[[str], None]) -> None:

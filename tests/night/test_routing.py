@@ -34,18 +34,29 @@ def call(created_at: datetime | None = CREATED, **ids: str | None) -> Row:
     return {"created_at": created_at, **ids}
 
 
-def test_assistant_decides_before_squad_and_squad_before_number() -> None:
+def test_assistant_decides_first_and_metadata_last() -> None:
     """The first of them that has a route; the same id of another kind says nothing."""
-    routes = [route("a", "by-assistant"), route("s", "by-squad", "squad"), route("n", "by-number", "phone_number")]
+    routes = [
+        route("a", "by-assistant"),
+        route("s", "by-squad", "squad"),
+        route("w", "by-workflow", "workflow"),
+        route("n", "by-number", "phone_number"),
+        route("org_id=m", "by-metadata", "metadata"),
+    ]
+    told = {"squad_id": "s", "workflow_id": "w", "phone_number_id": "n", "metadata": "org_id=m"}
     calls = [
-        call(assistant_id="a", squad_id="s", phone_number_id="n"),
-        call(assistant_id="x", squad_id="s", phone_number_id="n"),
-        call(assistant_id=None, squad_id="x", phone_number_id="n"),
-        call(assistant_id="s", squad_id="n", phone_number_id="a"),
+        call(assistant_id="a", **told),
+        call(assistant_id="x", **told),
+        call(assistant_id=None, **told | {"squad_id": "x"}),
+        call(**told | {"squad_id": None, "workflow_id": None}),
+        call(**told | {"squad_id": None, "workflow_id": "s", "phone_number_id": "x"}),
+        call(assistant_id="s", squad_id="n", phone_number_id="a", metadata="tenant_id=m"),
         call(),
     ]
 
-    assert payers(calls, routes) == ["by-assistant", "by-squad", "by-number", None, None]
+    assert payers(calls, routes) == [
+        "by-assistant", "by-squad", "by-workflow", "by-number", "by-metadata", None, None,
+    ]  # fmt: skip
 
 
 def test_route_holds_from_its_first_moment_to_just_before_its_last() -> None:
@@ -89,15 +100,20 @@ ROUTES = [
     route("a", "assistant"),
     route("member", "member"),
     route("s", "squad", "squad"),
+    route("w", "workflow", "workflow"),
     route("n", "number", "phone_number"),
+    route("org_id=m", "metadata", "metadata"),
 ]
 
 
 @pytest.mark.parametrize("spoke", [None, "a", "member"])
-@pytest.mark.parametrize("named", [*product([None, "a"], [None, "s"], [None, "n"])], ids=str)
+@pytest.mark.parametrize(
+    "named", [*product([None, "a"], [None, "s"], [None, "w"], [None, "n"], [None, "m"])], ids=str
+)
 def test_report_and_list_of_a_call_name_the_same_payer(named: tuple[str | None, ...], spoke: str | None) -> None:
     """Whichever ids a call has and whoever spoke in it; one without any is its assistant's, if the report says so."""
-    told = dict(zip(("assistantId", "squadId", "phoneNumberId"), named, strict=True))
+    told: Row = dict(zip(("assistantId", "squadId", "workflowId", "phoneNumberId"), named[:4], strict=True))
+    told |= {"metadata": {"org_id": named[4]}} if named[4] else {}
     row = {
         "id": "c",
         "createdAt": "2026-11-03T12:00:00Z",
@@ -113,9 +129,9 @@ def test_report_and_list_of_a_call_name_the_same_payer(named: tuple[str | None, 
         {column: getattr(each, column) for column in PRECEDENCE.values()} for each in (report, listed.ended_call())
     ]
 
-    for routes in (ROUTES, ROUTES[1:], ROUTES[2:], ROUTES[3:], ROUTES[:2], ROUTES[:1]):
+    for routes in (*(ROUTES[start:] for start in range(len(ROUTES))), ROUTES[:2], ROUTES[:1]):
         by_report, by_list = payers([call(**each) for each in ids], routes)
-        assert by_report == by_list or not any(named)
+        assert by_report == by_list or not any(named[:4])
 
 
 ORGANIZATIONS = ("one", "two", "three")
@@ -144,7 +160,9 @@ CALLS = st.lists(
         ),
         assistant_id=IDS,
         squad_id=IDS,
+        workflow_id=IDS,
         phone_number_id=IDS,
+        metadata=IDS,
     ),
     max_size=30,
 )
@@ -176,10 +194,11 @@ def payers_by_books(database_url: str, calls: list[Row], routes: list[Row]) -> l
             [json.dumps(routes, default=datetime.isoformat)],
         )
         answers = connection.execute(
-            "SELECT find_organization(assistant_id, squad_id, phone_number_id, created_at)::text"
-            " FROM ROWS FROM (jsonb_to_recordset(%s)"
-            " AS (assistant_id text, squad_id text, phone_number_id text, created_at timestamptz))"
-            " WITH ORDINALITY AS told (assistant_id, squad_id, phone_number_id, created_at, place) ORDER BY place",
+            "SELECT"
+            " find_organization(assistant_id, squad_id, workflow_id, phone_number_id, metadata, created_at)::text"
+            " FROM ROWS FROM (jsonb_to_recordset(%s) AS (assistant_id text, squad_id text, workflow_id text,"
+            " phone_number_id text, metadata text, created_at timestamptz)) WITH ORDINALITY AS told"
+            " (assistant_id, squad_id, workflow_id, phone_number_id, metadata, created_at, place) ORDER BY place",
             [json.dumps(calls, default=datetime.isoformat)],
         ).fetchall()
         connection.rollback()

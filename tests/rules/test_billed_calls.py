@@ -17,7 +17,12 @@ def test_calls_without_a_route_are_found_until_they_have_one(books: Books) -> No
     organization_id = books.organization()
     books.route(organization_id, "known")
     books.record(*(told_call(f"stray-{n:02}", "stray", 60, NOW - HOUR) for n in range(12)))
-    books.record(told_call("billed", "known", 60, NOW - HOUR), told_call("free", "known", None, NOW - HOUR))
+    unconnected = {
+        **told_call("free", "known", None),
+        "ended_at": (NOW - HOUR).isoformat(),
+        "provider_cost_micros": 0,
+    }
+    books.record(told_call("billed", "known", 60, NOW - HOUR), {**unconnected, "created_at": unconnected["ended_at"]})
     condition = looked(books, RULE)["billed_calls"]
     books.route(organization_id, "stray")
     after = looked(books, RULE)["billed_calls"]

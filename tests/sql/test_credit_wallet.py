@@ -5,7 +5,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from billing.errors import CurrencyMismatch, IdempotencyConflict, InvalidAmount, UnknownOrganization
+from billing.errors import ConstraintBroken, CurrencyMismatch, IdempotencyConflict, InvalidAmount, UnknownOrganization
 from tests.books import Books
 
 
@@ -193,3 +193,33 @@ def test_debt_limit_lowered_takes_nothing_back(shared: Books, tag: str) -> None:
     assert shared.debt_limit(organization_id, 1_000_000) == 0
     assert shared.balance(organization_id) == -4_000_000
     assert not shared.deduct(organization_id, f"{tag}-2", 1)["success"]
+
+
+@pytest.mark.parametrize("key", ["", " ", "topup:", "topup: ", "adjustment:", ":", "topup::1"])
+def test_key_that_names_nothing_is_no_key(shared: Books, key: str) -> None:
+    """It would be the key of every payment without an id; not even the owner's tables hold it."""
+    organization_id = shared.organization()
+
+    for kind in ("topup", "adjustment"):
+        with pytest.raises(InvalidAmount):
+            shared.credit(organization_id, 1_000_000, key, kind)
+    with pytest.raises(InvalidAmount):
+        shared.value("SELECT debit_wallet(:id, 1, :key, 'why')", id=organization_id, key=key)
+    with pytest.raises(InvalidAmount):
+        shared.value("SELECT deduct_call_credits(:id, ' ', 1)", id=organization_id)
+    assert shared.balance(organization_id) == 0
+
+
+def test_payment_without_an_id_is_refused_before_anything_waits_for_it(shared: Books) -> None:
+    """Also one that nobody is known for."""
+    facts = '[{"payment_id": "", "amount_micros": 1, "currency": "USD", "event_at": "2026-07-01Z", "event_id": 1}]'
+
+    with pytest.raises(InvalidAmount):
+        shared.rows("SELECT * FROM credit_payments(CAST(:facts AS jsonb))", facts=facts)
+
+
+@pytest.mark.parametrize("function", ["set_price", "set_sms_price"])
+def test_price_in_what_is_no_currency_is_refused(shared: Books, function: str) -> None:
+    """No wallet holds it, so it would never be anybody's price."""
+    with pytest.raises(ConstraintBroken):
+        shared.value(f"SELECT {function}(NULL, 1, p_currency => 'u\u017fd')")

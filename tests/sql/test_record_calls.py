@@ -36,6 +36,7 @@ def test_record_by_webhook_charges_and_counts_as_webhook(shared: Books, tag: str
             "outcome": "settled",
             "amount_micros": 1_050_000,
             "known": False,
+            "problem": None,
         }
     ]
     charge = shared.charges(organization_id)[0]

@@ -6,16 +6,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from billing.errors import UnreadablePayload
+from billing.events import interpret
 from billing.money import (
     MAX_UNITS,
     MICROS,
     THREE_DECIMAL,
     ZERO_DECIMAL,
+    currency_code,
     format_micros,
     micros_from_decimal,
     micros_from_minor_units,
     parse_amount,
 )
+from tests.payloads import content, encode
 
 AMOUNTS = st.decimals(-MAX_UNITS, MAX_UNITS, allow_nan=False, allow_infinity=False, places=6)
 MICROS_OF_THE_BOOKS = st.integers(-(10**18), 10**18)
@@ -194,3 +198,24 @@ def test_micros_shown_to_a_person_can_be_typed_back(micros: int) -> None:
 def test_different_micros_look_different(one: int, other: int) -> None:
     """No two amounts are shown alike."""
     assert (format_micros(one) == format_micros(other)) == (one == other)
+
+
+@pytest.mark.parametrize(
+    "text", ["u\u017fd", "\uff35\uff33\uff24", "us", "usdt", "us1", "", " usd", "usd\n", "\u0131sk"]
+)
+def test_text_that_only_becomes_a_currency_in_capitals_is_none(text: str) -> None:
+    """A long s, a full-width letter, a dotless i: no wallet holds such, so nothing is credited by it."""
+    with pytest.raises(ValueError, match="is no currency"):
+        currency_code(text)
+    with pytest.raises(ValueError, match="is no currency"):
+        micros_from_minor_units(100, text)
+
+
+@pytest.mark.parametrize("change", [{"currency": "u\u017fd"}, {"id": ""}, {"id": " "}])
+def test_payment_without_a_currency_or_an_id_is_credited_to_nobody(change: dict[str, str]) -> None:
+    """Its event is kept, dead, and told."""
+    event = content("stripe", "payment_intent.succeeded")
+    event["data"]["object"] |= change
+
+    with pytest.raises(UnreadablePayload):
+        interpret("stripe", "payment_intent.succeeded", encode(event))
