@@ -43,7 +43,7 @@ def test_assistant_decides_first_and_metadata_last() -> None:
         route("n", "by-number", "phone_number"),
         route("org_id=m", "by-metadata", "metadata"),
     ]
-    told = {"squad_id": "s", "workflow_id": "w", "phone_number_id": "n", "metadata": "org_id=m"}
+    told: Row = {"squad_id": "s", "workflow_id": "w", "phone_number_id": "n", "metadata": "org_id=m"}
     calls = [
         call(assistant_id="a", **told),
         call(assistant_id="x", **told),

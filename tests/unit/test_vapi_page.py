@@ -98,6 +98,9 @@ def test_call_of_which_a_part_cannot_be_read_is_known_by_the_others(changes: dic
     assert msgspec.structs.replace(found.call, **{lost: getattr(whole, lost)}) == whole
 
 
+ODD: list[Any] = [None, [], "x", 5, {"org_id": {}, "maxDurationSeconds": "long"}, {"org_id": True, "metadata": 5}]
+
+
 @pytest.mark.parametrize(
     ("changes", "metadata", "seconds"),
     [
@@ -113,8 +116,8 @@ def test_call_of_which_a_part_cannot_be_read_is_known_by_the_others(changes: dic
             },
             "org_id=first", 30,
         ),
-        *(({"metadata": odd}, None, None) for odd in (None, [], "x", 5, {"org_id": {}}, {"org_id": True})),
-        *(({"assistant": odd}, None, None) for odd in (None, [], "x", {"metadata": 5, "maxDurationSeconds": "long"})),
+        *(({"metadata": odd}, None, None) for odd in ODD),
+        *(({"assistant": odd}, None, None) for odd in ODD),
         ({"assistant": {"maxDurationSeconds": 1e9}}, None, None),
     ],
 )  # fmt: skip

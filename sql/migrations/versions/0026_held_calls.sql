@@ -10,7 +10,7 @@ ADD COLUMN metadata text,
 ADD COLUMN max_duration_seconds integer,
 ADD COLUMN held text;
 COMMENT ON COLUMN calls.metadata IS
-'What its metadata says of whose it is, as key=value, of the first key that is there: org_id, organization_id, tenant_id.';
+'What its metadata says of whose it is, as key=value, of the first key there: org_id, organization_id, tenant_id.';
 COMMENT ON COLUMN calls.max_duration_seconds IS
 'How long it may last, where whoever started it said so; Vapi then ends it.';
 COMMENT ON COLUMN calls.held IS
