@@ -83,6 +83,8 @@ class CreditPayment:
 
 
 Cents = Annotated[int, msgspec.Meta(ge=0)]
+PaymentId = Annotated[str, msgspec.Meta(pattern=r"\S")]
+"""An empty one is no key."""
 
 
 class StripeEvent(msgspec.Struct, frozen=True):
@@ -129,7 +131,7 @@ class _CheckoutSession(msgspec.Struct, frozen=True):
     currency: str | None = None
     amount_total: Cents | None = None
     payment_status: str | None = None
-    payment_intent: str | None = None
+    payment_intent: PaymentId | None = None
     payment_link: str | None = None
     invoice: str | None = None
     client_reference_id: str | None = None
@@ -148,7 +150,7 @@ class _PaymentDetails(msgspec.Struct, frozen=True):
 
 
 class _PaymentIntent(msgspec.Struct, frozen=True):
-    id: str
+    id: PaymentId
     amount_received: Cents
     currency: str
     customer: str | None = None
