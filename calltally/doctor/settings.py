@@ -53,8 +53,9 @@ def _stripe(settings: Settings) -> Iterator[Finding]:
 def _stripe_key(settings: Settings) -> Iterator[Finding]:
     if settings.stripe_api_key is None:
         yield AREA.warning(
-            "STRIPE_API_KEY is not set: nobody can look at Stripe's side",
-            "set it to a restricted key (rk_…) that may read events and webhook endpoints",
+            "STRIPE_API_KEY is not set: nobody can look at Stripe's side, nor ask what of a payment is tax",
+            "set it to a restricted key (rk_…) that may read Checkout Sessions, PaymentIntents, Charges, Disputes,"
+            " Invoices, events and webhook endpoints",
         )
         return
     key = settings.stripe_api_key.get_secret_value()

@@ -91,7 +91,11 @@ BEGIN
     ELSE
         charged_calls := charge_quarantined_calls();
     END IF;
-    woken_events := wake_events('unknown_organization');
+    -- Calls and messages; a payment says behind a colon which it is, and no route explains it.
+    UPDATE events SET state = 'waiting', reason = NULL
+    WHERE state = 'parked' AND events.reason = 'unknown_organization';
+    GET DIAGNOSTICS woken_events = ROW_COUNT;
+    NOTIFY calltally_events;
     RETURN NEXT;
 END;
 $$;

@@ -134,12 +134,13 @@ def test_organization_created_with_customer_wakes_parked_events(books: Books) ->
 
 
 def test_route_wakes_parked_events(books: Books) -> None:
-    """A route explains what waited for an organization, and leaves other obstacles in place."""
+    """A route explains calls and messages that waited for an organization, no payment, and leaves all else in place."""
     parked_event(books, "evt_1", "unknown_organization")
     parked_event(books, "evt_2", "currency_mismatch")
+    parked_event(books, "evt_3", "unknown_organization:pi_1")
 
     assert books.route(books.organization(), "a-1")["woken_events"] == 1
-    assert [state_of(books, key) for key in ("evt_1", "evt_2")] == ["waiting", "parked"]
+    assert [state_of(books, key) for key in ("evt_1", "evt_2", "evt_3")] == ["waiting", "parked", "parked"]
 
 
 def test_organization_of_taken_name_is_refused(books: Books) -> None:
