@@ -134,7 +134,7 @@ def test_organization_created_with_customer_wakes_parked_events(books: Books) ->
 
 
 def test_route_wakes_parked_events(books: Books) -> None:
-    """A route explains calls and messages that waited for an organization, no payment, and leaves all else in place."""
+    """A route explains calls and messages that waited for an organization; payments and all else stay in place."""
     parked_event(books, "evt_1", "unknown_organization")
     parked_event(books, "evt_2", "currency_mismatch")
     parked_event(books, "evt_3", "unknown_organization:pi_1")
