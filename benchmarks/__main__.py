@@ -5,7 +5,7 @@ from importlib import import_module
 
 from benchmarks.table import show
 
-BENCHMARKS = ("books", "webhooks", "listing", "compare", "night", "sizes", "commands")
+BENCHMARKS = ("books", "webhooks", "floods", "listing", "compare", "night", "sizes", "commands")
 """Modules of this package with a function `figures`; a new one joins here."""
 
 

@@ -54,5 +54,8 @@ async def _use_connection(
         latencies.append(time.perf_counter() - sent)
         status = int(head[9:12])
         statuses[status] = statuses.get(status, 0) + 1
+        if b"connection: close" in head.lower():
+            writer.close()
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.close()
     await writer.wait_closed()

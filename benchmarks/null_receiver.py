@@ -1,5 +1,6 @@
 """The receiver with the INSERT left out: what HTTP, signature and identity cost alone."""
 
+import socket
 from collections.abc import Sequence
 
 import uvicorn
@@ -10,6 +11,7 @@ from billing.deliveries import Delivery
 from billing.process import get_engine
 from billing.settings import get_settings
 from receiver.app import create_app
+from receiver.connections import server_config
 
 
 def forget(engine: Engine, deliveries: Sequence[Delivery]) -> None:
@@ -18,10 +20,6 @@ def forget(engine: Engine, deliveries: Sequence[Delivery]) -> None:
 
 inbox.accept = forget
 settings = get_settings()
-uvicorn.run(
-    create_app(settings, get_engine()),
-    host=settings.receiver_host,
-    port=settings.receiver_port,
-    log_level="warning",
-    access_log=False,
-)
+with socket.create_server((settings.receiver_host, settings.receiver_port)) as listener:
+    config = server_config(create_app(settings, get_engine()), settings)
+    uvicorn.Server(config).run(sockets=[listener])

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from functools import cache
 from io import StringIO
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
@@ -102,6 +103,8 @@ class Settings(BaseSettings):
 
     receiver_host: str = "127.0.0.1"
     receiver_port: Annotated[int, Field(ge=1, le=65535)] = 3001
+    trusted_proxies: str = "127.0.0.0/8,::1/128,10.0.0.0/8,172.16.0.0/12,192.168.0.0/16,100.64.0.0/10,fc00::/7"
+    """Networks of proxies, which stand for many senders; any other address may have 256 connections at once."""
     calltally_home: Path = Path(".calltally")
     """Where the embedded database, logs and reports live."""
     reports_url: str | None = None
@@ -205,6 +208,17 @@ class Settings(BaseSettings):
             )
         return host
 
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _check_trusted_proxies(cls, networks: str) -> str:
+        """Find what is no network when the program starts."""
+        for part in filter(None, (part.strip() for part in networks.split(","))):
+            try:
+                ip_network(part)
+            except ValueError as error:
+                raise ValueError(f"it must look like 10.0.0.0/8,203.0.113.7, and {error}") from None
+        return networks
+
     @model_validator(mode="after")
     def _check_hmac(self) -> Self:
         """Find a plan or a secret that could never match when the program starts, not at the first webhook."""
@@ -256,6 +270,11 @@ class Settings(BaseSettings):
             timestamp_unit=self.vapi_hmac_timestamp_unit,
             secret_is_base64=self.vapi_hmac_secret_is_base64,
         )
+
+    @property
+    def trusted_networks(self) -> tuple[IPv4Network | IPv6Network, ...]:
+        """Of proxies."""
+        return tuple(ip_network(part.strip()) for part in self.trusted_proxies.split(",") if part.strip())
 
     @property
     def twilio_secrets(self) -> TwilioSecrets:

@@ -42,7 +42,7 @@ Thrice this, the first bytes of all requests, and what waits for the database st
 
 UNCOUNTED_BYTES = 32_768
 """The first bytes of each body are taken from everybody, so that small webhooks get through whatever strangers hold.
-The limit of requests at once (4000) bounds them: 131 MB."""
+The limit of requests at once (`Limits.requests`) bounds them: 131 MB."""
 
 CheckHeaders = Callable[[Request], None]
 Verify = Callable[[bytes, Request], None]

@@ -13,8 +13,6 @@ from billing.errors import PermanentError
 from calltally.cli.output import Json, JsonLine, keep_stdout_for_json, print_json, print_line
 
 SANDBOXED = ("vapi", "stripe", "slack", "twilio", "control")
-MAX_REQUESTS = 4000
-"""At once in one receiver; more are answered 503, which the providers' retries are for."""
 
 
 class NotListening(PermanentError):
@@ -98,6 +96,7 @@ def receiver(as_json: JsonLine = False) -> None:
     from billing.settings import get_settings  # noqa: PLC0415
     from billing.telemetry import start_telemetry, traced  # noqa: PLC0415
     from receiver.app import create_app  # noqa: PLC0415
+    from receiver.connections import server_config  # noqa: PLC0415
 
     become("receiver")
     log_what_happens()
@@ -108,13 +107,7 @@ def receiver(as_json: JsonLine = False) -> None:
             logging.getLogger("billing.receiver").warning(
                 "%s_WEBHOOK_SECRETS is not set: every webhook of theirs is refused with 401", name
             )
-    config = uvicorn.Config(
-        traced(create_app(settings, engine), settings),
-        log_level="warning",
-        access_log=False,
-        limit_concurrency=MAX_REQUESTS,
-        timeout_graceful_shutdown=15,
-    )
+    config = server_config(traced(create_app(settings, engine), settings), settings)
     with listening(settings.receiver_host, settings.receiver_port) as listener:
         if as_json:
             host = f"[{settings.receiver_host}]" if ":" in settings.receiver_host else settings.receiver_host

@@ -155,7 +155,8 @@ def test_caddy_passes_on_webhooks_and_asks_for_a_password_before_prefect(tmp_pat
         caddyfile = caddyfile.replace(ours, here)
     if re.match(r"v?2\.[0-7]\.", version):  # the image has 2.10; the directive was spelt so until 2.8
         caddyfile = caddyfile.replace("basic_auth", "basicauth")
-    (tmp_path / "Caddyfile").write_text("{\n\tadmin off\n\tauto_https off\n}\n" + caddyfile)
+    assert caddyfile.startswith("{\n")
+    (tmp_path / "Caddyfile").write_text(caddyfile.replace("{\n", "{\n\tadmin off\n\tauto_https off\n", 1))
     _, hashed = verdict("caddy", "hash-password", "--plaintext", "open sesame", folder=tmp_path)
     env = {
         "HOME": str(tmp_path),

@@ -13,6 +13,7 @@ from sqlalchemy import Engine
 from billing.settings import Settings
 from calltally.sandbox.signing import Signer, StripeSignature, VapiBearer
 from receiver.app import create_app
+from receiver.connections import Limits
 from tests.databases import Scratch
 from tests.receiver.serving import Served, serving
 
@@ -62,8 +63,10 @@ def send_vapi(client: httpx.Client, body: bytes, signer: Signer = VAPI) -> httpx
 
 @contextmanager
 def receiver(engine: Engine, **changes: Any) -> Iterator[Served]:
-    """A served receiver with these settings."""
-    with serving(create_app(settings_with(**changes), engine)) as served:
+    """A served receiver with these settings, and `limits` for its connections."""
+    limits: Limits | None = changes.pop("limits", None)
+    settings = settings_with(**changes)
+    with serving(create_app(settings, engine), settings, limits) as served:
         yield served
 
 

@@ -12,6 +12,9 @@ import httpx
 import uvicorn
 from starlette.types import ASGIApp
 
+from billing.settings import Settings
+from receiver.connections import Limits, server_config
+
 LOOPBACK = "127.0.0.1"
 LIMIT_SECONDS = 20.0
 
@@ -88,11 +91,10 @@ class Served:
 
 
 @contextmanager
-def serving(app: ASGIApp) -> Iterator[Served]:
+def serving(app: ASGIApp, settings: Settings, limits: Limits | None = None) -> Iterator[Served]:
     """Serve until the block ends."""
     with socket.create_server((LOOPBACK, 0), backlog=512) as listener:
-        config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=10)
-        server = uvicorn.Server(config)
+        server = uvicorn.Server(server_config(app, settings, limits))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="receiver", daemon=True)
         thread.start()
         served = Served(listener.getsockname()[1], server, thread)

@@ -266,7 +266,7 @@ def test_full_queue_is_answered_with_503_and_when_to_come_again() -> None:
 
     route = Route("/webhooks/stripe", WebhookEndpoint(stripe, writer), methods=["POST"])
     with (
-        serving(Starlette(routes=[route], lifespan=lifespan)) as served,
+        serving(Starlette(routes=[route], lifespan=lifespan), settings_with()) as served,
         ThreadPoolExecutor(2) as others,
         served.client() as client,
     ):
