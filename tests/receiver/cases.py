@@ -90,7 +90,6 @@ STRIPE_CASES: dict[str, Case] = {
     "bytes beyond ASCII": always(401, EVENT, {"Stripe-Signature": b"t=1,v1=\xff\xfe"}),
     "UTF-8": always(401, EVENT, {"Stripe-Signature": "t=1,v1=ключ".encode()}),
     "long header": always(401, EVENT, {"Stripe-Signature": "t=1" + ",v1=00" * 1_000}),
-    "header without measure": always(400, EVENT, {"Stripe-Signature": "t=1" + ",v1=00" * 5_000}),
     "secret itself": always(401, EVENT, {"Stripe-Signature": STRIPE_SECRET}),
     "secret as bearer": always(401, EVENT, {"Authorization": f"Bearer {STRIPE_SECRET}"}),
     "another header": Case(401, EVENT, lambda now: {"X-Signature": STRIPE.headers(EVENT, now)["Stripe-Signature"]}),
