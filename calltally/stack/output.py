@@ -5,9 +5,10 @@ import logging
 import os
 import re
 from collections import deque
+from contextlib import suppress
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
-from typing import Final
+from typing import IO, Final
 
 from rich.console import Console
 from rich.text import Text
@@ -34,7 +35,7 @@ class ChildLog:
         self._console = console
         self._colour = COLOURS[number % len(COLOURS)]
         self._tail: deque[str] = deque(maxlen=TAIL_LINES)
-        self._file = RotatingFileHandler(path, maxBytes=MAX_LOG_BYTES, backupCount=1, encoding="utf-8")
+        self._file = _PatientFile(path, maxBytes=MAX_LOG_BYTES, backupCount=1, encoding="utf-8")
 
     def tail(self) -> str:
         """The last lines, indented."""
@@ -71,7 +72,40 @@ class ChildLog:
     def _write(self, line: str) -> None:
         line = visible(COLOURED.sub("", line))
         self._tail.append(line)
-        self._file.emit(logging.LogRecord(self._name, logging.INFO, "", 0, line, None, None))
+        self._save(line)
         if self._console is not None:
             prefix = Text(f"{self._name:<{NAME_WIDTH}} │ ", style=self._colour)
-            self._console.print(prefix + Text(line), soft_wrap=True)
+            # A full disk behind a redirected output, or a reader that has gone, which rich would end the program for;
+            # without a capture it would also keep all that it cannot write.
+            with suppress(OSError, SystemExit):
+                with self._console.capture() as shown:
+                    self._console.print(prefix + Text(line), soft_wrap=True)
+                self._console.file.write(shown.get())
+                self._console.file.flush()
+
+    def _save(self, line: str) -> None:
+        lost = self._file.lost_lines
+        self._file.emit(logging.LogRecord(self._name, logging.INFO, "", 0, line, None, None))
+        if lost and self._file.lost_lines == lost:
+            self._file.lost_lines = 0
+            self._save(f"[{self._name} said {lost} line(s) before this one that could not be written here]")
+
+
+class _PatientFile(RotatingFileHandler):
+    """A log that never stops its process from being read: what it has no room for is counted."""
+
+    lost_lines = 0
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: ARG002, N802 - the base class calls it so
+        """Forget what could not be written; the file is opened anew for the next line."""
+        self.lost_lines += 1
+        stream: IO[str] | None = self.stream
+        self.stream = None
+        if stream is not None:
+            with suppress(OSError, ValueError):
+                stream.close()
+
+    def close(self) -> None:
+        """Close it, with what could be written."""
+        with suppress(OSError):
+            super().close()

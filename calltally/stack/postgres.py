@@ -194,7 +194,9 @@ class EmbeddedPostgres:
         except psutil.AccessDenied:
             is_server = False  # a process of another user can't be ours
         if not is_server:
-            pid_file.write_text("".join([f"{NO_PROCESS}\n", *rest]))
+            with pid_file.open("r+") as file:  # in its place: a full disk has no room for a new one
+                file.write("".join([f"{NO_PROCESS}\n", *rest]))
+                file.truncate()
 
     def _run_server(self, account: ServiceAccount) -> None:
         self.log_file.touch(mode=0o600)

@@ -1,7 +1,9 @@
 """Sharing the embedded PostgreSQL between processes: the first one starts it, the last one stops it."""
 
 import fcntl
+import logging
 import os
+import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -10,7 +12,10 @@ from types import MappingProxyType
 from typing import Final
 
 from calltally.stack.home import ensure_home
-from calltally.stack.postgres import EmbeddedPostgres
+from calltally.stack.postgres import EmbeddedPostgres, PostgresError
+from calltally.stack.service_account import AccountError
+
+log = logging.getLogger(__name__)
 
 DATABASE_NAME: Final = "calltally"
 """The database of the books in the embedded cluster."""
@@ -36,9 +41,13 @@ def embedded_postgres(home: Path, *, options: Mapping[str, str] = MappingProxyTy
         try:
             yield server
         finally:
-            with _lock_file(gate, fcntl.LOCK_EX):
-                if _is_last(usage):
-                    server.stop()
+            try:
+                with _lock_file(gate, fcntl.LOCK_EX):
+                    if _is_last(usage):
+                        server.stop()
+            except (PostgresError, AccountError, OSError, subprocess.SubprocessError) as error:
+                # What happened before matters more, and the server's log survives whatever it does now.
+                log.warning("PostgreSQL in %s was left running; the next one who leaves stops it: %s", home, error)
 
 
 def revive(server: EmbeddedPostgres) -> None:

@@ -1,10 +1,13 @@
-"""Runs the stack's processes: starts them in order, restarts the dead, stops all, leaves none behind."""
+"""Runs the stack's processes: starts them in order, restarts the dead, stops all, leaves none behind.
+
+It never gives up: one part that keeps dying, a full disk or a system without memory are no reason to stop the others.
+Webhooks are stored as long as the receiver and Postgres run.
+"""
 
 import asyncio
 import os
 import signal
 import sys
-from collections import deque
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -18,9 +21,10 @@ from rich.console import Console
 from calltally.stack import guard
 from calltally.stack.output import ChildLog
 
-BACK_OFF_SECONDS: Final = (1, 2, 4, 8)
-MAX_DEATHS: Final = 5
-DEATH_WINDOW_SECONDS: Final = 60
+BACK_OFF_SECONDS: Final = (1, 2, 4, 8, 16, 32, 60)
+"""Between two starts of what dies again and again; the last one for ever."""
+WELL_AFTER_SECONDS: Final = 60
+"""Whoever lived so long begins with the shortest wait."""
 GRACE_SECONDS: Final = 10
 READY_POLL_SECONDS: Final = 0.1
 SERVICE_POLL_SECONDS: Final = 1.0
@@ -37,6 +41,8 @@ class Child:
     ready: str | Callable[[], Awaitable[bool]] | None = None
     """A URL that must answer 2xx, or a function that must answer true; None: ready as soon as it runs."""
     ready_timeout_seconds: float = 60
+    longest_wait_seconds: float = BACK_OFF_SECONDS[-1]
+    """Before it is started again, however often it has died."""
 
 
 @dataclass(frozen=True)
@@ -47,10 +53,11 @@ class Service:
     is_alive: Callable[[], bool]
     revive: Callable[[], None]
     """Starts it again and returns once it is there; may raise. Both are called in threads."""
+    longest_wait_seconds: float = BACK_OFF_SECONDS[-1]
 
 
 class ChildFailedError(Exception):
-    """A process of the stack can't be kept alive; the message names it, its log and its last words."""
+    """A process of the stack doesn't start; the message names it, its log and its last words."""
 
     def __init__(self, name: str, problem: str, log: ChildLog) -> None:
         """`problem` completes a sentence that begins with the name."""
@@ -82,27 +89,29 @@ class Supervisor:
         self._console = console
         self._running: list[_Running] = []
         self._logs_opened = 0
-        self._failed: asyncio.Future[None] | None = None
         self._guard: asyncio.subprocess.Process | None = None
         self._duties: list[asyncio.Task[None]] = []
 
     async def __aenter__(self) -> Self:
         """Start the guard, which stops the children should this process be killed."""
-        self._failed = asyncio.get_running_loop().create_future()
         await self._start_guard()
         self._duties.append(asyncio.create_task(self._keep_guard(), name="keep the guard"))
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        """Stop all children; the guard finishes the work if this is cancelled."""
+        """Stop all children; the guard finishes the work if this is cancelled. It raises nothing else."""
         for duty in self._duties:
             duty.cancel()
         try:
             if self._duties:
                 await asyncio.wait(self._duties)
             while self._running:
-                await self._stop(self._running[-1])
-                self._running.pop().log.close()
+                running = self._running.pop()
+                try:
+                    await self._stop(running)
+                except Exception as error:  # noqa: BLE001 - the others are stopped all the same, the guard ends this one
+                    running.log.note(f"can't be stopped: {error}")
+                running.log.close()
             self._tell_guard("leave")
         finally:
             if self._guard is not None and self._guard.stdin is not None:
@@ -110,14 +119,19 @@ class Supervisor:
         if self._guard is not None:
             await self._guard.wait()
 
-    async def start(self, child: Child) -> None:
+    async def start(self, child: Child, *, patient: bool = False) -> None:
         """Start `child` and wait until it is ready; from then on it is restarted whenever it dies.
 
-        Raises ChildFailedError if it dies or isn't ready in time.
+        Raises ChildFailedError if it dies or isn't ready in time; if `patient`, it is restarted and awaited instead.
         """
         log = self._open_log(child)
         running = _Running(child, log, *await self._spawn(child, log))
         self._running.append(running)
+        if patient:
+            self._keep(running)
+            while not await _is_ready(child):  # noqa: ASYNC110 - it is in another process
+                await asyncio.sleep(READY_POLL_SECONDS)
+            return
         try:
             async with asyncio.timeout(child.ready_timeout_seconds):
                 while not await _is_ready(child):
@@ -128,14 +142,28 @@ class Supervisor:
         except TimeoutError as error:
             problem = f"wasn't ready after {child.ready_timeout_seconds:g} s"
             raise ChildFailedError(child.name, problem, log) from error
-        running.keeper = asyncio.create_task(self._keep_alive(running), name=f"keep {child.name}")
+        self._keep(running)
 
-    async def run(self, child: Child) -> None:
+    async def run(self, child: Child, *, patient: bool = False) -> None:
         """Run `child` once, to its end.
 
-        Raises ChildFailedError if it fails, or takes longer than its `ready_timeout_seconds`.
+        Raises ChildFailedError if it fails, or takes longer than its `ready_timeout_seconds`; if `patient`, it is run
+        again instead.
         """
         log = self._open_log(child)
+        failures = 0
+        while True:
+            try:
+                return await self._run_once(child, log)
+            except (ChildFailedError, OSError) as error:
+                if not patient:
+                    raise
+                delay = _wait_before(failures, child.longest_wait_seconds)
+                log.note(f"{str(error).partition(chr(10))[0]} It is run again in {delay:g} s")
+                failures += 1
+                await asyncio.sleep(delay)
+
+    async def _run_once(self, child: Child, log: ChildLog) -> None:
         running = _Running(child, log, *await self._spawn(child, log))
         try:
             async with asyncio.timeout(child.ready_timeout_seconds):
@@ -153,11 +181,8 @@ class Supervisor:
         """Look at `service` every second from now on, and revive it when it is gone."""
         self._duties.append(asyncio.create_task(self._keep_service(service), name=f"keep {service.name}"))
 
-    async def wait(self) -> None:
-        """Wait until a child can't be kept alive any more, and raise its ChildFailedError."""
-        if self._failed is None:
-            raise RuntimeError("enter the supervisor first")
-        await asyncio.shield(self._failed)
+    def _keep(self, running: _Running) -> None:
+        running.keeper = asyncio.create_task(self._keep_alive(running), name=f"keep {running.child.name}")
 
     def _open_log(self, child: Child) -> ChildLog:
         self._logs_opened += 1
@@ -184,26 +209,24 @@ class Supervisor:
         return process, asyncio.create_task(log.follow(source), name=f"read {child.name}")
 
     async def _keep_alive(self, running: _Running) -> None:
-        loop = asyncio.get_running_loop()
-        deaths: deque[float] = deque()
+        loop, deaths = asyncio.get_running_loop(), 0
         while True:
-            exit_code = await running.process.wait()
+            born_at = loop.time()
+            problem = _ending(await running.process.wait())
             await self._bury(running)
-            deaths.append(loop.time())
-            while deaths[0] < loop.time() - DEATH_WINDOW_SECONDS:
-                deaths.popleft()
-            if len(deaths) > MAX_DEATHS:
-                problem = f"{_ending(exit_code)}, {len(deaths)} times within {DEATH_WINDOW_SECONDS} s"
-                self._give_up(ChildFailedError(running.child.name, problem, running.log))
-                return
-            delay = BACK_OFF_SECONDS[min(len(deaths), len(BACK_OFF_SECONDS)) - 1]
-            running.log.note(f"{_ending(exit_code)}; starting again in {delay} s")
-            await asyncio.sleep(delay)
-            running.process, running.reader = await self._spawn(running.child, running.log)
-
-    def _give_up(self, error: ChildFailedError) -> None:
-        if self._failed is not None and not self._failed.done():
-            self._failed.set_exception(error)
+            if loop.time() - born_at >= WELL_AFTER_SECONDS:
+                deaths = 0
+            while True:
+                delay = _wait_before(deaths, running.child.longest_wait_seconds)
+                running.log.note(f"{problem}; starting again in {delay:g} s")
+                deaths += 1
+                await asyncio.sleep(delay)
+                try:
+                    running.process, running.reader = await self._spawn(running.child, running.log)
+                except OSError as error:
+                    problem = f"can't be started: {error}"
+                else:
+                    break
 
     async def _stop(self, running: _Running) -> None:
         if running.keeper is not None:
@@ -241,7 +264,8 @@ class Supervisor:
         while self._guard is not None:
             await self._guard.wait()
             await asyncio.sleep(BACK_OFF_SECONDS[0])
-            await self._start_guard()
+            with suppress(OSError):  # no room for another process: the old one has ended, so it is tried again
+                await self._start_guard()
 
     async def _keep_service(self, service: Service) -> None:
         self._logs_opened += 1
@@ -250,20 +274,18 @@ class Supervisor:
         try:
             while True:
                 await asyncio.sleep(SERVICE_POLL_SECONDS)
-                if await asyncio.to_thread(service.is_alive):
-                    continue
                 gone_at = loop.time()
-                log.note("is gone; starting it again")
                 try:
+                    if await asyncio.to_thread(service.is_alive):
+                        continue
+                    log.note("is gone; starting it again")
                     await asyncio.to_thread(service.revive)
                 except Exception as error:  # noqa: BLE001 - whatever it is, it is told and tried again
-                    failures += 1
                     for line in str(error).splitlines():
                         log.note(line)
-                    if failures > MAX_DEATHS:
-                        self._give_up(ChildFailedError(service.name, f"can't be started again: {error}", log))
-                        return
-                    await asyncio.sleep(BACK_OFF_SECONDS[min(failures, len(BACK_OFF_SECONDS)) - 1])
+                    delay = _wait_before(failures, service.longest_wait_seconds)
+                    failures += 1
+                    await asyncio.sleep(delay)
                 else:
                     failures = 0
                     log.note(f"is back after {loop.time() - gone_at:.1f} s")
@@ -301,6 +323,11 @@ async def _is_ready(child: Child) -> bool:
             return (await client.get(child.ready)).is_success
     except httpx.HTTPError:
         return False
+
+
+def _wait_before(failures: int, longest_seconds: float) -> float:
+    """The seconds before what has failed so often, and once more, is tried again."""
+    return min(BACK_OFF_SECONDS[min(failures, len(BACK_OFF_SECONDS) - 1)], longest_seconds)
 
 
 def _ending(exit_code: int) -> str:

@@ -5,13 +5,14 @@ import os
 import socket
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
+import httpx
 from rich.console import Console
 from rich.panel import Panel
 from rich.table import Table
@@ -26,6 +27,11 @@ from calltally.stack.sharing import DATABASE_NAME, embedded_postgres, revive
 from calltally.stack.supervisor import Child, Service, Supervisor, cancelled_by_signals
 
 DEFAULT_PREFECT_PORT: Final = 4200
+LONGEST_PAUSE_SECONDS: Final = 4
+"""Of Postgres and the receiver: while they are away, webhooks are refused."""
+HEALTH_POLL_SECONDS: Final = 0.25
+QUIET_SECONDS: Final = 10
+"""Starting takes so long; whatever is not well then is named."""
 
 
 class PortBusyError(Exception):
@@ -62,11 +68,13 @@ async def running_stack(
     quiet: bool = False,
     console: Console | None = None,
     prefect_port: int = DEFAULT_PREFECT_PORT,
+    patient: bool = False,
 ) -> AsyncIterator[Stack]:
     """Start everything, wait until it is ready, and stop it all at the end.
 
     `env` goes to every process; `quiet` keeps their output in the log files alone, else it goes to `console` too;
-    `prefect_port` counts only if PREFECT_API_URL is unset.
+    `prefect_port` counts only if PREFECT_API_URL is unset. If `patient`, what does not start is started again and
+    waited for, but for Postgres, the schema and the receiver, which are there first and need none of the others.
 
     Raises HomeError, PortBusyError, PostgresError, AccountError, PrefectDatabaseError, ChildFailedError, or what
     `migrate` raises; each message says what to do.
@@ -91,18 +99,23 @@ async def running_stack(
         shown = None if quiet else console or Console()
         async with Supervisor(home / "logs", console=shown, farewell=_farewell(postgres)) as supervisor:
             if postgres is not None:
-                supervisor.keep(Service("postgres", postgres.is_running, partial(revive, postgres)))
+                service = Service("postgres", postgres.is_running, partial(revive, postgres), LONGEST_PAUSE_SECONDS)
+                supervisor.keep(service)
+
+            async def receive() -> None:
+                await asyncio.to_thread(migrate, database_url)
+                await supervisor.start(_receiver(settings, shared))
+
             server = []
             if ours:  # before there are steps that nobody would await if this fails
                 prefect_database_url = await asyncio.to_thread(ensure_prefect_database, database_url)
                 child = server_child(
                     api_url, prefect_database_url, home, settings.prefect_ui_url, auth_string=auth_string
                 )
-                server.append(supervisor.start(child))
-            steps = [asyncio.to_thread(migrate, database_url), supervisor.run(_installer(shared))]
-            await _together([*steps, *server])
-            for child in _workers(settings, shared):
-                await supervisor.start(child)
+                server.append(supervisor.start(child, patient=patient))
+            await _together([receive(), supervisor.run(_installer(shared), patient=patient), *server])
+            for child in _workers(shared):
+                await supervisor.start(child, patient=patient)
             yield Stack(
                 receiver_url=_http(settings.receiver_host, settings.receiver_port),
                 prefect_api_url=api_url,
@@ -114,21 +127,43 @@ async def running_stack(
 
 
 async def up(settings: Settings, *, tell: Callable[[dict[str, str]], None] | None = None) -> None:
-    """Run the stack until Ctrl-C, SIGTERM, or a part that can't be kept alive (ChildFailedError).
+    """Run the stack until Ctrl-C or SIGTERM, whatever dies meanwhile.
 
-    `tell` gets the addresses once all are ready, and everything for people goes to stderr.
+    `tell` gets the addresses once `/health` answers 200, and everything for people goes to stderr.
 
     Raises what `running_stack` raises, and asyncio.CancelledError once a signal has stopped everything.
     """
     console = Console(stderr=tell is not None)
     port = prefect_server_port()
     with cancelled_by_signals():
-        async with running_stack(settings, console=console, prefect_port=port) as stack:
+        async with running_stack(settings, console=console, prefect_port=port, patient=True) as stack:
+            await _until_healthy(stack, console)
             if tell is None:
                 console.print(_panel(stack))
             else:
                 tell(stack.addresses)
-            await stack.supervisor.wait()
+            await asyncio.Event().wait()
+
+
+async def _until_healthy(stack: Stack, console: Console) -> None:
+    """Return once `/health` answers 200, and say meanwhile what it waits for whenever that changes."""
+    loop, told = asyncio.get_running_loop(), ""
+    quiet_until = loop.time() + QUIET_SECONDS
+    async with httpx.AsyncClient(trust_env=False, timeout=5) as client:
+        while True:
+            try:
+                answer = await client.get(f"{stack.receiver_url}/health")
+                if answer.is_success:
+                    return
+                services = answer.json()["services"].items()
+                missing = ", ".join(name for name, state in services if state not in {"up", True})
+            except (httpx.HTTPError, ValueError, LookupError, AttributeError):
+                missing = "the receiver"
+            if missing != told and loop.time() > quiet_until:
+                told = missing
+                with suppress(OSError):
+                    console.print(f"calltally is starting; {missing} not well yet", markup=False, highlight=False)
+            await asyncio.sleep(HEALTH_POLL_SECONDS)
 
 
 def _env_file() -> str:
@@ -151,14 +186,18 @@ def _installer(env: Mapping[str, str]) -> Child:
     return Child("deploy", [sys.executable, "-m", "calltally.stack.deployments"], env, ready_timeout_seconds=240)
 
 
-def _workers(settings: Settings, env: Mapping[str, str]) -> Iterator[Child]:
-    async def receiver_listens() -> bool:
+def _receiver(settings: Settings, env: Mapping[str, str]) -> Child:
+    async def listens() -> bool:
         return await asyncio.to_thread(_is_listening, settings.receiver_host, settings.receiver_port)
 
+    command = [sys.executable, "-m", "calltally", "receiver"]
+    return Child("receiver", command, env, ready=listens, longest_wait_seconds=LONGEST_PAUSE_SECONDS)
+
+
+def _workers(env: Mapping[str, str]) -> Iterator[Child]:
     prefect_worker = [sys.executable, "-m", "prefect", "worker", "start", "--pool", "nights"]
     yield Child("worker", [sys.executable, "-m", "calltally", "worker"], env)
     yield Child("nights", [*prefect_worker, "--type", "process", "--name", "nights"], env)
-    yield Child("receiver", [sys.executable, "-m", "calltally", "receiver"], env, ready=receiver_listens)
 
 
 @contextmanager

@@ -144,7 +144,7 @@ BEARER_CASES: dict[str, Case] = {
     "two tokens": by(VapiBearer(f"{VAPI_SECRET},{VAPI_SECRET}"), 401, MESSAGE),
     "quoted token": by(VapiBearer(f'"{VAPI_SECRET}"'), 401, MESSAGE),
     "bytes beyond ASCII": always(401, MESSAGE, {"Authorization": b"Bearer \xff\xfe"}),
-    "long token": by(VapiBearer("x" * 30_000), 401, MESSAGE),
+    "long token": by(VapiBearer("x" * 8_000), 401, MESSAGE),
     "as X-Vapi-Secret": by(VapiSecret(VAPI_SECRET), 401, MESSAGE),
     "as HMAC": by(HMAC, 401, MESSAGE),
     "wrong before right": always(

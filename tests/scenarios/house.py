@@ -163,18 +163,9 @@ async def open_house(home: Path, sandbox: RunningSandbox) -> AsyncIterator[House
 
 @asynccontextmanager
 async def everything(house: House) -> AsyncIterator[None]:
-    """All of calltally's processes, kept alive as `calltally up` does.
-
-    Raises ChildFailedError if `calltally up` would have given up meanwhile.
-    """
-    async with running_stack(house.settings, env=house.sandbox.environment(), quiet=True) as stack:
-        given_up = asyncio.create_task(stack.supervisor.wait())
-        try:
-            yield
-            if given_up.done():
-                await given_up
-        finally:
-            given_up.cancel()
+    """All of calltally's processes, kept alive as `calltally up` does."""
+    async with running_stack(house.settings, env=house.sandbox.environment(), quiet=True):
+        yield
 
 
 def processes(*words: str) -> list[psutil.Process]:
