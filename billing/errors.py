@@ -8,7 +8,6 @@ BillingError
 │  ├─ InvalidAmount           TY004
 │  ├─ CurrencyMismatch        TY005
 │  ├─ IdempotencyConflict     TY002: a key that was used with other facts
-│  ├─ TakesBackTooMuch        TY007
 │  ├─ HistoryIsAppendOnly     TY008
 │  ├─ ClaimLost               TY009: another worker holds the event now
 │  ├─ NameTaken               TY010
@@ -16,7 +15,6 @@ BillingError
 │  ├─ ProviderRefused         the provider will not answer this request, ever (wrong key, bad request)
 │  └─ ConstraintBroken        the database refused a value
 └─ TransientError             may pass; retried
-   ├─ UnknownPayment          TY006: a refund or dispute that is ahead of its payment
    ├─ DatabaseUnavailable     no connection, shutdown, out of space
    ├─ TransactionConflict     deadlock or serialization failure
    ├─ ProviderUnavailable     no answer, or 5xx
@@ -73,10 +71,6 @@ class IdempotencyConflict(PermanentError):
     """The key was used before, with other facts."""
 
 
-class TakesBackTooMuch(PermanentError):
-    """More than is left of the payment."""
-
-
 class HistoryIsAppendOnly(PermanentError):
     """The ledger is corrected by new transfers, never changed."""
 
@@ -99,10 +93,6 @@ class ProviderRefused(PermanentError):
 
 class ConstraintBroken(PermanentError):
     """The database refused a value."""
-
-
-class UnknownPayment(TransientError):
-    """The payment is not booked yet; its event may be on the way."""
 
 
 class DatabaseUnavailable(TransientError):
@@ -128,8 +118,6 @@ BY_SQLSTATE: dict[str, type[BillingError]] = {
     "TY003": UnknownOrganization,
     "TY004": InvalidAmount,
     "TY005": CurrencyMismatch,
-    "TY006": UnknownPayment,
-    "TY007": TakesBackTooMuch,
     "TY008": HistoryIsAppendOnly,
     "TY009": ClaimLost,
     "TY010": NameTaken,

@@ -7,7 +7,7 @@ from sqlalchemy import Connection, Engine
 
 from billing.database import rows, transaction
 from billing.errors import PermanentError
-from billing.events import RecordCall, RecordMessage, RecordReversal, interpret
+from billing.events import RecordCall, RecordMessage, RecordReversals, interpret
 from billing.payments import CreditPayment
 
 
@@ -55,8 +55,10 @@ def _keys(provider: str, event_type: str, body: bytes | None) -> list[str]:
             return [f"call:{call.id}"]
         case CreditPayment():
             return [f"topup:{effect.payment_id}", f"topup:{effect.payment_id}:corrected"]
-        case RecordReversal(reversal):
-            return reversal.keys
+        case RecordReversals(told):
+            sources = {movement.source_id for movement in told.movements if movement.kind == "refund"}
+            returned = [f"refund:{source}{step}" for source in sources for step in ("", ":returned")]
+            return [*returned, *(movement.key for movement in told.movements)]
         case RecordMessage(message):
             return [f"sms:{message.sid}"]
         case _:

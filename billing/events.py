@@ -1,7 +1,7 @@
 """What an event means for the books. Pure: bytes in, one effect out."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final
 
@@ -10,14 +10,16 @@ import msgspec
 from billing.errors import UnreadablePayload
 from billing.payments import (
     CANNOT_ASK,
+    NONE_OF_OURS,
     Answers,
     CreditPayment,
     Question,
+    names_of,
     read_paid_checkout,
     read_succeeded_payment,
 )
 from billing.provider_json import UNREADABLE, decode
-from billing.reversals import ToldReversal, read_dispute, read_refund
+from billing.reversals import Reversals, read_charge, read_dispute, read_refund
 from billing.thin_events import PREFIX, read_thin_event
 from billing.twilio import ToldMessage, read_callback
 from billing.vapi import EndedCall, read_report
@@ -33,10 +35,12 @@ class RecordCall:
 
 
 @dataclass(frozen=True, slots=True)
-class RecordReversal:
+class RecordReversals:
     """Stripe took money back, or it came back: note it, and book it once its payment is credited."""
 
-    reversal: ToldReversal
+    told: Reversals
+    question: Question | None = None
+    """What Stripe is asked if it cannot be booked as it is told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +55,9 @@ class Skip:
     """Nothing to do, and why."""
 
     reason: str
+    payment_id: str | None = field(default=None, compare=False)
+    """A payment that is none of ours: its refunds and disputes are not either."""
+    charge_id: str | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +75,7 @@ class Ask:
     twin: str | None
 
 
-Effect = CreditPayment | Ask | RecordReversal | RecordCall | RecordMessage | Skip | Park
+Effect = CreditPayment | Ask | RecordReversals | RecordCall | RecordMessage | Skip | Park
 
 
 class _Origin(msgspec.Struct, frozen=True):
@@ -135,25 +142,41 @@ def _foreign(body: bytes, livemode: bool | None) -> Park | None:
 def _paid_checkout(body: bytes, _answers: Answers, _asks: bool) -> Effect:
     """Credits what was sold: net of tax and fees, after discounts, in the wallet's currency, once a payment."""
     told = read_paid_checkout(body)
-    return Skip(told) if isinstance(told, str) else told
+    return _skipped(told, body) if isinstance(told, str) else told
 
 
 def _succeeded_payment(body: bytes, answers: Answers, asks: bool) -> Effect:
     """Credits that share of what arrived; asks for its Checkout Session or invoice where no event has told of it."""
     told = read_succeeded_payment(body, answers, asks=asks)
-    return Skip(told) if isinstance(told, str) else told
+    return _skipped(told, body) if isinstance(told, str) else told
 
 
-def _refund(body: bytes, _answers: Answers, _asks: bool) -> Effect:
-    """Takes back what a refund that succeeded took, once, past any limit; one that fails later gives it back."""
-    told = read_refund(body)
-    return Skip(told) if isinstance(told, str) else RecordReversal(told)
+def _skipped(reason: str, body: bytes) -> Skip:
+    return Skip(reason, *names_of(body)) if reason in NONE_OF_OURS else Skip(reason)
 
 
-def _dispute(body: bytes, _answers: Answers, _asks: bool) -> Effect:
-    """Takes back, gives back."""
-    told = read_dispute(body)
-    return Skip(told) if isinstance(told, str) else RecordReversal(told)
+def _refund(body: bytes, answers: Answers, asks: bool) -> Effect:
+    """Takes back the share that was credited, once, past any limit; one that fails later gives it back."""
+    return _reversals(read_refund(body), answers, asks)
+
+
+def _refunded_charge(body: bytes, answers: Answers, asks: bool) -> Effect:
+    """Compared with the refunds that are known; what is missing is asked for, or waits."""
+    return _reversals(read_charge(body), answers, asks)
+
+
+def _dispute(body: bytes, answers: Answers, asks: bool) -> Effect:
+    """Each balance transaction listed moves once: taken, given back or adjusted, by the share that was credited."""
+    return _reversals(read_dispute(body), answers, asks)
+
+
+def _reversals(told: Reversals | str, answers: Answers, asks: bool) -> Effect:
+    question = None if isinstance(told, str) else told.question
+    if not isinstance(told, str) and question and (answer := answers.get(question)) is not None:
+        told, question = told.answered(answer), None
+    if isinstance(told, str):
+        return Skip(told)
+    return RecordReversals(told, question if asks and question not in answers else None)
 
 
 def _ended_call(body: bytes, _answers: Answers, _asks: bool) -> Effect:
@@ -181,6 +204,11 @@ MEANINGS: dict[tuple[str, str], Callable[[bytes, Answers, bool], Effect]] = {
     ("stripe", "refund.created"): _refund,
     ("stripe", "refund.updated"): _refund,
     ("stripe", "refund.failed"): _refund,
+    ("stripe", "charge.refund.updated"): _refund,
+    ("stripe", "charge.refunded"): _refunded_charge,
+    ("stripe", "charge.dispute.created"): _dispute,
+    ("stripe", "charge.dispute.updated"): _dispute,
+    ("stripe", "charge.dispute.closed"): _dispute,
     ("stripe", "charge.dispute.funds_withdrawn"): _dispute,
     ("stripe", "charge.dispute.funds_reinstated"): _dispute,
     ("vapi", "end-of-call-report"): _ended_call,
@@ -189,3 +217,9 @@ MEANINGS: dict[tuple[str, str], Callable[[bytes, Answers, bool], Effect]] = {
 }
 """Everything that has a meaning, which the first line of each function says, also to readers of the README; whatever
 is not here is skipped with that as its reason."""
+
+REPEATING = {
+    *("charge.refunded", "charge.refund.updated"),
+    *("charge.dispute.created", "charge.dispute.updated", "charge.dispute.closed"),
+}
+"""What an endpoint of a newer version may leave out, since other events tell the same of money."""

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Annotated, Final, Literal, TypeGuard
 from uuid import UUID
@@ -18,13 +18,16 @@ LAST_SECOND: Final = 253_402_300_799
 TOPUP_PURPOSES: Final = {"topup", "checkout_topup", "auto_recharge"}
 """What `metadata.purpose` says on a payment for the wallet; without one every payment is taken for such."""
 OTHER_PURPOSE: Final = "other_purpose"
+INVOICE: Final = "invoice"
+NONE_OF_OURS: Final = frozenset([OTHER_PURPOSE, INVOICE])
+"""Why a payment is skipped for good, and what is taken back of it as well."""
 CANNOT_ASK: Final = "cannot_ask_stripe"
 """Why an event waits of which only Stripe could say more, when there is no key or Stripe refuses ours."""
 
 
 ObjectType = Literal["payment_intent", "checkout.session", "refund", "charge", "dispute"]
 """What events of ours are about, as Stripe names it."""
-Kind = Literal["session_of", "invoices_of", "invoice"] | ObjectType
+Kind = Literal["session_of", "invoices_of", "invoice", "refunds_of"] | ObjectType
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +83,8 @@ class CreditPayment:
     """Why it cannot be credited as it is told."""
     is_one_off: bool = False
     """It is known to be neither of an invoice nor of a subscription."""
+    charge_id: str | None = field(default=None, compare=False)
+    """What refunds and disputes may name in place of the payment."""
 
 
 Cents = Annotated[int, msgspec.Meta(ge=0)]
@@ -154,6 +159,7 @@ class _PaymentIntent(msgspec.Struct, frozen=True):
     amount_received: Cents
     currency: str
     customer: str | None = None
+    latest_charge: str | None = None
     invoice: str | None = None
     """Only before 2025-03-31; since then `payment_details` may name it."""
     payment_details: _PaymentDetails | None = None
@@ -201,6 +207,12 @@ class _InvoicePayment(msgspec.Struct, frozen=True):
     """Its id, or the whole if that was asked for."""
 
 
+class _Paid(msgspec.Struct, frozen=True):
+    id: str
+    payment_intent: str | None = None
+    latest_charge: str | None = None
+
+
 class _Sessions(msgspec.Struct, frozen=True):
     data: list[_CheckoutSession]
 
@@ -212,6 +224,7 @@ class _InvoicePayments(msgspec.Struct, frozen=True):
 stripe_event = msgspec.json.Decoder(StripeEvent)
 _checkout_session = msgspec.json.Decoder(_CheckoutSession)
 _payment_intent = msgspec.json.Decoder(_PaymentIntent)
+_paid = msgspec.json.Decoder(_Paid)
 _sessions = msgspec.json.Decoder(_Sessions)
 _invoice_payments = msgspec.json.Decoder(_InvoicePayments)
 _invoice = msgspec.json.Decoder(_Invoice | str | None)
@@ -257,6 +270,7 @@ def read_succeeded_payment(body: bytes, answers: Answers, *, asks: bool) -> Cred
         event_at=event.moment,
         amount_micros=micros_from_minor_units(payment.amount_received, payment.currency),
         currency=currency_code(payment.currency),
+        charge_id=payment.latest_charge,
     )
     if payment.invoice_id:
         question = Question("invoice", payment.invoice_id)
@@ -269,6 +283,12 @@ def read_succeeded_payment(body: bytes, answers: Answers, *, asks: bool) -> Cred
         waits = comes_from_checkout if payment.invoice_id is None else not told.reference
         return replace(told, obstacle=CANNOT_ASK if waits else None)
     return _asked(told, question, answers)
+
+
+def names_of(body: bytes) -> tuple[str, str | None]:
+    """The payment that an event of the two above is about, and its charge if that is told."""
+    paid = decode(_paid, decode(stripe_event, body).data.object)
+    return paid.payment_intent or paid.id, paid.latest_charge
 
 
 def _asked(told: CreditPayment, question: Question, answers: Answers) -> CreditPayment | str:
@@ -313,7 +333,7 @@ def _named_by_invoice(told: CreditPayment, invoice: _Invoice) -> CreditPayment |
     for metadata in invoice.names:
         if reference := _reference(metadata):
             return OTHER_PURPOSE if _is_for_something_else(metadata) else replace(told, reference=reference)
-    return "invoice"
+    return INVOICE
 
 
 def _named_by_session(told: CreditPayment, session: _CheckoutSession) -> CreditPayment | str:

@@ -9,7 +9,7 @@ import msgspec
 from sqlalchemy import Connection
 
 from billing.database import rows, value
-from billing.events import Ask, Effect, Park, RecordCall, RecordMessage, RecordReversal, Skip
+from billing.events import Ask, Effect, Park, RecordCall, RecordMessage, RecordReversals, Skip
 from billing.payments import CANNOT_ASK, CreditPayment, Question
 from billing.reversals import record_reversals
 from billing.sms import record_messages
@@ -39,6 +39,9 @@ class Terms:
 
 DONE = Outcome("done")
 
+ASKED_FOR = {"refunds_of": "refunds_not_told", "charge": "payment_not_credited"}
+"""Why a refund or dispute waits of which Stripe can say more, by the kind of the question."""
+
 CALL_OUTCOMES = {
     "unattributed": Outcome("parked", "unknown_organization"),
     "unpriced": Outcome("parked", "no_price"),
@@ -55,13 +58,15 @@ def post(connection: Connection, effects: Mapping[int, Effect], terms: Terms = T
     outcomes: dict[int, Outcome] = {}
     calls: dict[int, RecordCall] = {}
     payments: dict[int, CreditPayment] = {}
-    reversals: dict[int, RecordReversal] = {}
+    reversals: dict[int, RecordReversals] = {}
     messages: dict[int, RecordMessage] = {}
+    skipped: list[Skip] = []
     asked: dict[int, tuple[Question, str | None]] = {}
     for event_id, effect in effects.items():
         match effect:
-            case Skip(reason):
-                outcomes[event_id] = Outcome("skipped", reason)
+            case Skip():
+                outcomes[event_id] = Outcome("skipped", effect.reason)
+                skipped.append(effect)
             case Park(reason):
                 outcomes[event_id] = Outcome("parked", reason)
             case Ask(question, twin):
@@ -70,30 +75,52 @@ def post(connection: Connection, effects: Mapping[int, Effect], terms: Terms = T
                 calls[event_id] = effect
             case CreditPayment():
                 payments[event_id] = effect
-            case RecordReversal():
+            case RecordReversals():
                 reversals[event_id] = effect
             case RecordMessage():
                 messages[event_id] = effect
-    if payments or reversals:
-        _lock_payments(connection, payments, reversals)
+    seen = _seen_payments([*payments.values(), *skipped])
+    _lock_payments(connection, seen, reversals)
     outcomes |= _record_messages(connection, messages)
     outcomes |= _record_calls(connection, calls)
     outcomes |= _leave_to_twins(connection, asked)
     outcomes |= _credit_payments(connection, payments, terms)
+    _note_payments(connection, seen)
     outcomes |= _record_reversals(connection, reversals)
     return outcomes
 
 
-def _lock_payments(
-    connection: Connection, payments: dict[int, CreditPayment], reversals: dict[int, RecordReversal]
-) -> None:
+def _lock_payments(connection: Connection, seen: list[dict[str, Any]], reversals: dict[int, RecordReversals]) -> None:
     """All payments at once and before any wallet, so that two workers with the same ones cannot deadlock.
 
     Calls and messages lock wallets, and a worker that waits for a payment may hold none of them.
     """
-    ids = {effect.payment_id for effect in payments.values()}
-    ids |= {effect.reversal.payment_id for effect in reversals.values()}
-    value(connection, "SELECT count(*) FROM (SELECT lock_payments(:ids)) AS locked", ids=sorted(ids))
+    named = {(told["payment_id"], told["charge_id"]) for told in seen}
+    for effect in reversals.values():
+        named |= {(movement.payment_id, movement.charge_id) for movement in effect.told.movements}
+        if effect.told.charge:
+            named.add((effect.told.charge.payment_id, effect.told.charge.charge_id))
+    ids = sorted({name for names in named for name in names if name})
+    if ids:
+        value(connection, "SELECT count(*) FROM (SELECT lock_payments(:ids)) AS locked", ids=ids)
+
+
+def _note_payments(connection: Connection, seen: list[dict[str, Any]]) -> None:
+    if seen:
+        value(connection, "SELECT count(*) FROM (SELECT note_payments(CAST(:seen AS jsonb))) AS n", seen=_json(seen))
+
+
+def _seen_payments(effects: list[CreditPayment | Skip]) -> list[dict[str, Any]]:
+    """The payments that events are about, with their charges, and those that are none of ours."""
+    return [
+        {
+            "payment_id": effect.payment_id,
+            "charge_id": effect.charge_id,
+            "skipped_because": f"payment skipped: {effect.reason}" if isinstance(effect, Skip) else None,
+        }
+        for effect in effects
+        if effect.payment_id
+    ]
 
 
 def _record_calls(connection: Connection, calls: dict[int, RecordCall]) -> dict[int, Outcome]:
@@ -150,12 +177,14 @@ def _credit_payments(connection: Connection, payments: dict[int, CreditPayment],
     return outcomes
 
 
-def _record_reversals(connection: Connection, reversals: dict[int, RecordReversal]) -> dict[int, Outcome]:
-    reasons = record_reversals(connection, [effect.reversal for effect in reversals.values()])
-    return {
-        event_id: Outcome("parked", reason) if (reason := reasons[effect.reversal.id]) else DONE
-        for event_id, effect in reversals.items()
-    }
+def _record_reversals(connection: Connection, reversals: dict[int, RecordReversals]) -> dict[int, Outcome]:
+    ended = record_reversals(connection, {event_id: effect.told for event_id, effect in reversals.items()})
+    outcomes = {}
+    for event_id, (state, reason) in ended.items():
+        question = reversals[event_id].question
+        asks = question is not None and reason == f"{ASKED_FOR[question.kind]}:{question.id}"
+        outcomes[event_id] = Outcome("asked" if asks else state, reason, question=question if asks else None)
+    return outcomes
 
 
 def _payment_facts(event_id: int, effect: CreditPayment, terms: Terms) -> dict[str, Any]:

@@ -1,155 +1,374 @@
 """What Stripe's refunds and disputes tell: money that it takes back, or gives back."""
 
 import json
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import Annotated, Final, Literal
 
 import msgspec
 from sqlalchemy import Connection
 
-from billing.database import rows
+from billing.database import rows, value
+from billing.errors import PermanentError
 from billing.money import currency_code, micros_from_minor_units
+from billing.payments import LAST_SECOND, Question
 from billing.provider_json import decode
 
-LAST_SECOND: Final = 253_402_300_799
-"""Of the year 9999, the last that a datetime can hold."""
+NO_PAYMENT: Final = "it names neither a payment intent nor a charge, so it is of no top-up"
 
-NO_PAYMENT: Final = "it names no payment intent, so it is of no top-up"
+ANNOUNCED: Final = {"pending", "requires_action"}
+"""Statuses of a refund that may still come to nothing."""
 
 _Seconds = Annotated[int, msgspec.Meta(ge=0, le=LAST_SECOND)]
 _Amount = Annotated[int, msgspec.Meta(gt=0)]
 
 
 @dataclass(frozen=True, slots=True)
-class ToldReversal:
-    """One step of a refund (`re_…`) or dispute (`dp_…`): the money was taken from us, or came back."""
+class Movement:
+    """Money of a refund (`re_…`) or dispute (`dp_…`) that moved once: taken from us (negative), or given back.
+
+    Of a dispute it is one balance transaction (`txn_…`), in the currency in which the Stripe account is settled; what
+    the dispute is about (`disputed_micros`) says what its first withdrawal is worth.
+    """
 
     id: str
     kind: Literal["refund", "dispute"]
-    step: Literal["taken", "returned"]
-    payment_id: str
+    source_id: str
+    payment_id: str | None
+    charge_id: str | None
     amount_micros: int
     currency: str
-    event_at: datetime
+    event_at: datetime | None
+    """None: only announced."""
+    disputed_micros: int | None = None
+    disputed_currency: str | None = None
 
     @property
-    def keys(self) -> list[str]:
-        """The idempotency keys of its two steps, as `sql/views/reversal_states.sql` builds them."""
-        ends = ("", ":returned") if self.kind == "refund" else (":withdrawn", ":reinstated")
-        return [f"{self.kind}:{self.id}{end}" for end in ends]
+    def key(self) -> str:
+        """The idempotency key of its transfer, as `sql/functions/j_movements.sql` builds it."""
+        return f"{self.kind}:{self.id}"
 
 
-class _Refund(msgspec.Struct, frozen=True):
+@dataclass(frozen=True, slots=True)
+class RefundedCharge:
+    """What a charge says of its refunds: how much they come to, those that failed later included, but not which."""
+
+    payment_id: str | None
+    charge_id: str
+    refunded_micros: int
+    currency: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reversals:
+    """What one event tells of refunds and disputes."""
+
+    movements: tuple[Movement, ...] = ()
+    charge: RefundedCharge | None = None
+
+    @property
+    def question(self) -> Question | None:
+        """What Stripe could say more: which refunds there are, or which payment a charge is of."""
+        if self.charge:
+            return Question("refunds_of", self.charge.payment_id) if self.charge.payment_id else None
+        first = self.movements[0]
+        return Question("charge", first.charge_id) if first.payment_id is None and first.charge_id else None
+
+    def answered(self, answer: bytes) -> "Reversals | str":
+        """With what Stripe said to that, as JSON; a text says why nothing moved."""
+        if self.charge:
+            known = {movement.source_id for movement in self.movements}
+            listed = [refund_movement(refund, refund.created) for refund in decode(_refunds, answer).data]
+            more = [movement for movement in listed if movement and movement.source_id not in known]
+            return replace(self, movements=(*self.movements, *more))
+        charge = decode(_charge_named, answer)
+        if charge is None or charge.payment_intent is None:
+            return NO_PAYMENT
+        named = (replace(movement, payment_id=charge.payment_intent) for movement in self.movements)
+        return replace(self, movements=tuple(named))
+
+
+class Refund(msgspec.Struct, frozen=True):
+    """Stripe's Refund, as much of it as counts."""
+
     id: str
     amount: _Amount
     currency: str
-    status: str
     created: _Seconds
+    status: str | None = None
+    reason: str | None = None
     payment_intent: str | None = None
+    charge: str | None = None
 
 
 class _RefundEvent(msgspec.Struct, frozen=True):
     class Data(msgspec.Struct, frozen=True):
-        object: _Refund
+        object: Refund
 
     created: _Seconds
     data: Data
 
 
 class _BalanceTransaction(msgspec.Struct, frozen=True):
+    id: str
     amount: int
     currency: str
+    created: _Seconds | None = None
 
 
 class _Dispute(msgspec.Struct, frozen=True):
     id: str
     amount: _Amount
     currency: str
-    balance_transactions: list[_BalanceTransaction] = []
+    created: _Seconds
+    balance_transactions: list[_BalanceTransaction] | None = None
     payment_intent: str | None = None
+    charge: str | None = None
 
 
 class _DisputeEvent(msgspec.Struct, frozen=True):
     class Data(msgspec.Struct, frozen=True):
         object: _Dispute
 
-    type: Literal["charge.dispute.funds_withdrawn", "charge.dispute.funds_reinstated"]
+    type: str
+    created: _Seconds
+    data: Data
+
+
+class _Refunds(msgspec.Struct, frozen=True):
+    data: list[Refund] = []
+
+
+class _Charge(msgspec.Struct, frozen=True):
+    id: str
+    amount: Annotated[int, msgspec.Meta(ge=0)]
+    amount_refunded: Annotated[int, msgspec.Meta(ge=0)]
+    currency: str
+    amount_captured: Annotated[int, msgspec.Meta(ge=0)] | None = None
+    payment_intent: str | None = None
+    refunds: _Refunds | None = None
+
+
+class _NamedCharge(msgspec.Struct, frozen=True):
+    payment_intent: str | None = None
+
+
+class _ChargeEvent(msgspec.Struct, frozen=True):
+    class Data(msgspec.Struct, frozen=True):
+        object: _Charge
+
     created: _Seconds
     data: Data
 
 
 _refund_event = msgspec.json.Decoder(_RefundEvent)
 _dispute_event = msgspec.json.Decoder(_DisputeEvent)
+_charge_event = msgspec.json.Decoder(_ChargeEvent)
+_refunds = msgspec.json.Decoder(_Refunds)
+_charge_named = msgspec.json.Decoder(_NamedCharge | None)
 
 
-def read_refund(body: bytes) -> ToldReversal | str:
-    """What `refund.created`, `.updated` or `.failed` tells; a text says why nothing moved.
-
-    A refund counts from `succeeded` on. `failed` and `canceled` are final: if it had succeeded, the money is back.
-    `charge.refunded` tells the same a second time, as a sum, and is left alone.
-    """
+def read_refund(body: bytes) -> Reversals | str:
+    """What `refund.created`, `.updated`, `.failed`, `charge.refund.updated` tell; a text says why nothing moved."""
     event = decode(_refund_event, body)
-    refund = event.data.object
-    if refund.payment_intent is None:
+    if event.data.object.payment_intent is None and event.data.object.charge is None:
         return NO_PAYMENT
-    if refund.status not in {"succeeded", "failed", "canceled"}:
-        return f"the refund is {refund.status}: refund.updated follows when it has succeeded or failed"
-    succeeded = refund.status == "succeeded"
-    return ToldReversal(
-        id=refund.id,
+    movement = refund_movement(event.data.object, event.created)
+    if movement is None:
+        return f"the refund is {event.data.object.status} ({event.data.object.reason}): it moves nothing"
+    return Reversals((movement,))
+
+
+def refund_movement(refund: Refund, told_at: int) -> Movement | None:
+    """What a refund moves as it is at `told_at` (seconds); None in a state that says nothing.
+
+    It counts from `succeeded` on, and is only announced before. `failed` and `canceled` are final: if it had
+    succeeded, the money is back. Very old refunds have no status, and happened. What was authorized and expired
+    uncaptured was never paid.
+    """
+    if refund.reason == "expired_uncaptured_charge":
+        return None
+    failed = refund.status in {"failed", "canceled"}
+    if refund.status not in {"succeeded", None, *ANNOUNCED} and not failed:
+        return None
+    micros = micros_from_minor_units(refund.amount, refund.currency)
+    happened = None if refund.status in ANNOUNCED else _moment(told_at if failed else refund.created)
+    return Movement(
+        id=f"{refund.id}:returned" if failed else refund.id,
         kind="refund",
-        step="taken" if succeeded else "returned",
+        source_id=refund.id,
         payment_id=refund.payment_intent,
-        amount_micros=micros_from_minor_units(refund.amount, refund.currency),
+        charge_id=refund.charge,
+        amount_micros=micros if failed else -micros,
         currency=currency_code(refund.currency),
-        event_at=_moment(refund.created if succeeded else event.created),
+        event_at=happened,
     )
 
 
-def read_dispute(body: bytes) -> ToldReversal | str:
-    """What `charge.dispute.funds_withdrawn` or `.funds_reinstated` tells; a text says why nothing moved.
+def read_charge(body: bytes) -> Reversals | str:
+    """What `charge.refunded` tells: the sum of all refunds, and before API version 2022-11-15 each of them too.
 
-    The money moves with these two alone: an inquiry, or a dispute that is only open or closed, moves none. How much
-    came back says its entry in `balance_transactions`, which may be a part; in another currency than the dispute's,
-    or without an entry, it is the disputed amount. Stripe's fee is not the customer's money.
+    What was authorized and never captured also counts as refunded (`amount` less `amount_captured`); nobody ever paid
+    it. Where the sum is smaller than that, it cannot be contained in it.
+    """
+    event = decode(_charge_event, body)
+    charge = event.data.object
+    uncaptured = 0 if charge.amount_captured is None else charge.amount - charge.amount_captured
+    refunded = charge.amount_refunded
+    if refunded >= uncaptured > 0:
+        refunded -= uncaptured
+    if not refunded:
+        return "nothing is refunded: what was not captured was never paid"
+    movements = []
+    for refund in charge.refunds.data if charge.refunds else []:
+        named = msgspec.structs.replace(refund, payment_intent=charge.payment_intent, charge=charge.id)
+        movements.append(refund_movement(named, event.created))
+    return Reversals(
+        tuple(movement for movement in movements if movement),
+        RefundedCharge(
+            payment_id=charge.payment_intent,
+            charge_id=charge.id,
+            refunded_micros=micros_from_minor_units(refunded, charge.currency),
+            currency=currency_code(charge.currency),
+        ),
+    )
+
+
+def read_dispute(body: bytes) -> Reversals | str:
+    """What a dispute's event tells; a text says why nothing moved.
+
+    Money moves with the dispute's balance transactions alone, whichever event lists them: an inquiry, or a dispute
+    that is only open, lost or won, moves none by that. `funds_withdrawn` and `funds_reinstated` say that some moved;
+    if the list does not show it, it is the disputed amount, until it does. Stripe's fee is not the customer's money.
     """
     event = decode(_dispute_event, body)
     dispute = event.data.object
-    if dispute.payment_intent is None:
+    if dispute.payment_intent is None and dispute.charge is None:
         return NO_PAYMENT
-    withdrawn = event.type == "charge.dispute.funds_withdrawn"
-    back = sum(
-        entry.amount
-        for entry in dispute.balance_transactions
-        if entry.amount > 0 and entry.currency == dispute.currency
-    )
-    return ToldReversal(
-        id=dispute.id,
-        kind="dispute",
-        step="taken" if withdrawn else "returned",
-        payment_id=dispute.payment_intent,
-        amount_micros=micros_from_minor_units(
-            dispute.amount if withdrawn else back or dispute.amount, dispute.currency
-        ),
-        currency=currency_code(dispute.currency),
-        event_at=_moment(event.created),
-    )
+    disputed = micros_from_minor_units(dispute.amount, dispute.currency)
+
+    def moved(name: str, micros: int, currency: str, seconds: int) -> Movement:
+        return Movement(
+            id=name,
+            kind="dispute",
+            source_id=dispute.id,
+            payment_id=dispute.payment_intent,
+            charge_id=dispute.charge,
+            amount_micros=micros,
+            currency=currency_code(currency),
+            event_at=_moment(seconds),
+            disputed_micros=disputed,
+            disputed_currency=currency_code(dispute.currency),
+        )
+
+    movements = [
+        moved(
+            entry.id,
+            micros_from_minor_units(entry.amount, entry.currency),
+            entry.currency,
+            dispute.created if entry.created is None else entry.created,
+        )
+        for entry in dispute.balance_transactions or []
+        if entry.amount
+    ]
+    if event.type == "charge.dispute.funds_withdrawn" and not any(m.amount_micros < 0 for m in movements):
+        movements.append(moved(f"{dispute.id}:withdrawn", -disputed, dispute.currency, event.created))
+    if event.type == "charge.dispute.funds_reinstated" and not any(m.amount_micros > 0 for m in movements):
+        movements.append(moved(f"{dispute.id}:reinstated", disputed, dispute.currency, event.created))
+    return Reversals(tuple(movements)) if movements else "no funds moved: the dispute lists no balance transaction"
 
 
-def record_reversals(connection: Connection, told: list[ToldReversal]) -> dict[str, str | None]:
-    """Note what was told and book what can be; by id, null or the reason why it has to wait.
+def record_reversals(connection: Connection, told: Mapping[int, Reversals]) -> dict[int, tuple[str, str | None]]:
+    """Note what events told, by their ids, and book what can be; how each of these is to end, and why.
 
     Within a transaction of the caller's, which holds the locks of the payments.
     """
     if not told:
         return {}
-    facts = [{**asdict(step), "event_at": step.event_at.isoformat()} for step in told]
-    answers = rows(
-        connection, "SELECT reversal_id, reason FROM record_reversals(CAST(:facts AS jsonb))", facts=json.dumps(facts)
-    )
-    return {answer["reversal_id"]: answer["reason"] for answer in answers}
+    answers = record_movements(connection, [movement for event in told.values() for movement in event.movements])
+    charges = [{**asdict(event.charge), "event_id": id_} for id_, event in told.items() if event.charge]
+    compared = {
+        answer["event_id"]: (answer["outcome"], answer["reason"])
+        for answer in rows(
+            connection, "SELECT * FROM compare_refunds(CAST(:facts AS jsonb))", facts=json.dumps(charges)
+        )
+    }
+    return {
+        event_id: _worst(
+            [answers[movement.id] for movement in event.movements]
+            + ([compared[event_id]] if event_id in compared else [])
+        )
+        for event_id, event in told.items()
+    }
+
+
+def record_movements(connection: Connection, movements: Sequence[Movement]) -> dict[str, tuple[str, str | None]]:
+    """Note movements and book what can be; outcome and reason by id, as `record_movements` in `sql/` answers."""
+    facts = [
+        {**asdict(movement), "event_at": movement.event_at and movement.event_at.isoformat()}
+        for movement in movements
+    ]
+    answers = rows(connection, "SELECT * FROM record_movements(CAST(:facts AS jsonb))", facts=json.dumps(facts))
+    return {answer["movement_id"]: (answer["outcome"], answer["reason"]) for answer in answers}
+
+
+def _worst(answers: list[tuple[str, str | None]]) -> tuple[str, str | None]:
+    """How an event ends of which each part came to something: parked if any has to wait."""
+    for state in ("parked", "skipped"):
+        for outcome, reason in answers:
+            if outcome == state:
+                return state, reason
+    return "done", None
 
 
 def _moment(seconds: int) -> datetime:
     return datetime.fromtimestamp(seconds, UTC)
+
+
+def moved_by_hand(
+    connection: Connection,
+    payment_id: str,
+    name: str,
+    amount_micros: int,
+    *,
+    dispute_id: str | None = None,
+    returned: bool = False,
+) -> Movement:
+    """What a person says that a refund (`re_…`) or dispute moved, in the payment's currency, as Stripe would tell it.
+
+    Raises:
+        PermanentError: the payment is not credited, or the names do not say what it is.
+    """
+    currency = value(connection, "SELECT min(currency) FROM payments WHERE payment_id = :id", id=payment_id)
+    if currency is None:
+        raise PermanentError(
+            f"{payment_id} is not credited: credit it first, with calltally payments backfill, or by hand with"
+            f" calltally wallet credit ORG AMOUNT --key topup:{payment_id} --reason …"
+        )
+    prefix = name.partition("_")[0]
+    kind: Literal["refund", "dispute"]
+    if prefix == "re":
+        kind, source_id, steps = "refund", name, ("", ":returned")
+    elif prefix in {"dp", "du"}:
+        kind, source_id, steps = "dispute", name, (":withdrawn", ":reinstated")
+    elif prefix == "txn" and dispute_id:
+        kind, source_id, steps = "dispute", dispute_id, ("", "")
+    else:
+        raise PermanentError(
+            f"{name} is neither a refund (re_…) nor a dispute (dp_…, du_…); of a balance transaction (txn_…) say"
+            " --dispute, too"
+        )
+    is_assumed = kind == "dispute" and prefix != "txn"
+    return Movement(
+        id=f"{name}{steps[returned]}",
+        kind=kind,
+        source_id=source_id,
+        payment_id=payment_id,
+        charge_id=None,
+        amount_micros=amount_micros if returned else -amount_micros,
+        currency=currency,
+        event_at=datetime.now(UTC),
+        disputed_micros=amount_micros if is_assumed else None,
+        disputed_currency=currency if is_assumed else None,
+    )

@@ -30,6 +30,7 @@ REQUESTS: Final[Mapping[str, Request]] = {
             "expand": ["data.invoice"],
         }
     ),
+    "refunds_of": lambda client, payment: client.v1.refunds.list({"payment_intent": payment, "limit": 100}),
     "invoice": lambda client, name: client.v1.invoices.retrieve(name),
     "payment_intent": lambda client, name: client.v1.payment_intents.retrieve(name),
     "checkout.session": lambda client, name: client.v1.checkout.sessions.retrieve(name),
@@ -74,7 +75,8 @@ def _translated(error: "stripe.StripeError", question: Question) -> BillingError
         return ProviderUnavailable(f"Stripe did not answer ({status or type(error).__name__})", status=status)
     return ProviderRefused(
         f"Stripe refuses to show a {question.kind.removesuffix('_of')} ({status}). Set STRIPE_API_KEY to a secret"
-        " key, or to a restricted one that may read Checkout Sessions, PaymentIntents, Charges, Disputes, Invoices",
+        " key, or to a restricted one that may read Checkout Sessions, PaymentIntents, Charges, Refunds, Disputes,"
+        " Invoices",
         status=status,
     )
 

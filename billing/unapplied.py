@@ -15,10 +15,12 @@ NEXT_STEPS = {
     "payment_not_credited": "none if its payment is still on the way: it goes on by itself. Else"
     " `calltally payments backfill` fetches the payment, or credit it: `calltally wallet credit --key topup:…`. If it"
     " was skipped as no top-up: `calltally events dismiss {id} --reason …`",
-    "exceeds_payment": "compare its refunds and disputes at Stripe; book what is missing: `calltally wallet debit`",
+    "refunds_not_told": "none if Stripe tells of the refund itself: it goes on by itself. Else see at Stripe which it"
+    " is, and book it: `calltally payments reverse pi_… re_… AMOUNT`; a refund that is still pending may wait",
     "customer_mismatch": "see at Stripe whose it is: `calltally payments assign pi_… ORG --reason …`",
-    "currency_mismatch": "book it in the wallet's currency (`calltally wallet credit` or `debit`), or pay it back at"
-    " Stripe; then `calltally events dismiss {id} --reason …`",
+    "currency_mismatch": "a payment: `calltally wallet credit --key topup:pi_…` in the wallet's currency, or"
+    " pay it back and `calltally events dismiss {id} --reason …`. A refund or dispute: `calltally payments reverse`"
+    " with the amount in the payment's currency; it goes on by itself",
     "cannot_ask_stripe": "set `STRIPE_API_KEY` to a key that may read what was sold (`calltally doctor` tries it),"
     " then: `calltally events replay {id}`. Or, if it holds no tax, say whose it is: `calltally payments assign pi_…"
     " ORG --reason …`. It goes on by itself when its Checkout Session is told",

@@ -93,12 +93,12 @@ $$;
 -- What the books' functions may change. History is not among it.
 GRANT UPDATE ON
 organizations, wallets, prices, routes, calls, events, workers, alerts, incidents, key_locks, sms_messages, sms_prices,
-payments, assigned_payments, reversals
+payments, assigned_payments, movements, seen_payments
 TO calltally_books;
 GRANT UPDATE (state, settled_by_transfer_id) ON charges TO calltally_books;
 GRANT UPDATE (alert) ON reconciliation_runs TO calltally_books; -- the outbox knows what came of it
 GRANT DELETE ON routes, events TO calltally_books;
-GRANT SELECT ON reversal_states TO calltally_books;
+GRANT SELECT ON payment_reversals TO calltally_books;
 GRANT SELECT ON ALL TABLES IN SCHEMA checks TO calltally_books;
 REVOKE CREATE ON SCHEMA public FROM calltally_books; -- it owns its functions now
 

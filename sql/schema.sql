@@ -141,6 +141,19 @@ TABLE key_locks (
     purpose text NOT NULL,
     place smallint NOT NULL
 );
+TABLE movements (
+    id text NOT NULL,
+    kind text NOT NULL,
+    source_id text NOT NULL,
+    payment_id text NOT NULL,
+    amount_micros bigint NOT NULL,
+    currency character(3) NOT NULL,
+    disputed_micros bigint,
+    disputed_currency character(3),
+    event_at timestamp with time zone,
+    booked_at timestamp with time zone,
+    first_seen_at timestamp with time zone NOT NULL DEFAULT now()
+);
 TABLE organizations (
     id uuid NOT NULL DEFAULT gen_random_uuid(),
     name text NOT NULL,
@@ -214,17 +227,6 @@ TABLE reconciliation_runs (
     applied_by_run_id uuid,
     reported_by uuid
 );
-TABLE reversals (
-    id text NOT NULL,
-    kind text NOT NULL,
-    payment_id text NOT NULL,
-    currency character(3) NOT NULL,
-    taken_micros bigint,
-    taken_at timestamp with time zone,
-    returned_micros bigint,
-    returned_at timestamp with time zone,
-    first_seen_at timestamp with time zone NOT NULL DEFAULT now()
-);
 TABLE routes (
     id bigint NOT NULL GENERATED ALWAYS AS IDENTITY,
     kind text NOT NULL,
@@ -242,6 +244,12 @@ TABLE run_corrections (
 );
 TABLE schema_revision (
     version_num character varying(32) NOT NULL
+);
+TABLE seen_payments (
+    payment_id text NOT NULL,
+    charge_id text,
+    skipped_because text,
+    seen_at timestamp with time zone NOT NULL DEFAULT now()
 );
 TABLE sms_messages (
     sid text NOT NULL,
@@ -351,6 +359,15 @@ CONSTRAINT incidents.incidents_pkey PRIMARY KEY (id);
 CONSTRAINT incidents.incidents_severity_check CHECK ((severity = ANY (ARRAY['info'::text, 'warning'::text, 'critical'::text])));
 CONSTRAINT key_locks.key_locks_pkey PRIMARY KEY (purpose, place);
 CONSTRAINT key_locks.key_locks_place_check CHECK (((place >= 0) AND (place <= 255)));
+CONSTRAINT movements.movements_amount_micros_check CHECK ((amount_micros <> 0));
+CONSTRAINT movements.movements_check CHECK (((disputed_micros IS NULL) = (disputed_currency IS NULL)));
+CONSTRAINT movements.movements_check1 CHECK (((event_at IS NOT NULL) OR ((kind = 'refund'::text) AND (booked_at IS NULL))));
+CONSTRAINT movements.movements_disputed_micros_check CHECK ((disputed_micros > 0));
+CONSTRAINT movements.movements_id_check CHECK ((id <> ''::text));
+CONSTRAINT movements.movements_kind_check CHECK ((kind = ANY (ARRAY['refund'::text, 'dispute'::text])));
+CONSTRAINT movements.movements_payment_id_check CHECK ((payment_id <> ''::text));
+CONSTRAINT movements.movements_pkey PRIMARY KEY (id);
+CONSTRAINT movements.movements_source_id_check CHECK ((source_id <> ''::text));
 CONSTRAINT organizations.organizations_charge_policy_check CHECK ((charge_policy = ANY (ARRAY['record'::text, 'allow_overrun'::text])));
 CONSTRAINT organizations.organizations_currency_check CHECK ((currency ~ '^[A-Z]{3}$'::text));
 CONSTRAINT organizations.organizations_email_check CHECK ((email ~~ '%_@_%'::text));
@@ -385,14 +402,6 @@ CONSTRAINT reconciliation_runs.reconciliation_runs_organization_id_fkey FOREIGN 
 CONSTRAINT reconciliation_runs.reconciliation_runs_pkey PRIMARY KEY (id);
 CONSTRAINT reconciliation_runs.reconciliation_runs_reported_by_fkey FOREIGN KEY (reported_by) REFERENCES reconciliation_runs(id);
 CONSTRAINT reconciliation_runs.reconciliation_runs_state_check CHECK ((state = ANY (ARRAY['running'::text, 'completed'::text, 'failed'::text])));
-CONSTRAINT reversals.reversals_check CHECK (((taken_micros IS NULL) = (taken_at IS NULL)));
-CONSTRAINT reversals.reversals_check1 CHECK (((returned_micros IS NULL) = (returned_at IS NULL)));
-CONSTRAINT reversals.reversals_id_check CHECK ((id <> ''::text));
-CONSTRAINT reversals.reversals_kind_check CHECK ((kind = ANY (ARRAY['refund'::text, 'dispute'::text])));
-CONSTRAINT reversals.reversals_payment_id_check CHECK ((payment_id <> ''::text));
-CONSTRAINT reversals.reversals_pkey PRIMARY KEY (id);
-CONSTRAINT reversals.reversals_returned_micros_check CHECK ((returned_micros > 0));
-CONSTRAINT reversals.reversals_taken_micros_check CHECK ((taken_micros > 0));
 CONSTRAINT routes.routes_do_not_overlap EXCLUDE USING gist (kind WITH =, external_id WITH =, valid WITH &&);
 CONSTRAINT routes.routes_external_id_check CHECK ((external_id <> ''::text));
 CONSTRAINT routes.routes_kind_check CHECK ((kind = ANY (ARRAY['assistant'::text, 'squad'::text, 'workflow'::text, 'phone_number'::text, 'metadata'::text, 'messaging_service'::text, 'sms_number'::text, 'twilio_account'::text])));
@@ -403,6 +412,8 @@ CONSTRAINT run_corrections.run_corrections_difference_micros_check CHECK ((diffe
 CONSTRAINT run_corrections.run_corrections_pkey PRIMARY KEY (id);
 CONSTRAINT run_corrections.run_corrections_run_id_fkey FOREIGN KEY (run_id) REFERENCES reconciliation_runs(id) ON DELETE CASCADE;
 CONSTRAINT schema_revision.schema_revision_pkc PRIMARY KEY (version_num);
+CONSTRAINT seen_payments.seen_payments_payment_id_check CHECK ((payment_id <> ''::text));
+CONSTRAINT seen_payments.seen_payments_pkey PRIMARY KEY (payment_id);
 CONSTRAINT sms_messages.sms_messages_num_segments_check CHECK ((num_segments > 0));
 CONSTRAINT sms_messages.sms_messages_pkey PRIMARY KEY (sid);
 CONSTRAINT sms_messages.sms_messages_sid_check CHECK ((sid <> ''::text));
@@ -471,6 +482,8 @@ CREATE UNIQUE INDEX incidents_open ON public.incidents USING btree (key) WHERE (
 CREATE INDEX incidents_opened ON public.incidents USING btree (opened_at);
 CREATE UNIQUE INDEX incidents_pkey ON public.incidents USING btree (id);
 CREATE UNIQUE INDEX key_locks_pkey ON public.key_locks USING btree (purpose, place);
+CREATE INDEX movements_payment ON public.movements USING btree (payment_id);
+CREATE UNIQUE INDEX movements_pkey ON public.movements USING btree (id);
 CREATE UNIQUE INDEX organizations_name_key ON public.organizations USING btree (name);
 CREATE UNIQUE INDEX organizations_pkey ON public.organizations USING btree (id);
 CREATE UNIQUE INDEX organizations_stripe_customer_id_key ON public.organizations USING btree (stripe_customer_id);
@@ -481,14 +494,14 @@ CREATE UNIQUE INDEX prices_pkey ON public.prices USING btree (id);
 CREATE UNIQUE INDEX reconciliation_runs_pkey ON public.reconciliation_runs USING btree (id);
 CREATE INDEX reconciliation_runs_started ON public.reconciliation_runs USING btree (started_at DESC);
 CREATE INDEX reconciliation_runs_window ON public.reconciliation_runs USING btree (window_from, window_to) WHERE (state = 'completed'::text);
-CREATE INDEX reversals_payment ON public.reversals USING btree (payment_id);
-CREATE UNIQUE INDEX reversals_pkey ON public.reversals USING btree (id);
 CREATE INDEX routes_do_not_overlap ON public.routes USING gist (kind, external_id, valid);
 CREATE INDEX routes_external_id ON public.routes USING btree (external_id, kind);
 CREATE UNIQUE INDEX routes_pkey ON public.routes USING btree (id);
 CREATE UNIQUE INDEX run_corrections_pkey ON public.run_corrections USING btree (id);
 CREATE INDEX run_corrections_run ON public.run_corrections USING btree (run_id, call_id);
 CREATE UNIQUE INDEX schema_revision_pkc ON public.schema_revision USING btree (version_num);
+CREATE INDEX seen_payments_charge ON public.seen_payments USING btree (charge_id) WHERE (charge_id IS NOT NULL);
+CREATE UNIQUE INDEX seen_payments_pkey ON public.seen_payments USING btree (payment_id);
 CREATE INDEX sms_messages_failed ON public.sms_messages USING btree (status_at) WHERE (status = ANY (ARRAY['failed'::text, 'undelivered'::text]));
 CREATE INDEX sms_messages_first_seen ON public.sms_messages USING btree (first_seen_at);
 CREATE INDEX sms_messages_organization ON public.sms_messages USING btree (organization_id, first_seen_at);
@@ -515,8 +528,7 @@ VIEW checks.charges_follow_from_their_prices {"organization_id uuid","detail jso
 VIEW checks.every_billable_message_is_charged {"organization_id uuid","detail jsonb"};
 VIEW checks.every_ended_call_is_charged {"organization_id uuid","detail jsonb"};
 VIEW checks.every_event_in_a_known_state {"organization_id uuid","detail jsonb"};
-VIEW checks.every_reversal_as_told {"organization_id uuid","detail jsonb"};
-VIEW checks.every_reversal_is_booked {"organization_id uuid","detail jsonb"};
+VIEW checks.every_movement_is_booked {"organization_id uuid","detail jsonb"};
 VIEW checks.message_charges_follow_from_their_prices {"organization_id uuid","detail jsonb"};
 VIEW checks.no_routed_call_in_quarantine {"organization_id uuid","detail jsonb"};
 VIEW checks.no_routed_message_in_quarantine {"organization_id uuid","detail jsonb"};
@@ -527,10 +539,11 @@ VIEW checks.payments_as_booked {"organization_id uuid","detail jsonb"};
 VIEW checks.references_lead_somewhere {"organization_id uuid","detail jsonb"};
 VIEW checks.sequences_without_gaps {"organization_id uuid","detail jsonb"};
 VIEW checks.stored_balance_equals_transfers {"organization_id uuid","detail jsonb"};
+VIEW checks.taken_back_as_due {"organization_id uuid","detail jsonb"};
 VIEW checks.taken_back_within_credited {"organization_id uuid","detail jsonb"};
 VIEW checks.transfers_sum_to_zero {"organization_id uuid","detail jsonb"};
 VIEW public.event_queue {"provider text","type text","state text","events bigint","oldest_received_at timestamp with time zone"};
-VIEW public.reversal_states {"id text","kind text","payment_id text","currency character(3)","taken_micros bigint","taken_at timestamp with time zone","returned_micros bigint","returned_at timestamp with time zone","first_seen_at timestamp with time zone","taken_key text","returned_key text","given_back_micros bigint","credit_currency character(3)","is_taken boolean","is_returned boolean","is_contradicted boolean","is_bookable boolean","outcome text","reason text"};
+VIEW public.payment_reversals {"payment_id text","organization_id uuid","currency character(3)","charged_micros bigint","credited_micros bigint","stripe_micros bigint","taken_micros bigint","wallet_due_micros bigint","tax_due_micros bigint","fee_due_micros bigint","excess_due_micros bigint","wallet_booked_micros bigint","tax_booked_micros bigint","fee_booked_micros bigint","excess_booked_micros bigint"};
 VIEW public.sms_failures {"hour timestamp with time zone","organization_id uuid","status text","error_code integer","messages bigint","ended_messages bigint"};
 VIEW public.vapi_webhook_reliability {"organization_id uuid","day date","ended bigint","by_webhook bigint","reconciled bigint","ratio numeric"};
 VIEW public.wallet_balances {"organization_id uuid","currency character(3)","balance_micros bigint","debt_limit_micros bigint","outstanding_micros bigint","needs_recharge boolean","state text"};
@@ -565,8 +578,9 @@ FUNCTION billed_seconds(bigint,integer,integer,integer) RETURNS integer;
 FUNCTION body_of_event(timestamp with time zone,bigint) RETURNS SETOF bytea;
 FUNCTION book_charges(charge_request[]) RETURNS boolean[];
 FUNCTION book_correction(charges,text,bigint,timestamp with time zone) RETURNS bigint;
+FUNCTION book_due(movements,text) RETURNS void;
 FUNCTION book_own_transfer(uuid,text,text,bigint,text,text,text,timestamp with time zone,text,bigint,text) RETURNS transfers;
-FUNCTION book_reversals(text) RETURNS integer;
+FUNCTION book_reversals(text) RETURNS void;
 FUNCTION book_shares(payments,payments,text,timestamp with time zone) RETURNS void;
 FUNCTION book_transfer(uuid,bigint,text,text,text,timestamp with time zone,boolean,text,bigint,text) RETURNS transfers;
 FUNCTION call_duration_ms(timestamp with time zone,timestamp with time zone) RETURNS bigint;
@@ -575,12 +589,12 @@ FUNCTION charge_calls(text[]) RETURNS integer;
 FUNCTION charge_messages(text[]) RETURNS integer;
 FUNCTION charge_quarantined_calls() RETURNS integer;
 FUNCTION charge_quarantined_messages() RETURNS void;
-FUNCTION check_booked_as_told(text[]) RETURNS void;
 FUNCTION check_books() RETURNS TABLE(name text, organization_id uuid, detail jsonb) SECURITY DEFINER;
 FUNCTION check_same_facts(text,jsonb,jsonb,text) RETURNS void;
 FUNCTION claim_alerts(integer,interval,boolean) RETURNS TABLE(id bigint, key text, kind text, severity text, facts jsonb, claim_token uuid, incident_id bigint, since timestamp with time zone, until timestamp with time zone, times_seen integer, told boolean) SECURITY DEFINER;
 FUNCTION claim_events(text,integer,interval,uuid,bigint) RETURNS TABLE(id bigint, provider text, type text, body bytea, attempts integer, claim_token uuid) SECURITY DEFINER;
 FUNCTION claim_these_events(bigint[],text,interval,integer,bigint) RETURNS TABLE(id bigint, provider text, type text, body bytea, attempts integer, claim_token uuid) SECURITY DEFINER;
+FUNCTION compare_refunds(jsonb) RETURNS TABLE(event_id bigint, outcome text, reason text) SECURITY DEFINER;
 FUNCTION contradiction_of(calls) RETURNS text;
 FUNCTION correct_call(text,timestamp with time zone,timestamp with time zone,bigint,timestamp with time zone) RETURNS bigint SECURITY DEFINER;
 FUNCTION correct_calls(jsonb,uuid) RETURNS TABLE(call_id text, organization_id uuid, difference_micros bigint, problem text) SECURITY DEFINER;
@@ -597,6 +611,7 @@ FUNCTION extend_lease(uuid[],interval) RETURNS integer SECURITY DEFINER;
 FUNCTION fail_event(uuid,bigint,text,text,boolean,interval,uuid) RETURNS void SECURITY DEFINER;
 FUNCTION find_organization(text,text,text,text,text,timestamp with time zone) RETURNS uuid;
 FUNCTION find_payer(text,text) RETURNS TABLE(organization_id uuid, reason text) SECURITY DEFINER;
+FUNCTION find_payment(jsonb) RETURNS text;
 FUNCTION find_price(uuid,text,timestamp with time zone) RETURNS SETOF prices;
 FUNCTION find_route(text,text,text,text,text,timestamp with time zone) RETURNS SETOF routes;
 FUNCTION find_sms_price(uuid,text,timestamp with time zone) RETURNS SETOF sms_prices;
@@ -604,7 +619,6 @@ FUNCTION find_sms_route(text,text,text,timestamp with time zone) RETURNS SETOF r
 FUNCTION find_told_payer(told_payment) RETURNS TABLE(organization_id uuid, reason text);
 FUNCTION finish_events(uuid,bigint[],text[],text[]) RETURNS void SECURITY DEFINER;
 FUNCTION forget_bodies(interval,integer) RETURNS TABLE(months integer, bodies integer) SECURITY DEFINER;
-FUNCTION give_back(text,text,bigint,timestamp with time zone) RETURNS TABLE(duplicate boolean, balance_before_micros bigint, balance_after_micros bigint);
 FUNCTION held_by_metadata() RETURNS text;
 FUNCTION hold_alerts(text,boolean) RETURNS TABLE(id bigint, key text, kind text) SECURITY DEFINER;
 FUNCTION is_better(text,text) RETURNS boolean;
@@ -612,7 +626,6 @@ FUNCTION is_event_step(text,text) RETURNS boolean;
 FUNCTION is_priced_like(charges,charges) RETURNS boolean;
 FUNCTION last_charge(text) RETURNS charges;
 FUNCTION learn_of_payment(payments,told_payment) RETURNS boolean;
-FUNCTION left_of_payment(text) RETURNS bigint;
 FUNCTION link_customer(uuid,text) RETURNS integer SECURITY DEFINER;
 FUNCTION lock_call(text) RETURNS calls;
 FUNCTION lock_keys(text,text[]) RETURNS void;
@@ -626,8 +639,9 @@ FUNCTION note_alert_outcome(bigint,uuid,text,boolean) RETURNS void SECURITY DEFI
 FUNCTION note_condition(text,boolean,jsonb,text,interval) RETURNS TABLE(incident bigint, enqueued text, since timestamp with time zone, times integer) SECURITY DEFINER;
 FUNCTION note_dead_events() RETURNS integer SECURITY DEFINER;
 FUNCTION note_messages_asked(text[],boolean) RETURNS void SECURITY DEFINER;
+FUNCTION note_movement(movements) RETURNS boolean;
+FUNCTION note_payments(jsonb) RETURNS void SECURITY DEFINER;
 FUNCTION note_prefect_reached(text,timestamp with time zone) RETURNS void SECURITY DEFINER;
-FUNCTION note_reversal(reversals) RETURNS void;
 FUNCTION note_run_alert(uuid,text,boolean) RETURNS text SECURITY DEFINER;
 FUNCTION oldest_waiting_event() RETURNS bigint SECURITY DEFINER;
 FUNCTION own_account(text,text) RETURNS uuid;
@@ -638,18 +652,15 @@ FUNCTION queue_metrics() RETURNS TABLE(waiting bigint, active bigint, delayed bi
 FUNCTION read_told_messages(jsonb) RETURNS TABLE(sid text, status text, error_code integer, account_sid text, messaging_service_sid text, sender text, num_segments integer, sent_at timestamp with time zone, provider_price_micros bigint, provider_currency text, polled boolean);
 FUNCTION record_calls(jsonb,boolean,uuid) RETURNS TABLE(call_id text, organization_id uuid, outcome text, amount_micros bigint, known boolean, problem text) SECURITY DEFINER;
 FUNCTION record_messages(jsonb) RETURNS TABLE(message_sid text, organization_id uuid, outcome text) SECURITY DEFINER;
-FUNCTION record_reversals(jsonb) RETURNS TABLE(reversal_id text, outcome text, reason text) SECURITY DEFINER;
-FUNCTION refund_payment(text,text,bigint,timestamp with time zone) RETURNS TABLE(duplicate boolean, balance_before_micros bigint, balance_after_micros bigint) SECURITY DEFINER;
+FUNCTION record_movements(jsonb) RETURNS TABLE(movement_id text, outcome text, reason text) SECURITY DEFINER;
 FUNCTION refuse(text,text,jsonb,text) RETURNS void;
 FUNCTION refuse_change_of_history() RETURNS trigger;
 FUNCTION refuse_event_step() RETURNS trigger;
 FUNCTION refuse_other_payment(payments,told_payment,uuid) RETURNS void;
 FUNCTION refuse_unknown(uuid) RETURNS void;
-FUNCTION reinstate_dispute(text,bigint,timestamp with time zone) RETURNS TABLE(duplicate boolean, balance_before_micros bigint, balance_after_micros bigint) SECURITY DEFINER;
 FUNCTION release_call(text,bigint,text) RETURNS TABLE(organization_id uuid, outcome text, amount_micros bigint, problem text, duplicate boolean) SECURITY DEFINER;
 FUNCTION replay_events(bigint[]) RETURNS SETOF bigint SECURITY DEFINER;
 FUNCTION reprice_call(text,timestamp with time zone) RETURNS bigint SECURITY DEFINER;
-FUNCTION return_refund(text,bigint,timestamp with time zone) RETURNS TABLE(duplicate boolean, balance_before_micros bigint, balance_after_micros bigint) SECURITY DEFINER;
 FUNCTION revenue_kind(text) RETURNS text;
 FUNCTION round_fraction(numeric,numeric) RETURNS bigint;
 FUNCTION round_to_micros(numeric) RETURNS bigint;
@@ -660,6 +671,7 @@ FUNCTION set_price(uuid,bigint,integer,integer,integer,timestamp with time zone,
 FUNCTION set_recharge_threshold(uuid,bigint) RETURNS void SECURITY DEFINER;
 FUNCTION set_sms_price(uuid,bigint,timestamp with time zone,text) RETURNS bigint SECURITY DEFINER;
 FUNCTION settle_outstanding(uuid,bigint) RETURNS bigint SECURITY DEFINER;
+FUNCTION share_of(bigint,bigint,bigint) RETURNS bigint;
 FUNCTION sms_is_billable(text) RETURNS boolean;
 FUNCTION sms_is_final(text) RETURNS boolean;
 FUNCTION sms_is_settled(sms_messages) RETURNS boolean;
@@ -668,15 +680,14 @@ FUNCTION sms_sender_may_decide(sms_messages) RETURNS boolean;
 FUNCTION split_payment(payments) RETURNS payments;
 FUNCTION state_of_call(text) RETURNS TABLE(organization_id uuid, outcome text, amount_micros bigint, problem text);
 FUNCTION sweep_events() RETURNS integer SECURITY DEFINER;
-FUNCTION take_back(text,text,text,bigint,timestamp with time zone,bigint) RETURNS TABLE(duplicate boolean, balance_before_micros bigint, balance_after_micros bigint);
 FUNCTION told_at_first_sight(text[]) RETURNS TABLE(call_id text, told boolean) SECURITY DEFINER;
 FUNCTION unfinished_events() RETURNS SETOF events;
 FUNCTION value_calls(jsonb) RETURNS TABLE(currency text, charged_micros bigint, at_risk_micros bigint) SECURITY DEFINER;
 FUNCTION wake_events(text) RETURNS integer;
 FUNCTION wake_payment(text) RETURNS void;
 FUNCTION wake_report(text) RETURNS void;
+FUNCTION was_taken(movements,text) RETURNS boolean;
 FUNCTION with_price_in_force(charges,timestamp with time zone) RETURNS charges;
-FUNCTION withdraw_dispute(text,text,bigint,timestamp with time zone) RETURNS TABLE(duplicate boolean, balance_before_micros bigint, balance_after_micros bigint) SECURITY DEFINER;
 
 POLICY every_row ON accounts TO {calltally_app,calltally_books,calltally_nights,calltally_operators,calltally_owner,calltally_receiver,calltally_worker} USING (true);
 POLICY own_rows ON accounts TO {calltally_tenant} USING ((organization_id = (NULLIF(current_setting('app.org_id'::text, true), ''::text))::uuid));
@@ -697,6 +708,7 @@ POLICY own_rows ON findings TO {calltally_tenant} USING ((organization_id = (NUL
 POLICY every_row ON first_sights TO {calltally_app,calltally_books,calltally_nights,calltally_operators,calltally_owner,calltally_receiver,calltally_worker} USING (true);
 POLICY every_row ON incidents TO {calltally_app,calltally_books,calltally_nights,calltally_operators,calltally_owner,calltally_receiver,calltally_worker} USING (true);
 POLICY every_row ON key_locks TO {calltally_app,calltally_books,calltally_nights,calltally_operators,calltally_owner,calltally_receiver,calltally_worker} USING (true);
+POLICY every_row ON movements TO {calltally_app,calltally_books,calltally_nights,calltally_operators,calltally_owner,calltally_receiver,calltally_worker} USING (true);
 POLICY every_row ON organizations TO {calltally_app,calltally_books,calltally_nights,calltally_operators,calltally_owner,calltally_receiver,calltally_worker} USING (true);
 POLICY own_rows ON organizations TO {calltally_tenant} USING ((id = (NULLIF(current_setting('app.org_id'::text, true), ''::text))::uuid));
 POLICY every_row ON payments TO {calltally_app,calltally_books,calltally_nights,calltally_operators,calltally_owner,calltally_receiver,calltally_worker} USING (true);
@@ -705,10 +717,10 @@ POLICY every_row ON prices TO {calltally_app,calltally_books,calltally_nights,ca
 POLICY own_rows ON prices TO {calltally_tenant} USING ((organization_id = (NULLIF(current_setting('app.org_id'::text, true), ''::text))::uuid));
 POLICY every_row ON reconciliation_runs TO {calltally_app,calltally_books,calltally_nights,calltally_operators,calltally_owner,calltally_receiver,calltally_worker} USING (true);
 POLICY own_rows ON reconciliation_runs TO {calltally_tenant} USING ((organization_id = (NULLIF(current_setting('app.org_id'::text, true), ''::text))::uuid));
-POLICY every_row ON reversals TO {calltally_app,calltally_books,calltally_nights,calltally_operators,calltally_owner,calltally_receiver,calltally_worker} USING (true);
 POLICY every_row ON routes TO {calltally_app,calltally_books,calltally_nights,calltally_operators,calltally_owner,calltally_receiver,calltally_worker} USING (true);
 POLICY own_rows ON routes TO {calltally_tenant} USING ((organization_id = (NULLIF(current_setting('app.org_id'::text, true), ''::text))::uuid));
 POLICY every_row ON run_corrections TO {calltally_app,calltally_books,calltally_nights,calltally_operators,calltally_owner,calltally_receiver,calltally_worker} USING (true);
+POLICY every_row ON seen_payments TO {calltally_app,calltally_books,calltally_nights,calltally_operators,calltally_owner,calltally_receiver,calltally_worker} USING (true);
 POLICY every_row ON sms_messages TO {calltally_app,calltally_books,calltally_nights,calltally_operators,calltally_owner,calltally_receiver,calltally_worker} USING (true);
 POLICY own_rows ON sms_messages TO {calltally_tenant} USING ((organization_id = (NULLIF(current_setting('app.org_id'::text, true), ''::text))::uuid));
 POLICY every_row ON sms_prices TO {calltally_app,calltally_books,calltally_nights,calltally_operators,calltally_owner,calltally_receiver,calltally_worker} USING (true);
@@ -730,10 +742,8 @@ GRANT SELECT ON checks.every_ended_call_is_charged TO calltally_app;
 GRANT SELECT ON checks.every_ended_call_is_charged TO calltally_books;
 GRANT SELECT ON checks.every_event_in_a_known_state TO calltally_app;
 GRANT SELECT ON checks.every_event_in_a_known_state TO calltally_books;
-GRANT SELECT ON checks.every_reversal_as_told TO calltally_app;
-GRANT SELECT ON checks.every_reversal_as_told TO calltally_books;
-GRANT SELECT ON checks.every_reversal_is_booked TO calltally_app;
-GRANT SELECT ON checks.every_reversal_is_booked TO calltally_books;
+GRANT SELECT ON checks.every_movement_is_booked TO calltally_app;
+GRANT SELECT ON checks.every_movement_is_booked TO calltally_books;
 GRANT SELECT ON checks.message_charges_follow_from_their_prices TO calltally_app;
 GRANT SELECT ON checks.message_charges_follow_from_their_prices TO calltally_books;
 GRANT SELECT ON checks.no_routed_call_in_quarantine TO calltally_app;
@@ -754,6 +764,8 @@ GRANT SELECT ON checks.sequences_without_gaps TO calltally_app;
 GRANT SELECT ON checks.sequences_without_gaps TO calltally_books;
 GRANT SELECT ON checks.stored_balance_equals_transfers TO calltally_app;
 GRANT SELECT ON checks.stored_balance_equals_transfers TO calltally_books;
+GRANT SELECT ON checks.taken_back_as_due TO calltally_app;
+GRANT SELECT ON checks.taken_back_as_due TO calltally_books;
 GRANT SELECT ON checks.taken_back_within_credited TO calltally_app;
 GRANT SELECT ON checks.taken_back_within_credited TO calltally_books;
 GRANT SELECT ON checks.transfers_sum_to_zero TO calltally_app;
@@ -803,12 +815,19 @@ GRANT SELECT ON public.incidents TO calltally_nights;
 GRANT SELECT ON public.incidents TO calltally_worker;
 GRANT SELECT ON public.key_locks TO calltally_app;
 GRANT INSERT, SELECT, UPDATE ON public.key_locks TO calltally_books;
+GRANT SELECT ON public.movements TO calltally_app;
+GRANT INSERT, SELECT, UPDATE ON public.movements TO calltally_books;
+GRANT SELECT ON public.movements TO calltally_worker;
 GRANT SELECT ON public.organizations TO calltally_app;
 GRANT INSERT, SELECT, UPDATE ON public.organizations TO calltally_books;
 GRANT SELECT ON public.organizations TO calltally_nights;
 GRANT SELECT ON public.organizations TO calltally_worker;
+GRANT SELECT ON public.payment_reversals TO calltally_app;
+GRANT SELECT ON public.payment_reversals TO calltally_books;
+GRANT SELECT ON public.payment_reversals TO calltally_worker;
 GRANT SELECT ON public.payments TO calltally_app;
 GRANT INSERT, SELECT, UPDATE ON public.payments TO calltally_books;
+GRANT SELECT ON public.payments TO calltally_worker;
 GRANT SELECT ON public.prices TO calltally_app;
 GRANT INSERT, SELECT, UPDATE ON public.prices TO calltally_books;
 GRANT SELECT ON public.prices TO calltally_nights;
@@ -819,10 +838,6 @@ GRANT INSERT, SELECT ON public.reconciliation_runs TO calltally_books;
 GRANT INSERT, SELECT, UPDATE ON public.reconciliation_runs TO calltally_nights;
 GRANT SELECT ON public.reconciliation_runs TO calltally_operators;
 GRANT SELECT ON public.reconciliation_runs TO calltally_worker;
-GRANT SELECT ON public.reversal_states TO calltally_app;
-GRANT SELECT ON public.reversal_states TO calltally_books;
-GRANT SELECT ON public.reversals TO calltally_app;
-GRANT INSERT, SELECT, UPDATE ON public.reversals TO calltally_books;
 GRANT SELECT ON public.routes TO calltally_app;
 GRANT DELETE, INSERT, SELECT, UPDATE ON public.routes TO calltally_books;
 GRANT SELECT ON public.routes TO calltally_nights;
@@ -831,6 +846,8 @@ GRANT SELECT ON public.run_corrections TO calltally_app;
 GRANT INSERT, SELECT ON public.run_corrections TO calltally_books;
 GRANT SELECT ON public.run_corrections TO calltally_nights;
 GRANT SELECT ON public.schema_revision TO calltally_app;
+GRANT SELECT ON public.seen_payments TO calltally_app;
+GRANT INSERT, SELECT, UPDATE ON public.seen_payments TO calltally_books;
 GRANT SELECT ON public.sms_failures TO calltally_app;
 GRANT SELECT ON public.sms_messages TO calltally_app;
 GRANT INSERT, SELECT, UPDATE ON public.sms_messages TO calltally_books;
@@ -915,6 +932,7 @@ GRANT EXECUTE ON check_books() TO calltally_analyst, calltally_app, calltally_ow
 GRANT EXECUTE ON claim_alerts(integer,interval,boolean) TO calltally_nights, calltally_worker;
 GRANT EXECUTE ON claim_events(text,integer,interval,uuid,bigint) TO calltally_worker;
 GRANT EXECUTE ON claim_these_events(bigint[],text,interval,integer,bigint) TO calltally_worker;
+GRANT EXECUTE ON compare_refunds(jsonb) TO calltally_worker;
 GRANT EXECUTE ON correct_call(text,timestamp with time zone,timestamp with time zone,bigint,timestamp with time zone) TO calltally_app;
 GRANT EXECUTE ON correct_calls(jsonb,uuid) TO calltally_nights;
 GRANT EXECUTE ON create_organization(text,text,text,bigint,text) TO calltally_app;
@@ -936,7 +954,6 @@ GRANT EXECUTE ON find_sms_route(text,text,text,timestamp with time zone) TO call
 GRANT EXECUTE ON finish_events(uuid,bigint[],text[],text[]) TO calltally_worker;
 GRANT EXECUTE ON forget_bodies(interval,integer) TO calltally_books;
 GRANT EXECUTE ON hold_alerts(text,boolean) TO calltally_nights, calltally_worker;
-GRANT EXECUTE ON left_of_payment(text) TO calltally_app, calltally_nights, calltally_owner, calltally_worker;
 GRANT EXECUTE ON link_customer(uuid,text) TO calltally_app;
 GRANT EXECUTE ON lock_payments(text[]) TO calltally_worker;
 GRANT EXECUTE ON lock_plan(jsonb,text[]) TO calltally_nights;
@@ -947,6 +964,7 @@ GRANT EXECUTE ON note_alert_outcome(bigint,uuid,text,boolean) TO calltally_night
 GRANT EXECUTE ON note_condition(text,boolean,jsonb,text,interval) TO calltally_nights, calltally_worker;
 GRANT EXECUTE ON note_dead_events() TO calltally_worker;
 GRANT EXECUTE ON note_messages_asked(text[],boolean) TO calltally_worker;
+GRANT EXECUTE ON note_payments(jsonb) TO calltally_worker;
 GRANT EXECUTE ON note_prefect_reached(text,timestamp with time zone) TO calltally_worker;
 GRANT EXECUTE ON note_run_alert(uuid,text,boolean) TO calltally_nights;
 GRANT EXECUTE ON oldest_waiting_event() TO calltally_receiver, calltally_worker;
@@ -955,14 +973,12 @@ GRANT EXECUTE ON prune_events(interval,interval,integer) TO calltally_worker;
 GRANT EXECUTE ON queue_metrics() TO calltally_operators, calltally_receiver, calltally_worker;
 GRANT EXECUTE ON record_calls(jsonb,boolean,uuid) TO calltally_nights, calltally_worker;
 GRANT EXECUTE ON record_messages(jsonb) TO calltally_worker;
-GRANT EXECUTE ON record_reversals(jsonb) TO calltally_worker;
-GRANT EXECUTE ON refund_payment(text,text,bigint,timestamp with time zone) TO calltally_app;
-GRANT EXECUTE ON reinstate_dispute(text,bigint,timestamp with time zone) TO calltally_app;
+GRANT EXECUTE ON record_movements(jsonb) TO calltally_worker;
 GRANT EXECUTE ON release_call(text,bigint,text) TO calltally_app;
 GRANT EXECUTE ON replay_events(bigint[]) TO calltally_worker;
 GRANT EXECUTE ON reprice_call(text,timestamp with time zone) TO calltally_app;
-GRANT EXECUTE ON return_refund(text,bigint,timestamp with time zone) TO calltally_app;
 GRANT EXECUTE ON revenue_kind(text) TO calltally_app, calltally_nights, calltally_owner, calltally_worker;
+GRANT EXECUTE ON round_fraction(numeric,numeric) TO calltally_app, calltally_nights, calltally_owner, calltally_worker;
 GRANT EXECUTE ON round_to_micros(numeric) TO calltally_app, calltally_nights, calltally_owner, calltally_worker;
 GRANT EXECUTE ON set_charge_policy(uuid,text) TO calltally_app;
 GRANT EXECUTE ON set_debt_limit(uuid,bigint) TO calltally_app;
@@ -970,6 +986,7 @@ GRANT EXECUTE ON set_price(uuid,bigint,integer,integer,integer,timestamp with ti
 GRANT EXECUTE ON set_recharge_threshold(uuid,bigint) TO calltally_app;
 GRANT EXECUTE ON set_sms_price(uuid,bigint,timestamp with time zone,text) TO calltally_app;
 GRANT EXECUTE ON settle_outstanding(uuid,bigint) TO calltally_app;
+GRANT EXECUTE ON share_of(bigint,bigint,bigint) TO calltally_app, calltally_nights, calltally_owner, calltally_worker;
 GRANT EXECUTE ON sms_is_billable(text) TO calltally_app, calltally_owner, calltally_worker;
 GRANT EXECUTE ON sms_is_final(text) TO calltally_app, calltally_owner, calltally_worker;
 GRANT EXECUTE ON sms_is_settled(sms_messages) TO calltally_app, calltally_owner, calltally_worker;
@@ -978,4 +995,4 @@ GRANT EXECUTE ON sms_sender_may_decide(sms_messages) TO calltally_app, calltally
 GRANT EXECUTE ON sweep_events() TO calltally_worker;
 GRANT EXECUTE ON told_at_first_sight(text[]) TO calltally_nights;
 GRANT EXECUTE ON value_calls(jsonb) TO calltally_nights;
-GRANT EXECUTE ON withdraw_dispute(text,text,bigint,timestamp with time zone) TO calltally_app;
+GRANT EXECUTE ON was_taken(movements,text) TO calltally_app, calltally_nights, calltally_owner, calltally_worker;

@@ -123,11 +123,14 @@ class Books:
         )
         return difference
 
-    def take_back(self, function: str, *arguments: object) -> Row:
-        """What refund_payment, withdraw_dispute or reinstate_dispute answers."""
-        places = ", ".join(f":a{place}" for place in range(len(arguments)))
-        named = {f"a{place}": argument for place, argument in enumerate(arguments)}
-        return self.rows(f"SELECT * FROM {function}({places})", **named)[0]
+    def tell(self, *movements: Row) -> dict[str, tuple[str, str | None]]:
+        """What record_movements answers to movements of `moved`: outcome and reason by id."""
+        answers = self.rows("SELECT * FROM record_movements(CAST(:told AS jsonb))", told=json.dumps(movements))
+        return {row["movement_id"]: (row["outcome"], row["reason"]) for row in answers}
+
+    def refund(self, payment_id: str, refund_id: str, amount_micros: int) -> tuple[str, str | None]:
+        """What became of a refund that Stripe tells of."""
+        return self.tell(moved(payment_id, refund_id, -amount_micros))[refund_id]
 
     def charges(self, organization_id: UUID) -> list[Row]:
         """The organization's charges in the order of their keys."""
@@ -168,4 +171,22 @@ def told_call(
         "created_at": created_at.isoformat(),
         "started_at": started_at and started_at.isoformat(),
         "ended_at": ended_at and ended_at.isoformat(),
+    }
+
+
+def moved(payment_id: str | None, name: str, amount_micros: int, source: str | None = None, **other: Any) -> Row:
+    """A movement as record_movements is told of it: of a refund, or of the dispute that is its `source`."""
+    is_dispute = source is not None
+    return {
+        "id": name,
+        "kind": "dispute" if is_dispute else "refund",
+        "source_id": source or name.partition(":")[0],
+        "payment_id": payment_id,
+        "charge_id": None,
+        "amount_micros": amount_micros,
+        "currency": "USD",
+        "disputed_micros": abs(amount_micros) if is_dispute else None,
+        "disputed_currency": "USD" if is_dispute else None,
+        "event_at": "2026-07-01T00:00:00+00:00",
+        **other,
     }

@@ -13,7 +13,8 @@ from tests.books import Books
 
 EMPTY = """
 SET LOCAL session_replication_role = replica; -- history lets nobody else empty it
-DELETE FROM sms_messages; DELETE FROM sms_prices; DELETE FROM reversals; DELETE FROM first_sights;
+DELETE FROM sms_messages; DELETE FROM sms_prices; DELETE FROM movements; DELETE FROM seen_payments;
+DELETE FROM first_sights;
 DELETE FROM transfers; DELETE FROM payments; DELETE FROM assigned_payments; DELETE FROM charges;
 DELETE FROM call_decisions; DELETE FROM calls;
 DELETE FROM event_attempts; DELETE FROM event_bodies; DELETE FROM events; DELETE FROM workers;

@@ -2,6 +2,7 @@
 
 from billing.rules import (
     applied_events,
+    beyond_payments,
     billed_calls,
     broken_books,
     dead_events,
@@ -30,5 +31,6 @@ RULES: tuple[Rule, ...] = (
     silence.RULE,
     wallet_limits.RULE,
     outstanding_money.RULE,
+    beyond_payments.RULE,
     undelivered_messages.RULE,
 )

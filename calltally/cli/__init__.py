@@ -34,7 +34,7 @@ VERBS: Final = {
     ),
     "status": Verb("status", "Is everything well? Services, queue, nights, money and books on one screen."),
     "doctor": Verb("doctor", "Check settings, database, Prefect and the providers' set-up, and say how to mend it."),
-    "explain": Verb("explain", "Why does this call cost what it costs?"),
+    "explain": Verb("explain", "Why does this call cost what it costs, or what became of this payment?"),
     "org": Verb("organizations", "Organizations: the reseller's customers."),
     "route": Verb("organizations", "Routes: which assistant, squad, workflow, number or messaging service is whose."),
     "call": Verb("calls", "Calls that only a person can decide: whose one is, how long it lasted."),
@@ -46,7 +46,10 @@ VERBS: Final = {
     "backfill": Verb(
         "night", "Reconcile the past, day by day; run again after an interruption, it goes on where it was."
     ),
-    "payments": Verb("payments", "Payments: ask Stripe for those that no webhook told us of."),
+    "payments": Verb(
+        "payments",
+        "Payments: those that no webhook told us of, whose they are, and what was taken back of them.",
+    ),
     "migrate": Verb("processes", "Bring the database to the newest schema."),
     "receiver": Verb("processes", "Take in webhooks on RECEIVER_HOST and RECEIVER_PORT."),
     "worker": Verb("processes", "Apply the webhooks that wait in the inbox, as runs in Prefect."),

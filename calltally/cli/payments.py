@@ -12,12 +12,17 @@ from calltally.cli.database import open_books, quick_books
 from calltally.cli.flow_runs import installed_deployments, point_at_prefect
 from calltally.cli.night import shown_progress
 from calltally.cli.output import Json, Organization, print_facts, utc
+from calltally.cli.reversals import reverse
 
-payments = typer.Typer(no_args_is_help=True, help="Payments: those that no webhook told us of, and whose they are.")
+payments = typer.Typer(
+    no_args_is_help=True,
+    help="Payments: those that no webhook told us of, whose they are, and what was taken back of them.",
+)
 
 
 def register(app: typer.Typer) -> None:
     """Add the verbs."""
+    payments.command("reverse")(reverse)
     app.add_typer(payments, name="payments")
 
 

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from billing.events import MEANINGS
+from billing.events import MEANINGS, REPEATING
 from billing.settings import Settings
 from billing.stripe_client import API_VERSION
 from calltally.doctor.database import clock_skew
@@ -21,9 +21,10 @@ READ = {
     "/v1/checkout/sessions": "Checkout Sessions",
     "/v1/invoices": "Invoices",
     "/v1/payment_intents": "PaymentIntents",
+    "/v1/refunds": "Refunds",
 }
 """What a key has to be allowed to read, by where it is listed."""
-NEEDED = sorted(kind for provider, kind in MEANINGS if provider == "stripe")
+NEEDED = sorted(kind for provider, kind in MEANINGS if provider == "stripe" and kind not in REPEATING)
 
 
 def check_stripe(settings: Settings) -> list[Finding]:

@@ -32,7 +32,7 @@ Look = Callable[[Request], None]
 
 
 def object_routes(world: StripeWorld, authorize: Callable[[Request], None]) -> list[Route]:
-    """`GET /v1/<objects>/{id}`, `/v1/checkout/sessions?payment_intent=` and `/v1/invoice_payments`."""
+    """`GET /v1/<objects>/{id}`, `/v1/{checkout/sessions,refunds}?payment_intent=` and `/v1/invoice_payments`."""
 
     def look(request: Request) -> None:
         authorize(request)
@@ -48,7 +48,7 @@ def object_routes(world: StripeWorld, authorize: Callable[[Request], None]) -> l
     return [*listed, Route("/v1/invoice_payments", invoice_payments), *single]
 
 
-LISTED = ("checkout.session", "invoice", "payment_intent")
+LISTED = ("checkout.session", "invoice", "payment_intent", "refund")
 
 
 def _listed(world: StripeWorld, look: Look, kind: str) -> Callable[[Request], object]:

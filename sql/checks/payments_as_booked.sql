@@ -19,7 +19,9 @@ FULL JOIN (
             kind,
             CASE to_account WHEN own_account('stripe', currency) THEN -amount_micros ELSE amount_micros END AS micros
         FROM transfers
-        WHERE payment_id IS NOT NULL AND kind IN ('topup', 'adjustment', 'tax', 'fee')
+        WHERE
+            payment_id IS NOT NULL AND kind IN ('topup', 'adjustment', 'tax', 'fee')
+            AND idempotency_key !~ '^(tax|fee):(refund|dispute):' -- these went back
     ) AS movements
     GROUP BY payment_id
 ) AS booked ON payments.payment_id = booked.payment_id

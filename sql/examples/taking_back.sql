@@ -1,4 +1,4 @@
--- Money that Stripe takes back is always booked, and never more than was paid.
+-- Money that Stripe takes back is always booked: as much of the wallet as was credited, and the rest is the reseller's.
 
 SELECT create_organization('Acme', 'billing@acme.example') IS NOT NULL AS created;
 
@@ -7,25 +7,31 @@ SELECT credit.balance_after_micros FROM organizations, credit_wallet(id, 1000000
 SELECT deduction.balance_after_micros
 FROM organizations, deduct_call_credits(id, 'call-1', 9000000, '2026-07-01 10:00Z') AS deduction;
 
--- The customer disputes the whole payment. The wallet goes past its limit of 5 dollars: the money is gone.
-SELECT * FROM withdraw_dispute('pi_1', 'dp_1', 10000000);
+-- The customer disputes the whole payment, and the bank takes 12 cents more. The wallet goes past its limit of 5
+-- dollars: the money is gone.
+SELECT * FROM record_movements('[{"id": "txn_1", "kind": "dispute", "source_id": "dp_1", "payment_id": "pi_1",
+"amount_micros": -10120000, "currency": "USD", "disputed_micros": 10120000, "disputed_currency": "USD",
+"event_at": "2026-07-02Z"}]');
 
--- While it is disputed, nothing is left to refund.
-SELECT * FROM refund_payment('pi_1', 're_1', 1);
+SELECT taken_micros, wallet_booked_micros, excess_booked_micros FROM payment_reversals;
 
--- The dispute is won.
-SELECT * FROM reinstate_dispute('dp_1', 10000000);
+-- The dispute is won, in two parts; the first is told twice. What exceeded the payment comes back first.
+SELECT told.* FROM generate_series(1, 2), record_movements('[{"id": "txn_2", "kind": "dispute", "source_id": "dp_1",
+"payment_id": "pi_1", "amount_micros": 5000000, "currency": "USD", "event_at": "2026-07-03Z"}]') AS told;
 
--- Now 4 dollars can be refunded; the same refund again is a duplicate, with another amount an error.
-SELECT * FROM refund_payment('pi_1', 're_1', 4000000);
+SELECT told.* FROM record_movements('[{"id": "txn_3", "kind": "dispute", "source_id": "dp_1", "payment_id": "pi_1",
+"amount_micros": 5120000, "currency": "USD", "event_at": "2026-07-04Z"}]') AS told;
 
-SELECT * FROM refund_payment('pi_1', 're_1', 4000000);
+-- Now 4 dollars are refunded; the same refund with another amount is an error.
+SELECT * FROM record_movements('[{"id": "re_1", "kind": "refund", "source_id": "re_1", "payment_id": "pi_1",
+"amount_micros": -4000000, "currency": "USD", "event_at": "2026-07-05Z"}]');
 
-SELECT * FROM refund_payment('pi_1', 're_1', 5000000);
+SELECT * FROM record_movements('[{"id": "re_1", "kind": "refund", "source_id": "re_1", "payment_id": "pi_1",
+"amount_micros": -5000000, "currency": "USD", "event_at": "2026-07-05Z"}]');
 
--- A refund that overtakes its payment is refused in a way that is worth a retry.
-SELECT * FROM refund_payment('pi_2', 're_2', 1);
+-- A refund that overtakes its payment waits for it.
+SELECT * FROM record_movements('[{"id": "re_2", "kind": "refund", "source_id": "re_2", "payment_id": "pi_2",
+"amount_micros": -1, "currency": "USD", "event_at": "2026-07-06Z"}]');
 
--- What each payment came to: credited, taken back, given back.
-SELECT payment_id, kind, sum(amount_micros) AS micros
-FROM transfers WHERE payment_id IS NOT NULL GROUP BY payment_id, kind ORDER BY payment_id, min(id);
+-- What each of it moved, in and out of the wallet.
+SELECT idempotency_key, kind, amount_micros, balance_after_micros FROM wallet_statement ORDER BY wallet_sequence;

@@ -19,6 +19,11 @@ CREATE OR REPLACE FUNCTION round_fraction(p_numerator numeric, p_denominator num
 RETURNS bigint LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
 RETURN div(2 * p_numerator + p_denominator, 2 * p_denominator)::bigint;
 
+-- share_of: what of an amount is the share that a part is of a whole, to the micro; of nothing negative but the part.
+CREATE OR REPLACE FUNCTION share_of(p_micros bigint, p_part_micros bigint, p_whole_micros bigint)
+RETURNS bigint LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+RETURN sign(p_part_micros)::integer * round_fraction(p_micros::numeric * abs(p_part_micros), p_whole_micros);
+
 -- A call's duration by the provider's clock; 0 if it never connected or has not ended.
 CREATE OR REPLACE FUNCTION call_duration_ms(p_started_at timestamptz, p_ended_at timestamptz)
 RETURNS bigint LANGUAGE sql IMMUTABLE PARALLEL SAFE

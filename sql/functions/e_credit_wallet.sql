@@ -67,9 +67,7 @@ BEGIN
             p_payment_id => paid_id, p_reason => p_reason
         );
         settled_micros := settle_outstanding(p_organization_id, booked.id);
-        IF EXISTS (SELECT FROM reversals WHERE payment_id = paid_id) THEN -- it was taken back before we knew of it
-            PERFORM book_reversals(paid_id);
-        END IF;
+        PERFORM book_reversals(paid_id); -- it may have been taken back before we knew of it
         PERFORM wake_payment(paid_id);
     ELSE
         PERFORM check_same_facts(

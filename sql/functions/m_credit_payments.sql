@@ -154,10 +154,10 @@ BEGIN
             'topup:' || p_known.payment_id || ':corrected', p_told.event_at,
             p_payment_id => p_known.payment_id, p_reason => 'Stripe told what was sold, or what arrived, later'
         );
-        PERFORM book_reversals(p_known.payment_id);
-        IF difference_micros > 0 THEN
-            PERFORM settle_outstanding(p_known.organization_id, booked.id);
-        END IF;
+    END IF;
+    PERFORM book_reversals(p_known.payment_id);
+    IF difference_micros > 0 THEN
+        PERFORM settle_outstanding(p_known.organization_id, booked.id);
     END IF;
     RETURN true;
 END;
@@ -255,10 +255,10 @@ BEGIN
     IF sold.credited_micros > 0 THEN -- else the credit refuses it, with its reason
         INSERT INTO payments VALUES (sold.*);
     END IF;
+    PERFORM book_shares(NULL, sold, p_told.payment_id, p_told.event_at); -- the credit books what is taken back of them
     PERFORM credit_wallet(
         p_organization_id, sold.credited_micros, 'topup:' || p_told.payment_id, 'topup', p_told.event_at
     );
-    PERFORM book_shares(NULL, sold, p_told.payment_id, p_told.event_at);
     RETURN NULL;
 END;
 $$;

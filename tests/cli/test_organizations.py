@@ -145,7 +145,7 @@ def test_credit_under_the_key_of_a_payment_is_that_payment(calltally: Calltally,
     calltally("wallet", "credit", "Acme", "10", "--key", "topup:pi_1", "--reason", "restored")
 
     assert books.credit(organization_id, 10_000_000, "topup:pi_1")["duplicate"]
-    books.take_back("refund_payment", "pi_1", "re_1", 10_000_000)
+    books.refund("pi_1", "re_1", 10_000_000)
     assert books.balance(organization_id) == 0
 
 

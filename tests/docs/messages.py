@@ -130,6 +130,12 @@ FACTS: Mapping[str, Mapping[str, Any]] = {
             {"name": "Globex", "currency": "USD", "micros": 2_100_000},
         ],
     },
+    "beyond_payments": {
+        "payments": 1,
+        "first": [
+            {"payment_id": "pi_Example", "name": "Acme Dental", "currency": "USD", "micros": 1_240_000},
+        ],
+    },
     "undelivered_messages": {
         "groups": [{"organization": "Acme Dental", "error_code": 30007, "messages": 9, "ended": 40}],
         "count": 1,

@@ -63,7 +63,7 @@ def test_lost_payments_are_credited_once_and_known_ones_are_left_alone(stage: St
 
 
 def test_lost_refunds_and_disputes_are_listed_beside_payments(stage: Stage) -> None:
-    """All that move money; what repeats or announces it is not asked for."""
+    """All that tell of money, those too that repeat it."""
     stripe = stage.sandbox.stripe
     topup = stripe.pay_topup(Payment(500, client_reference_id=str(stage.organization_id)), at=YESTERDAY)
     stripe.refund(topup, 100, at=YESTERDAY, outcome="fails")
@@ -72,8 +72,11 @@ def test_lost_refunds_and_disputes_are_listed_beside_payments(stage: Stage) -> N
     found = listed(YESTERDAY, YESTERDAY + timedelta(seconds=1))
 
     assert sorted(event.type for event in found) == [
+        "charge.dispute.closed",
+        "charge.dispute.created",
         "charge.dispute.funds_reinstated",
         "charge.dispute.funds_withdrawn",
+        "charge.refunded",
         "checkout.session.completed",
         "payment_intent.succeeded",
         "refund.created",

@@ -31,6 +31,7 @@ def test_each_kind_of_question_is_one_request(till: Till) -> None:
         for kind, name in {
             "session_of": payment,
             "invoices_of": payment,
+            "refunds_of": payment,
             "invoice": "in_1",
             "payment_intent": payment,
             "checkout.session": topup.session_id,
@@ -44,6 +45,7 @@ def test_each_kind_of_question_is_one_request(till: Till) -> None:
     assert answers["session_of"]["data"][0]["id"] == answers["checkout.session"]["id"] == topup.session_id
     assert answers["invoices_of"]["data"][0]["invoice"] == answers["invoice"]
     assert [answers[kind]["id"] for kind in ("payment_intent", "refund", "dispute")] == [payment, refund, dispute]
+    assert answers["refunds_of"]["data"] == [answers["refund"]]
     sessions, invoice_payments = till.stripe.asked[:2]
     assert sessions == f"/v1/checkout/sessions?payment_intent={payment}&limit=1"
     assert invoice_payments == (

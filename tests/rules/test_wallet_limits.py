@@ -47,7 +47,7 @@ def test_first_ten_are_named_those_past_the_limit_first(books: Books, owner: Boo
     past = spend(books, "Past", 0)
     books.credit(past, 10_000_000, "topup:pi_1")
     books.deduct(past, "spent", 14_000_000)
-    books.take_back("refund_payment", "pi_1", "re_1", 5_000_000)
+    books.refund("pi_1", "re_1", 5_000_000)
     facts = looked(books, RULE)["wallet_limits"].facts
 
     assert (facts["wallets"], facts["past"], len(facts["first"])) == (13, 1, 10)

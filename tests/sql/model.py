@@ -44,10 +44,15 @@ class Call:
 
 @dataclass
 class Payment:
-    """What was paid, and how much of it Stripe took back."""
+    """What was paid, and what each refund and dispute took of it, less what it gave back."""
 
     credited: int
-    taken: int = 0
+    sources: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def taken(self) -> int:
+        """How much of it Stripe has."""
+        return min(self.credited, sum(max(0, net) for net in self.sources.values()))
 
 
 @dataclass
@@ -62,8 +67,6 @@ class Wallet:
     calls: dict[str, Call] = field(default_factory=dict)
     credits: dict[str, tuple[int, str, dict[str, Any]]] = field(default_factory=dict)
     payments: dict[str, Payment] = field(default_factory=dict)
-    withdrawn: dict[str, tuple[str, int]] = field(default_factory=dict)
-    reinstated: set[str] = field(default_factory=set)
 
     @property
     def room(self) -> int:
@@ -135,24 +138,14 @@ class Wallet:
             "balance_after_micros": self.balance,
         }
 
-    def take_back(self, payment_id: str, amount: int) -> bool:
-        """Let Stripe take money back, past any limit, but no more than was paid; whether it was booked."""
+    def move(self, payment_id: str, source_id: str, amount: int) -> None:
+        """Let Stripe take money of a payment back (negative), past any limit, or give it back."""
         payment = self.payments[payment_id]
-        if amount > payment.credited - payment.taken:
-            return False
-        payment.taken += amount
-        self.balance -= amount
-        return True
-
-    def reinstate(self, dispute_id: str) -> None:
-        """Give back what a dispute took, once."""
-        payment_id, amount = self.withdrawn[dispute_id]
-        if dispute_id in self.reinstated:
-            return
-        self.reinstated.add(dispute_id)
-        self.payments[payment_id].taken -= amount
-        self.balance += amount
-        self.settle()
+        before = payment.taken
+        payment.sources[source_id] = payment.sources.get(source_id, 0) - amount
+        self.balance += before - payment.taken
+        if payment.taken < before:
+            self.settle()
 
     def record(self, call_id: str, duration_ms: int, at: int) -> Charge:
         """Charge a call at the price in force."""

@@ -18,7 +18,7 @@ ROLES = (*PROCESSES, "app", "tenant", "analyst")
 VERBS = ("SELECT", "INSERT", "UPDATE", "DELETE", "TRUNCATE", "REFERENCES", "TRIGGER")
 BOOKS_UPDATES = {
     *("organizations", "wallets", "prices", "routes", "calls", "events", "workers", "alerts", "incidents"),
-    *("key_locks", "sms_messages", "sms_prices", "payments", "assigned_payments", "reversals"),
+    *("key_locks", "sms_messages", "sms_prices", "payments", "assigned_payments", "movements", "seen_payments"),
 }
 """Whole rows. Of charges and runs they update the columns below."""
 BOOKS_UPDATE_COLUMNS = {"charges": {"state", "settled_by_transfer_id"}, "reconciliation_runs": {"alert"}}
@@ -140,7 +140,7 @@ def test_books_write_what_functions_change_and_never_history(connection: Connect
             updates = relation in BOOKS_UPDATES or column in BOOKS_UPDATE_COLUMNS.get(relation, ())
             wanted = {"SELECT", "INSERT", *(["UPDATE"] * updates), *(["DELETE"] * (relation in BOOKS_DELETE))}
         else:
-            wanted = {"SELECT"} if relation.startswith("checks.") or relation == "reversal_states" else set()
+            wanted = {"SELECT"} if relation.startswith("checks.") or relation == "payment_reversals" else set()
         if set(granted) != wanted:
             surprises.append((relation, column, granted, wanted))
 

@@ -27,15 +27,14 @@ DAMAGE: dict[str, str] = {
         "UPDATE payments SET charged_micros = 12000000, credited_micros = 12000000 WHERE payment_id = 'pi_1'"
     ),
     "payments_as_booked": ("UPDATE payments SET credited_micros = 1, tax_micros = 999999 WHERE payment_id = 'pi_2'"),
-    "taken_back_within_credited": ("UPDATE transfers SET payment_id = 'pi_other' WHERE kind = 'refund'"),
-    "every_reversal_is_booked": (
-        "INSERT INTO reversals (id, kind, payment_id, currency, taken_micros, taken_at)"
-        " VALUES ('re_2', 'refund', 'pi_2', 'USD', 1, now())"
+    "taken_back_within_credited": (
+        "DELETE FROM movements; UPDATE transfers SET payment_id = 'pi_other' WHERE kind = 'refund'"
     ),
-    "every_reversal_as_told": (
-        "INSERT INTO reversals (id, kind, payment_id, currency, taken_micros, taken_at)"
-        " VALUES ('re_1', 'refund', 'pi_1', 'USD', 9999999, now())"
+    "every_movement_is_booked": (
+        "INSERT INTO movements (id, kind, source_id, payment_id, amount_micros, currency, event_at)"
+        " VALUES ('re_2', 'refund', 're_2', 'pi_2', -1, 'USD', now())"
     ),
+    "taken_back_as_due": ("UPDATE movements SET amount_micros = -9999999"),
     "no_usage_beyond_debt_limit": ("UPDATE transfers SET debt_limit_micros = 0 WHERE idempotency_key = 'call:last'"),
     "charges_equal_transfers": ("DELETE FROM charges WHERE idempotency_key = 'call:amount'"),
     "charges_follow_from_their_prices": (
@@ -74,7 +73,7 @@ def healthy(books: Books) -> Books:
         looked_up("SM-failed", "failed", messaging_service_sid=SERVICE),
         told("SM-nobody", "sent"),
     )
-    books.take_back("refund_payment", "pi_1", "re_1", 10_000_000)
+    books.refund("pi_1", "re_1", 10_000_000)
     books.deduct(organization_id, "last", 1_000_000)
     books.deduct(organization_id, "owed", 9_000_000)
     books.value("SELECT accept_events(ARRAY['vapi'], ARRAY['e'], ARRAY['t'], ARRAY[CAST('{}' AS bytea)])")

@@ -11,6 +11,8 @@ from sqlalchemy.exc import DBAPIError
 
 from billing import migrate as migrate_module
 from billing.migrate import migrate
+from tests.books import moved
+from tests.databases import Scratch
 from tests.sql.schema import SCHEMA_FILE, dump_schema
 
 SOURCE = Path(__file__).parents[2] / "sql"
@@ -151,3 +153,61 @@ def test_payments_of_before_are_known_as_credited_whole(database_url: str) -> No
 
         assert paid.fetchall() == [("pi_1", acme, 7, 7)]
         assert [kind for (kind,) in own.fetchall()] == ["adjustments", "fees", "stripe", "tax"]
+
+
+BEFORE_MOVEMENTS = """
+SELECT create_organization('Acme', 'a@example.com');
+SELECT credit_wallet(organizations.id, 100000000, 'topup:pi_' || number)
+FROM organizations, generate_series(1, 4) AS number;
+SELECT book_transfer(organizations.id, told.micros, told.account, told.kind, told.key, now(), p_payment_id => told.pi)
+FROM organizations, (VALUES
+    ('pi_1', -100000000, 'disputes', 'dispute', 'dispute:dp_1:withdrawn'),
+    ('pi_1', 100000000, 'disputes', 'reinstatement', 'dispute:dp_1:reinstated'),
+    ('pi_2', -40000000, 'refunds', 'refund', 'refund:re_2'),
+    ('pi_2', 40000000, 'refunds', 'reinstatement', 'refund:re_2:returned'),
+    ('pi_3', -30000000, 'refunds', 'refund', 'refund:re_3')
+) AS told (pi, micros, account, kind, key);
+DROP TABLE movements, seen_payments CASCADE;
+"""
+REVERSALS_OF_BEFORE = """
+INSERT INTO reversals (id, kind, payment_id, currency, taken_micros, taken_at, returned_micros, returned_at) VALUES
+('dp_1', 'dispute', 'pi_1', 'USD', 100000000, now(), 100000000, now()),
+('re_2', 'refund', 'pi_2', 'USD', 40000000, now(), 40000000, now()),
+('re_3', 'refund', 'pi_3', 'EUR', 27000000, now(), NULL, NULL),
+('dp_4', 'dispute', 'pi_4', 'USD', 101240000, now(), NULL, NULL),
+('re_5', 'refund', 'pi_5', 'USD', 1000000, now(), NULL, NULL);
+INSERT INTO events (provider, delivery_key, type, state, reason) VALUES
+('stripe', 'evt_4', 'charge.dispute.funds_withdrawn', 'parked', 'exceeds_payment:pi_4'),
+('stripe', 'evt_5', 'refund.created', 'parked', 'payment_not_credited:pi_5');
+"""
+
+
+def test_refunds_and_disputes_of_before_are_not_booked_again(own_tables: Scratch) -> None:
+    """Transfers keep their keys; balance transactions that Stripe tells now take the place of what stood for them."""
+    folder, books = SOURCE / "migrations" / "versions", own_tables.books
+    with psycopg.connect(own_tables.url) as connection:
+        connection.execute(BEFORE_MOVEMENTS.encode())
+        connection.execute((folder / "0011_reversals.sql").read_bytes())
+        connection.execute(REVERSALS_OF_BEFORE.encode())
+        connection.execute((folder / "0025_movements.sql").read_bytes())
+    migrate(own_tables.url)
+    before = books.rows("SELECT count(*), sum(balance_micros) AS micros FROM transfers, wallets GROUP BY wallets")
+
+    assert books.rows("SELECT state FROM events ORDER BY id") == [{"state": "waiting"}, {"state": "parked"}]
+    told = [
+        moved("pi_1", "txn_1", -100_000_000, "dp_1"),
+        moved("pi_1", "txn_2", 100_000_000, "dp_1"),
+        moved("pi_2", "re_2", -40_000_000),
+        moved("pi_2", "re_2:returned", 40_000_000),
+        moved("pi_3", "re_3", -27_000_000, currency="EUR"),
+    ]
+    assert set(books.tell(*told).values()) == {("booked", None)}
+    assert (
+        books.rows("SELECT count(*), sum(balance_micros) AS micros FROM transfers, wallets GROUP BY wallets")
+        == before
+    )
+
+    books.tell(moved("pi_4", "txn_4", -101_240_000, "dp_4"))
+    (organization_id,) = [row["id"] for row in books.rows("SELECT id FROM organizations")]
+    assert books.balance(organization_id) == 270_000_000
+    assert books.broken() == []

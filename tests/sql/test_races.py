@@ -1,5 +1,6 @@
 """Many connections at once: real ones, started together by a barrier."""
 
+import json
 import random
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +13,7 @@ import pytest
 from psycopg import Connection
 from psycopg.errors import LockNotAvailable
 
-from tests.books import Books, told_call
+from tests.books import Books, moved, told_call
 from tests.messages import looked_up, record
 
 CONNECTIONS = 64
@@ -110,7 +111,7 @@ def test_race_of_payments_and_their_refunds_leaves_none_behind(shared: Books, cr
         order = random.Random(place).sample(range(16), 16)
         if place % 2:
             batch = ", ".join(refund_of(payments[n]) for n in order)
-            connection.execute("SELECT count(*) FROM record_reversals(%s::jsonb)", [f"[{batch}]"])
+            connection.execute("SELECT count(*) FROM record_movements(%s::jsonb)", [f"[{batch}]"])
         else:
             batch = ", ".join(payment_of(payments[n], ids[n % 8]) for n in order)
             connection.execute("SELECT count(*) FROM credit_payments(%s::jsonb)", [f"[{batch}]"])
@@ -130,10 +131,7 @@ def payment_of(payment_id: str, organization_id: UUID) -> str:
 
 def refund_of(payment_id: str) -> str:
     """A refund of 2 dollars as JSON."""
-    return (
-        f'{{"id": "re-{payment_id}", "kind": "refund", "step": "taken", "payment_id": "{payment_id}", '
-        f'"amount_micros": 2000000, "currency": "USD", "event_at": "2026-07-01Z"}}'
-    )
+    return json.dumps(moved(payment_id, f"re-{payment_id}", -2_000_000))
 
 
 def test_race_of_night_and_webhook_charges_once(shared: Books, crowd: Crowd, tag: str) -> None:

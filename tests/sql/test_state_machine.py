@@ -21,7 +21,7 @@ from hypothesis.stateful import (
 from psycopg import errors
 from psycopg.rows import dict_row
 
-from tests.books import told_call
+from tests.books import moved, told_call
 from tests.sql.model import Price, Wallet
 
 START = datetime(2026, 7, 1, tzinfo=UTC)
@@ -181,40 +181,35 @@ class Story(RuleBasedStateMachine):
     @rule(known=payments, amount=AMOUNTS)
     def refund(self, known: tuple[int, str], amount: int) -> None:
         """Stripe takes back part of a payment, or asks for more than there was."""
-        self.take_back("refund_payment", known, amount)
+        source_id = self.fresh()
+        self.move(known, moved(known[1].removeprefix("topup:"), source_id, -amount))
 
     @rule(target=disputes, known=payments, amount=AMOUNTS)
     def withdraw(self, known: tuple[int, str], amount: int) -> Any:
         """A dispute takes money back."""
-        dispute_id = self.take_back("withdraw_dispute", known, amount)
-        if dispute_id is None:
-            return multiple()
-        self.models[known[0]].withdrawn[dispute_id] = (known[1].removeprefix("topup:"), amount)
-        return known[0], dispute_id
+        source_id = self.fresh()
+        if self.move(known, moved(known[1].removeprefix("topup:"), self.fresh(), -amount, source_id)):
+            return known, source_id
+        return multiple()
 
-    def take_back(self, function: str, known: tuple[int, str], amount: int) -> str | None:
-        """Take money back from a credit; the new movement's id, None if it was refused."""
-        (place, key), taking_id = known, self.fresh()
-        model, payment_id = self.models[place], known[1].removeprefix("topup:")
-        query = f"SELECT * FROM {function}(%s, %s, %s)"
-        if payment_id not in model.payments:
-            self.refused("TY006", query, key, taking_id, amount)
-        elif model.take_back(payment_id, amount):
-            assert self.ask(query, payment_id, taking_id, amount)["balance_after_micros"] == model.balance
-            assert self.ask(query, payment_id, taking_id, amount)["duplicate"]
-            return taking_id
-        else:
-            self.refused("TY007", query, payment_id, taking_id, amount)
-        return None
+    @rule(known=disputes, amount=AMOUNTS)
+    def reinstate(self, known: tuple[tuple[int, str], str], amount: int) -> None:
+        """A dispute gives back some of it, or more, and goes on."""
+        (place, key), source_id = known
+        self.move((place, key), moved(key.removeprefix("topup:"), self.fresh(), amount, source_id))
 
-    @rule(known=disputes)
-    def reinstate(self, known: tuple[int, str]) -> None:
-        """A dispute is won, and perhaps told twice."""
-        place, dispute_id = known
-        again = dispute_id in self.models[place].reinstated
-        self.models[place].reinstate(dispute_id)
-        amount = self.models[place].withdrawn[dispute_id][1]
-        assert self.ask("SELECT * FROM reinstate_dispute(%s, %s)", dispute_id, amount)["duplicate"] == again
+    def move(self, known: tuple[int, str], movement: dict[str, Any]) -> bool:
+        """Tell of a movement, twice; whether there is a payment that it is of."""
+        model, payment_id = self.models[known[0]], movement["payment_id"]
+        is_paid = payment_id in model.payments
+        if is_paid:
+            model.move(payment_id, movement["source_id"], movement["amount_micros"])
+        for _ in range(2):
+            answer = self.ask("SELECT * FROM record_movements(%s::jsonb)", json.dumps([movement]))
+            assert (answer["outcome"], answer["reason"]) == (
+                ("booked", None) if is_paid else ("parked", f"payment_not_credited:{payment_id}")
+            )
+        return is_paid
 
     @rule(place=PLACES, limit=st.integers(0, 10_000_000))
     def change_limit(self, place: int, limit: int) -> None:

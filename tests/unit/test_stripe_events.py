@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from billing.errors import UnreadablePayload
-from billing.events import MEANINGS, Effect, Park, RecordReversal, Skip, interpret
+from billing.events import MEANINGS, Effect, Park, RecordReversals, Skip, interpret
 from billing.payments import CreditPayment, Sale
 from tests.payloads import body, content, encode, names
 
@@ -45,9 +45,15 @@ def credit(event_type: str) -> CreditPayment:
     return CREDIT if event_type == INTENT else SOLD
 
 
+CHARGE = "ch_Example00000000000000001"
 REVERSING = {
+    "refund.created",
     "refund.updated",
     "refund.failed",
+    "charge.refund.updated",
+    "charge.refunded",
+    "charge.dispute.updated",
+    "charge.dispute.closed",
     "charge.dispute.funds_withdrawn",
     "charge.dispute.funds_reinstated",
 }
@@ -72,8 +78,11 @@ def test_stripe_event_credits_or_reverses_the_payment_or_is_skipped_with_a_reaso
     if event_type in CREDITING:
         assert effect == credit(event_type)
     elif event_type in REVERSING:
-        assert isinstance(effect, RecordReversal)
-        assert effect.reversal.payment_id == CREDIT.payment_id
+        assert isinstance(effect, RecordReversals)
+        named = {(movement.payment_id, movement.charge_id) for movement in effect.told.movements}
+        if effect.told.charge:
+            named.add((effect.told.charge.payment_id, effect.told.charge.charge_id))
+        assert named == {(CREDIT.payment_id, CHARGE)}
     else:
         assert isinstance(effect, Skip)
         assert effect.reason
@@ -313,7 +322,7 @@ def test_event_of_a_connected_account_is_parked(event_type: str, livemode: bool 
 
     assert interpret("stripe", event_type, encode(theirs), livemode=livemode) == Park("connected_account")
     assert isinstance(
-        interpret("stripe", event_type, encode(ours), livemode=livemode), CreditPayment | RecordReversal
+        interpret("stripe", event_type, encode(ours), livemode=livemode), CreditPayment | RecordReversals
     )
 
 

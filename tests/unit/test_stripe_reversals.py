@@ -6,16 +6,19 @@ from typing import Any
 import pytest
 
 from billing.errors import UnreadablePayload
-from billing.events import Effect, Park, RecordReversal, Skip, interpret
-from billing.reversals import ToldReversal
-from tests.payloads import body, content, encode
+from billing.events import Effect, Park, RecordReversals, Skip, interpret
+from billing.reversals import Movement, RefundedCharge, Reversals
+from tests.payloads import content, encode
 
-REFUNDS = ["refund.created", "refund.updated", "refund.failed"]
+REFUNDS = ["refund.created", "refund.updated", "refund.failed", "charge.refund.updated"]
 DISPUTES = ["charge.dispute.funds_withdrawn", "charge.dispute.funds_reinstated"]
 AT = datetime(2026, 11, 3, 14, 0, tzinfo=UTC)
 PAYMENT = "pi_Example00000000000000001"
-REFUND = ToldReversal("re_Example00000000000000001", "refund", "taken", PAYMENT, 20_000_000, "USD", AT)
-DISPUTE = ToldReversal("dp_Example00000000000000001", "dispute", "taken", PAYMENT, 50_000_000, "USD", AT)
+CHARGE = "ch_Example00000000000000001"
+REFUND_ID = "re_Example00000000000000001"
+DISPUTE_ID = "dp_Example00000000000000001"
+TAKEN, BACK = "txn_Example00000000000000001", "txn_Example00000000000000002"
+REFUND = Movement(REFUND_ID, "refund", REFUND_ID, PAYMENT, CHARGE, -20_000_000, "USD", AT)
 
 
 def meaning(event_type: str, *, livemode: bool | None = None, **changes: Any) -> Effect:
@@ -27,76 +30,156 @@ def meaning(event_type: str, *, livemode: bool | None = None, **changes: Any) ->
     return interpret("stripe", event_type, encode(event), livemode=livemode)
 
 
-def told(effect: Effect) -> ToldReversal:
-    """The step that an effect records."""
-    assert isinstance(effect, RecordReversal)
-    return effect.reversal
+def told(effect: Effect) -> Reversals:
+    """What an effect records."""
+    assert isinstance(effect, RecordReversals)
+    return effect.told
+
+
+def amounts(effect: Effect) -> dict[str, int]:
+    """What moved, by id."""
+    return {movement.id: movement.amount_micros for movement in told(effect).movements}
 
 
 @pytest.mark.parametrize("event_type", REFUNDS)
 def test_refund_that_succeeded_is_money_taken_whichever_event_tells(event_type: str) -> None:
-    """All three carry the same refund; its own time counts, not that of the event."""
-    assert told(meaning(event_type, status="succeeded")) == REFUND
+    """All carry the same refund; its own time counts, not that of the event."""
+    assert told(meaning(event_type, status="succeeded")) == Reversals((REFUND,))
 
 
 @pytest.mark.parametrize("event_type", REFUNDS)
 @pytest.mark.parametrize("status", ["failed", "canceled"])
 def test_refund_that_failed_is_money_returned(event_type: str, status: str) -> None:
     """If it had succeeded before, the reseller has the money again, and so has the wallet."""
-    step = told(meaning(event_type, status=status))
+    (movement,) = told(meaning(event_type, status=status)).movements
 
-    assert (step.step, step.amount_micros, step.keys) == ("returned", 20_000_000, REFUND.keys)
+    assert (movement.amount_micros, movement.key) == (20_000_000, f"refund:{REFUND_ID}:returned")
+    assert movement.source_id == REFUND_ID
 
 
-@pytest.mark.parametrize("status", ["pending", "requires_action", "invented"])
-def test_refund_that_has_not_succeeded_is_skipped_until_it_has(status: str) -> None:
+@pytest.mark.parametrize("status", ["pending", "requires_action"])
+def test_refund_that_may_still_fail_is_only_announced(status: str) -> None:
     """Nothing is booked on a promise; `refund.updated` tells the end."""
-    effect = meaning("refund.created", status=status)
+    (movement,) = told(meaning("refund.created", status=status)).movements
 
-    assert isinstance(effect, Skip)
-    assert status in effect.reason
-
-
-def test_cumulative_charge_is_skipped_since_each_refund_is_told() -> None:
-    """`charge.refunded` is the same money once more."""
-    assert isinstance(interpret("stripe", "charge.refunded", body("stripe", "charge.refunded")), Skip)
+    assert (movement.id, movement.event_at) == (REFUND_ID, None)
 
 
-def test_dispute_takes_when_funds_are_withdrawn_without_the_fee() -> None:
-    """Stripe's fee is the reseller's, not the customer's."""
-    assert told(meaning("charge.dispute.funds_withdrawn")) == DISPUTE
+@pytest.mark.parametrize("changes", [{"status": "invented"}, {"reason": "expired_uncaptured_charge"}])
+def test_refund_that_moves_nothing_is_skipped(changes: dict[str, Any]) -> None:
+    """In a state from the future, or of money that was only authorized."""
+    assert isinstance(meaning("refund.created", **changes), Skip)
 
 
-@pytest.mark.parametrize("event_type", ["charge.dispute.created", "charge.dispute.closed"])
-def test_dispute_that_moves_no_funds_is_skipped(event_type: str) -> None:
-    """An inquiry withdraws nothing, and what is lost stays withdrawn."""
-    assert isinstance(interpret("stripe", event_type, body("stripe", event_type)), Skip)
+def test_charge_that_was_refunded_says_how_much_altogether() -> None:
+    """Not which refunds: these are compared with what is known of them."""
+    assert told(meaning("charge.refunded")) == Reversals(charge=RefundedCharge(PAYMENT, CHARGE, 20_000_000, "USD"))
 
 
 @pytest.mark.parametrize(
-    ("entries", "micros"),
+    ("amount", "captured", "refunded", "micros"),
     [
-        ([(-5_000, "usd"), (5_000, "usd")], 50_000_000),
-        ([(-5_000, "usd"), (3_000, "usd")], 30_000_000),
-        ([(-4_600, "eur"), (4_600, "eur")], 50_000_000),
-        ([], 50_000_000),
+        (5_000, 5_000, 5_000, 50_000_000),
+        (5_000, ..., 5_000, 50_000_000),
+        (5_000, 3_000, 2_500, 5_000_000),
+        (5_000, 3_000, 500, 5_000_000),
     ],
-    ids=["whole", "a part", "settled in another currency", "not told"],
+    ids=["whole", "says nothing of capture", "captured in part", "without what was not captured"],
 )
-def test_dispute_gives_back_what_its_entry_says(entries: list[tuple[int, str]], micros: int) -> None:
-    """A part may come back; an amount in the account's own currency says nothing about the wallet's."""
-    moved = [{"amount": amount, "currency": currency} for amount, currency in entries]
+def test_charge_counts_no_uncaptured_part_as_refunded(amount: int, captured: Any, refunded: int, micros: int) -> None:
+    """A charge that was captured in part has the rest in `amount_refunded`, and nobody ever paid it."""
+    charge = told(
+        meaning("charge.refunded", amount=amount, amount_captured=captured, amount_refunded=refunded)
+    ).charge
 
-    step = told(meaning("charge.dispute.funds_reinstated", balance_transactions=moved))
+    assert charge is not None
+    assert charge.refunded_micros == micros
 
-    assert (step.step, step.amount_micros) == ("returned", micros)
+
+@pytest.mark.parametrize("captured", [3_000, 0])
+def test_partial_capture_is_no_refund(captured: int) -> None:
+    """Nor is an authorization that ended."""
+    effect = meaning("charge.refunded", amount=5_000, amount_captured=captured, amount_refunded=5_000 - captured)
+
+    assert isinstance(effect, Skip)
+
+
+def test_old_charge_lists_its_refunds() -> None:
+    """Before API version 2022-11-15: each is told by it, those that failed or wait too."""
+    refund = content("stripe", "refund.created")["data"]["object"]
+    listed = [
+        {**refund, "status": "succeeded", "payment_intent": None},
+        {**refund, "id": "re_2", "status": "pending"},
+        {**refund, "id": "re_3", "status": "failed"},
+        {name: value for name, value in {**refund, "id": "re_4"}.items() if name != "status"},
+    ]
+    effect = meaning("charge.refunded", refunds={"object": "list", "data": listed, "has_more": False})
+
+    assert amounts(effect) == {
+        REFUND_ID: -20_000_000, "re_2": -20_000_000, "re_3:returned": 20_000_000, "re_4": -20_000_000,
+    }  # fmt: skip
+    assert {movement.payment_id for movement in told(effect).movements} == {PAYMENT}
+
+
+def test_dispute_takes_what_its_balance_transaction_says_without_the_fee() -> None:
+    """Stripe's fee is the reseller's, not the customer's."""
+    assert told(meaning("charge.dispute.funds_withdrawn")).movements == (
+        Movement(TAKEN, "dispute", DISPUTE_ID, PAYMENT, CHARGE, -50_000_000, "USD", AT, 50_000_000, "USD"),
+    )
+
+
+@pytest.mark.parametrize("event_type", ["updated", "closed", "funds_reinstated"])
+def test_dispute_moves_what_it_lists_whichever_event_tells(event_type: str) -> None:
+    """Adjustments come with no event of their own."""
+    entry = {"object": "balance_transaction", "currency": "eur", "created": 1_793_714_460}
+    listed = [
+        {**entry, "id": "txn_1", "amount": -9_250},
+        {**entry, "id": "txn_2", "amount": 31},
+        {**entry, "id": "txn_fee", "amount": 0},
+    ]
+    effect = meaning(f"charge.dispute.{event_type}", balance_transactions=listed, status="lost")
+
+    assert amounts(effect) == {"txn_1": -92_500_000, "txn_2": 310_000}
+    assert {(m.currency, m.disputed_micros, m.disputed_currency) for m in told(effect).movements} == {
+        ("EUR", 50_000_000, "USD")
+    }
+    assert {m.event_at for m in told(effect).movements} == {AT.replace(minute=1)}
+
+
+@pytest.mark.parametrize("event_type", ["charge.dispute.created", "charge.dispute.updated", "charge.dispute.closed"])
+@pytest.mark.parametrize("listed", [[], None, ...])
+@pytest.mark.parametrize("status", ["warning_needs_response", "warning_closed", "lost", "won"])
+def test_dispute_that_lists_nothing_moves_nothing(event_type: str, listed: Any, status: str) -> None:
+    """An inquiry withdraws nothing, and neither winning nor losing moves anything by itself."""
+    assert isinstance(meaning(event_type, balance_transactions=listed, status=status), Skip)
+
+
+@pytest.mark.parametrize("listed", [[], None, ...])
+def test_dispute_without_balance_transactions_moves_the_disputed_amount(listed: Any) -> None:
+    """Old versions do not tell them; what moved bears the dispute's id until they are told."""
+    withdrawn = amounts(meaning("charge.dispute.funds_withdrawn", balance_transactions=listed))
+    reinstated = amounts(meaning("charge.dispute.funds_reinstated", balance_transactions=listed))
+
+    assert withdrawn == {f"{DISPUTE_ID}:withdrawn": -50_000_000}
+    assert reinstated == {f"{DISPUTE_ID}:reinstated": 50_000_000}
+
+
+def test_dispute_that_does_not_list_yet_what_came_back_assumes_all_of_it() -> None:
+    """The event says that money was reinstated."""
+    listed = content("stripe", "charge.dispute.funds_withdrawn")["data"]["object"]["balance_transactions"]
+    effect = meaning("charge.dispute.funds_reinstated", balance_transactions=listed)
+
+    assert amounts(effect) == {TAKEN: -50_000_000, f"{DISPUTE_ID}:reinstated": 50_000_000}
 
 
 @pytest.mark.parametrize("event_type", [*REFUNDS, *DISPUTES])
-@pytest.mark.parametrize("payment_intent", [None, ...])
-def test_reversal_without_a_payment_intent_is_skipped(event_type: str, payment_intent: Any) -> None:
-    """Every top-up has one, so this is other money."""
-    assert isinstance(meaning(event_type, payment_intent=payment_intent), Skip)
+@pytest.mark.parametrize("absent", [None, ...])
+def test_reversal_that_names_only_the_charge_is_of_its_payment(event_type: str, absent: Any) -> None:
+    """The charge leads to the payment; without either it is other money."""
+    effect = meaning(event_type, payment_intent=absent)
+
+    assert {(m.payment_id, m.charge_id) for m in told(effect).movements} == {(None, CHARGE)}
+    assert isinstance(meaning(event_type, payment_intent=absent, charge=absent), Skip)
 
 
 @pytest.mark.parametrize("event_type", [*REFUNDS, *DISPUTES])
@@ -109,7 +192,7 @@ def test_reversal_that_lacks_what_a_booking_takes_is_unreadable(event_type: str,
         meaning(event_type, **changes)
 
 
-@pytest.mark.parametrize("event_type", [*REFUNDS, *DISPUTES])
+@pytest.mark.parametrize("event_type", [*REFUNDS, *DISPUTES, "charge.refunded"])
 def test_reversal_of_the_other_mode_is_parked(event_type: str) -> None:
     """Test refunds take no real credit."""
     assert meaning(event_type, livemode=True) == Park("livemode_mismatch")
@@ -117,6 +200,6 @@ def test_reversal_of_the_other_mode_is_parked(event_type: str) -> None:
 
 def test_refund_in_yen_is_converted_by_its_own_minor_unit() -> None:
     """Zero decimals."""
-    assert (
-        told(meaning("refund.created", status="succeeded", currency="jpy", amount=500)).amount_micros == 500_000_000
-    )
+    (movement,) = told(meaning("refund.created", status="succeeded", currency="jpy", amount=500)).movements
+
+    assert movement.amount_micros == -500_000_000
