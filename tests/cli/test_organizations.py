@@ -201,7 +201,7 @@ def test_route_of_nothing_or_of_two_things_is_refused(calltally: Calltally, opti
     answer = calltally("route", "add", "Acme", *options)
 
     assert isinstance(answer.error, InvalidAmount)
-    assert "--assistant, --squad, --phone-number" in str(answer.error)
+    assert "--assistant, --squad, --workflow, --phone-number, --metadata" in str(answer.error)
 
 
 def test_route_from_a_time_on_is_in_utc(calltally: Calltally, books: Books) -> None:

@@ -151,9 +151,9 @@ def test_queue_nights_and_money_are_shown(calltally: Calltally, books: Books, no
         ("vapi", "waiting", 1),
     ]
     assert screen["night"]["last"]["id"] == str(night)
-    assert "92.01 % (95 % interval 88.31 % to 94.62 %) by webhook, 265 of 288" in text
+    assert "92.01 % (95 % interval 88.30 % to 94.61 %) by webhook, 265 of 288" in text
     assert "recovered 23 calls: $4.351666 paid, $4.06 outstanding; 6 h ago" in text
-    assert "webhook reliability was 92.01%, below 95.00%" in troubles(screen)
+    assert "webhook reliability was 92.01 %, below 95.00 %" in troubles(screen)
     assert "at its limit: Corner Cafe, $0.00 of -$1.00, $7.00 outstanding" in text
 
 

@@ -138,7 +138,8 @@ def test_message_of_calls_that_another_run_billed_names_them_and_what_they_cost(
     ("outcome", "step"),
     [
         ("settled", "What was found is billed; nothing has to be repeated."),
-        ("unattributed", "2 calls without an organization: `calltally route add ORG --assistant new` bills them."),
+        ("unattributed", "2 calls without an organization: `calltally route add ORG --assistant new` bills them;"),
+        ("held_call", "2 calls held, as they cannot be as Vapi told them: `calltally call held` lists them"),
         ("unpriced", "2 calls without a price: `set_price` gives their organization one"),
         ("refused", "2 calls refused: the run's findings say why; run the same window again"),
         ("held", "2 calls held back until Vapi's list is complete: run the same window again"),
@@ -146,7 +147,9 @@ def test_message_of_calls_that_another_run_billed_names_them_and_what_they_cost(
 )
 def test_next_step_is_what_is_left_to_do(outcome: str, step: str) -> None:
     """Only a night that billed all that it found says that nothing has to be repeated."""
-    found = [Finding("missing", f"c-{place}", None, None, outcome, {"assistant_id": "new"}) for place in (1, 2)]
+    detail = {"assistant_id": "new"} | ({"problem": "it is older than Vapi"} if outcome == "held_call" else {})
+    outcome = outcome.removesuffix("_call")
+    found = [Finding("missing", f"c-{place}", None, None, outcome, detail) for place in (1, 2)]
     sent = message(night(findings=found))
     [shown] = [block["text"]["text"] for block in sent["blocks"] if "*Next step*" in str(block)]
 
