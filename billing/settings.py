@@ -156,7 +156,8 @@ class Settings(BaseSettings):
     of bodies."""
 
     metrics_token: SecretStr | None = None
-    """Bearer token of everybody's `/metrics`; absent: only answered on loopback, and to nobody behind a proxy."""
+    """Bearer token of everybody's `/metrics`; absent: answered to programs on this machine alone, and to nobody if
+    there is a `public_url` or any sign of a proxy."""
     worker_metrics_host: str = "127.0.0.1"
     worker_metrics_port: Annotated[int, Field(ge=1, le=65535)] | None = None
     """Where a worker answers `/metrics`; absent: nowhere."""

@@ -15,6 +15,7 @@ from typing import Any, Final
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from billing.metrics import WORKER
+from billing.scrapers import asks_from_here
 from billing.settings import Settings
 
 log = logging.getLogger("billing.worker")
@@ -33,10 +34,9 @@ def serve_metrics(settings: Settings) -> Iterator[int | None]:
     if settings.worker_metrics_port is None:
         yield None
         return
-    token = settings.metrics_token.get_secret_value() if settings.metrics_token else None
     host, port = settings.worker_metrics_host, settings.worker_metrics_port
     try:
-        server = _Server(host, port, token)
+        server = _Server(host, port, settings)
     except OSError as error:
         log.warning("worker.no_metrics address=%s:%d error=%s: choose another WORKER_METRICS_PORT", host, port, error)
         yield None
@@ -54,9 +54,9 @@ def serve_metrics(settings: Settings) -> Iterator[int | None]:
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
 
-    def __init__(self, host: str, port: int, token: str | None) -> None:
+    def __init__(self, host: str, port: int, settings: Settings) -> None:
         self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        super().__init__((host, port), partial(_Handler, token))
+        super().__init__((host, port), partial(_Handler, settings))
 
     def server_bind(self) -> None:
         """Bind, without asking the name service who we are: that may take its time."""
@@ -66,8 +66,8 @@ class _Server(ThreadingHTTPServer):
 class _Handler(BaseHTTPRequestHandler):
     timeout = IDLE_SECONDS
 
-    def __init__(self, token: str | None, *connection: Any) -> None:
-        self._token = token
+    def __init__(self, settings: Settings, *connection: Any) -> None:
+        self._settings = settings
         super().__init__(*connection)
 
     def do_GET(self) -> None:
@@ -83,10 +83,14 @@ class _Handler(BaseHTTPRequestHandler):
         """Nobody wants a line per scrape."""
 
     def _may_read(self) -> bool:
-        if self._token is None:
-            return True
+        token = self._settings.metrics_token
+        if token is None:
+            headers = {name.lower(): content for name, content in self.headers.items()}
+            version = self.request_version.removeprefix("HTTP/")
+            bound, peer = self._settings.worker_metrics_host, str(self.client_address[0])
+            return asks_from_here(self._settings, bound, peer, version, headers)
         scheme, _, sent = self.headers.get("Authorization", "").partition(" ")
-        return scheme.lower() == "bearer" and hmac.compare_digest(sent.encode(), self._token.encode())
+        return scheme.lower() == "bearer" and hmac.compare_digest(sent.encode(), token.get_secret_value().encode())
 
     def _answer(self, status: HTTPStatus, body: bytes) -> None:
         self.send_response(status)

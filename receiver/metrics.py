@@ -9,7 +9,6 @@ import asyncio
 import hmac
 import time
 from collections.abc import Callable, Sequence
-from ipaddress import ip_address
 from typing import Final
 
 from prometheus_client import (
@@ -31,6 +30,7 @@ from billing.deliveries import Delivery
 from billing.metrics import FRESH_SECONDS, DatabaseFigures
 from billing.prefect_probe import PrefectProbe
 from billing.process import process_name
+from billing.scrapers import asks_from_here
 from billing.settings import Settings
 
 OUTCOMES: Final = {
@@ -44,8 +44,6 @@ OUTCOMES: Final = {
 """What an answer says in a word."""
 
 BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
-FORWARDED: Final = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip", "cf-connecting-ip")
-"""A request that has one of these headers came through a proxy or a tunnel."""
 
 Accept = Callable[[Sequence[Delivery]], None]
 
@@ -149,8 +147,9 @@ class ReceiverMetrics:
         """Whoever has the token; without one, whoever is on this machine: the figures are business figures."""
         token = self._settings.metrics_token
         if token is None:
-            forwarded = any(name in request.headers for name in FORWARDED)
-            return _is_loopback(self._settings.receiver_host) and not forwarded
+            peer = request.client.host if request.client else ""
+            bound, version = self._settings.receiver_host, request.scope["http_version"]
+            return asks_from_here(self._settings, bound, peer, version, request.headers)
         scheme, _, sent = request.headers.get("authorization", "").partition(" ")
         return scheme.lower() == "bearer" and hmac.compare_digest(sent.encode(), token.get_secret_value().encode())
 
@@ -163,10 +162,3 @@ class _Application:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self._app(scope, receive, send)
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

@@ -8,6 +8,7 @@ module with `register(app)`, and a line in `VERBS`; then write its reference wit
 import atexit
 import gc
 import logging
+import os
 import sys
 from importlib import import_module
 from io import TextIOWrapper
@@ -138,6 +139,7 @@ def _leave_quickly() -> None:
 
 def main() -> None:
     """Run a command; an error that has a remedy is one line that says it."""
+    os.umask(0o077)  # whatever any process of ours writes is for its own user: bills, logs, passwords
     gc.disable()  # until a verb is known to run for longer
     atexit.register(_leave_quickly)
     for stream in (sys.stdout, sys.stderr):

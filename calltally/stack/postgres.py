@@ -104,9 +104,9 @@ class EmbeddedPostgres:
         Raises PostgresError if it doesn't, and AccountError if nobody here may run it.
         """
         account = ServiceAccount.for_directory(self.data_directory)
+        self.data_directory.parent.mkdir(parents=True, exist_ok=True)
+        account.open_way_to(self.data_directory)  # which somebody may have closed while the server runs
         if not self.is_running():
-            self.data_directory.parent.mkdir(parents=True, exist_ok=True)
-            account.open_way_to(self.data_directory)
             account.open_way_to(Path(_binary("postgres")))
             self._initialize(account)
             self._prepare_socket_directory(account)

@@ -80,13 +80,21 @@ class ServiceAccount:
             os.chown(path, self.uid, self.gid)
 
     def open_way_to(self, path: Path) -> None:
-        """Let the account traverse to `path`: execute permission on its parents, and nothing more."""
+        """Let the account traverse to `path`: execute permission on its parents, and nothing more.
+
+        A folder that root has for itself is opened to the account's group alone, else to everybody.
+        """
         if self.is_current:
             return
         for parent in path.resolve().parents:
-            mode = parent.stat().st_mode
-            if not mode & stat.S_IXOTH and parent.stat().st_uid != self.uid:
-                parent.chmod(stat.S_IMODE(mode) | stat.S_IXOTH)
+            status = parent.stat()
+            is_open_to_group = status.st_gid == self.gid and status.st_mode & stat.S_IXGRP
+            if status.st_mode & stat.S_IXOTH or is_open_to_group or status.st_uid == self.uid:
+                continue
+            is_private = status.st_uid == os.geteuid() and not status.st_mode & 0o077
+            if is_private:
+                os.chown(parent, -1, self.gid)
+            parent.chmod(stat.S_IMODE(status.st_mode) | (stat.S_IXGRP if is_private else stat.S_IXOTH))
 
 
 def _add_user() -> pwd.struct_passwd:

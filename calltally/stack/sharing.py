@@ -69,9 +69,11 @@ def stop_unused(home: Path) -> None:
 @contextmanager
 def _lock_file(path: Path, mode: int | None = None) -> Iterator[int]:
     """Open `path` for locking and wait for the lock `mode`, if any; closing lets go of it."""
-    # Read-only suffices for flock, and lets root and its user share one home.
-    descriptor = os.open(path, os.O_RDONLY | os.O_CREAT, 0o644)
+    # Read-only suffices for flock.
+    descriptor = os.open(path, os.O_RDONLY | os.O_CREAT, 0o600)
     try:
+        if os.geteuid() == 0:  # which may share the home of its user
+            os.fchown(descriptor, path.parent.stat().st_uid, -1)
         if mode is not None:
             fcntl.flock(descriptor, mode)
         yield descriptor

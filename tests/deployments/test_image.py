@@ -2,11 +2,13 @@
 
 import os
 import re
+import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
+from zipfile import ZipFile
 
 import pytest
 
@@ -70,6 +72,24 @@ def test_base_is_pinned_to_the_python_of_the_tests() -> None:
 
     assert len(bases) == 1
     assert re.fullmatch(r"python:3\.1[123]-slim-\w+", bases.pop())
+
+
+def test_wheel_and_image_carry_the_license(tmp_path: Path) -> None:
+    """The text of Apache-2.0 unchanged, in the repository, in what is built of it, and so in the image."""
+    text = (ROOT / "LICENSE").read_text()
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    with ZipFile(wheel) as packed:
+        (name,) = [one for one in packed.namelist() if one.endswith(".dist-info/licenses/LICENSE")]
+        carried = packed.read(name).decode()
+        metadata = packed.read(name.replace("licenses/LICENSE", "METADATA")).decode()
+
+    assert "Apache License\n                           Version 2.0, January 2004" in text
+    assert carried == text
+    assert "License-Expression: Apache-2.0" in metadata
+    copy_context(ROOT, tmp_path / "context")
+    assert (tmp_path / "context" / "LICENSE").read_text() == text
 
 
 @pytest.fixture

@@ -18,6 +18,7 @@ from billing import inbox
 from billing.database import open_engine, transaction
 from billing.metrics import DATABASE_GAUGES, WORKER, count_runs_from_zero
 from billing.prefect_probe import NO_ANSWER, PrefectProbe
+from billing.scrapers import asks_from_here
 from calltally.metrics import serve_metrics
 from calltally.sandbox.signing import VapiBearer
 from tests.books import Books
@@ -239,6 +240,17 @@ def test_prefect_that_hangs_costs_less_than_a_second_and_not_the_scrape() -> Non
     [
         ({}, {}, 200),
         ({}, {"X-Forwarded-For": "203.0.113.7"}, 401),
+        ({}, {"Via": "1.1 proxy"}, 401),
+        ({}, {"X-Envoy-Internal": "true"}, 401),
+        ({}, {"Sec-Fetch-Site": "none"}, 401),
+        ({}, {"Any-Header-Of-A-Proxy": "1"}, 401),
+        ({}, {"Host": "billing.example.com"}, 401),
+        ({}, {"Host": "127.0.0.1.example.com"}, 401),
+        ({}, {"Host": "localhost:9"}, 200),
+        ({}, {"Host": "[::1]:9"}, 200),
+        ({}, {"X-Prometheus-Scrape-Timeout-Seconds": "10"}, 200),
+        ({"public_url": "https://billing.example.com"}, {}, 401),
+        ({"public_url": "http://127.0.0.1:3001"}, {}, 200),
         ({"receiver_host": "0.0.0.0"}, {}, 401),
         ({"receiver_host": "::1"}, {}, 200),
         ({"metrics_token": SecretStr("hush")}, {}, 401),
@@ -252,6 +264,21 @@ def test_business_figures_are_for_holders_of_the_token_or_for_this_machine(
 ) -> None:
     """Without a token, whoever comes from outside or through a proxy is refused."""
     assert status(serve(**settings).url, **headers) == expected
+
+
+def test_proxy_that_adds_no_header_is_told_by_its_version(serve: Serve) -> None:
+    """As a proxy asks that was told nothing but where to go."""
+    served = serve()
+    asked = f"GET /metrics HTTP/1.0\r\nHost: 127.0.0.1:{served.port}\r\nConnection: close\r\n\r\n"
+
+    assert served.exchange(asked.encode()).status == 401
+
+
+@pytest.mark.parametrize("peer", ["203.0.113.7", "::ffff:203.0.113.7", "10.0.0.1", "", "localhost.example.com"])
+def test_only_a_peer_on_this_machine_is_believed(peer: str) -> None:
+    """By the connection's own other end."""
+    assert asks_from_here(settings_with(), LOOPBACK, "127.0.0.1", "1.1", {"host": "localhost"})
+    assert not asks_from_here(settings_with(), LOOPBACK, peer, "1.1", {"host": "localhost"})
 
 
 def test_metrics_hold_no_secret_and_nothing_of_a_body(serve: Serve, books: Books) -> None:
@@ -282,7 +309,13 @@ def test_worker_answers_prometheus_where_it_was_told_to() -> None:
         samples = scrape(url, Authorization="Bearer hush")
         refused, elsewhere = status(url), httpx.get(f"{url}/", trust_env=False).status_code
 
+    with serve_metrics(settings_with(worker_metrics_port=port)):
+        believed, forwarded = status(url), status(url, Via="1.1 proxy")
+    with serve_metrics(settings_with(worker_metrics_port=port, worker_metrics_host="0.0.0.0")):
+        anybody = status(url)
+
     assert answered == port
+    assert (believed, forwarded, anybody) == (200, 401, 401)
     assert (refused, elsewhere) == (401, 404)
     assert (of(samples, "process_resident_memory_bytes") or 0) > 1e6
     assert "metrics" not in {thread.name for thread in threading.enumerate()}

@@ -236,6 +236,26 @@ def test_failed_start_shows_the_end_of_the_log(home: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+def test_home_is_closed_to_others_and_what_was_open_is_mended(home: Path) -> None:
+    """Folders 0700, files 0600; the account that root lends to PostgreSQL may pass through the home, and no more."""
+    home.chmod(0o755)
+    (home / "reports").mkdir(mode=0o755)
+    (home / "reports" / "night.html").write_text("bills")
+    (home / "link").symlink_to("/etc/hostname")
+    before = Path("/etc/hostname").stat().st_mode
+    with embedded_postgres(home, options=FAST) as server:
+        with embedded_postgres(home, options=FAST):  # beside one that runs
+            assert execute(server.url("postgres"), "SELECT 1") == [(1,)]
+        found = {path.name: path.lstat() for path in (home, *home.rglob("*")) if not path.is_symlink()}
+        account = (home / "postgres").stat()
+
+    open_ones = {name: oct(status.st_mode & 0o777) for name, status in found.items() if status.st_mode & 0o077}
+    lent = {home.name: "0o710"} if account.st_uid != os.geteuid() else {}
+    assert open_ones == lent
+    assert found[home.name].st_gid == (account.st_gid if lent else os.getegid())
+    assert Path("/etc/hostname").stat().st_mode == before
+
+
 def test_ordinary_user_runs_it_as_itself(home: Path) -> None:
     """Without root, the server belongs to who started it."""
     home.chmod(0o777)
