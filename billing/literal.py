@@ -14,8 +14,8 @@ from typing import Any, Final
 
 BLANK: Final = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0")
 """Letters and marks by name that are drawn as nothing."""
-MARKDOWN: Final = re.compile(r"([\\`*_{}\[\]<>()#|~!&:@$^=+-])")
-"""Also what makes links of bare addresses, and `&` of entities."""
+MARKDOWN: Final = re.compile(r"([\\`*_{}\[\]<>()#|~!&@^]|:(?=//)|(?<=www)\.|^[-+=]|(?<=^\d)[.)])", re.IGNORECASE)
+"""Also what makes links of bare addresses, `&` of entities, and what makes a list or a line of the start."""
 STARTS_FORMULA: Final = re.compile(r"(^|[;,|])(\s*)(?=[=+\-@\uff1d\uff0b\uff0d\uff20])")
 """What a spreadsheet would calculate instead of show, at the start of a cell, or of what becomes one where another
 sign separates cells; the last four are the full-width forms."""
@@ -51,7 +51,7 @@ def visible_throughout(content: Any) -> Any:
 
 def in_markdown(text: str) -> str:
     """As it stands within a paragraph, a cell or the name of a link: no markup, no link, no new cell or line."""
-    return MARKDOWN.sub(r"\\\1", visible(text))
+    return MARKDOWN.sub(r"\\\1", visible(text).strip())
 
 
 def in_markdown_row(row: Mapping[str, Any]) -> dict[str, Any]:

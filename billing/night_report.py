@@ -192,7 +192,7 @@ def summary_markdown(night: Night, chart: str | None = None) -> str:
         _groups("Assistants", night.by_assistant),
         _completeness(night),
         f"Slack: {in_markdown(night.alert)}" if night.alert else "",
-        f"Report: {in_markdown(night.report_url)}" if night.report_url else "",
+        f"Report: `{night.report_url}`" if night.report_url else "",
         f"Run `{night.run_id}`",
     ]
     return "\n\n".join(part for part in parts if part) + "\n"

@@ -1,7 +1,9 @@
 """What the tests of flows have in common: calls, webhooks in the inbox, and a look at Prefect's records."""
 
 import asyncio
+import json
 import os
+import re
 from collections.abc import Coroutine, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import copy_context
@@ -205,3 +207,15 @@ def artifacts(flow_run_id: UUID) -> dict[str, Artifact]:
             return await client.read_artifacts(artifact_filter=wanted)
 
     return {artifact.key: artifact for artifact in in_loop(read()) if artifact.key}
+
+
+def table(artifact: Artifact) -> list[dict[str, Any]]:
+    """The rows of a table as Prefect's UI shows them: each text is Markdown."""
+    assert isinstance(artifact.data, str)
+    return [
+        {
+            name: re.sub(r"\\([^\w\s])", r"\1", content) if isinstance(content, str) else content
+            for name, content in row.items()
+        }
+        for row in json.loads(artifact.data)
+    ]

@@ -1,6 +1,5 @@
 """Somebody looks at the books every 15 minutes, and says what is wrong once."""
 
-import json
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -9,7 +8,7 @@ import pytest
 
 from flows.monitor_billing import monitor_billing
 
-from .stage import Stage, artifacts, as_owner, run
+from .stage import Stage, artifacts, as_owner, run, table
 
 WEDNESDAY = datetime(2026, 11, 18, 12, tzinfo=UTC)
 
@@ -21,9 +20,7 @@ def headlines(stage: Stage) -> list[str]:
 
 def health(flow_run_id: Any) -> dict[str, dict[str, str]]:
     """The table that a run shows, by rule."""
-    data = artifacts(flow_run_id)["billing-health"].data
-    assert isinstance(data, str)
-    return {row["rule"]: row for row in json.loads(data)}
+    return {row["rule"]: row for row in table(artifacts(flow_run_id)["billing-health"])}
 
 
 def test_trouble_is_told_once_shown_since_when_and_told_when_it_is_over(stage: Stage) -> None:

@@ -1,6 +1,5 @@
 """What lies in the inbox becomes bookings, whatever lies beside it."""
 
-import json
 from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
@@ -17,7 +16,7 @@ from flows.process_webhooks import process_webhooks
 from tasks.inbox import apply_event, apply_events
 from tasks.retries import DELAYS_SECONDS, RETRIES
 
-from .stage import Run, Stage, artifacts, as_owner, in_loop, run, task_runs
+from .stage import Run, Stage, artifacts, as_owner, in_loop, run, table, task_runs
 
 QUICK = [0.01] * RETRIES
 
@@ -48,9 +47,7 @@ def retried(event: ClaimedEvent) -> BaseException | None:
 
 def shown(ended: Run) -> Any:
     """The table of the events that a run did not apply."""
-    data = artifacts(ended.id)["events-not-applied"].data
-    assert isinstance(data, str)
-    return json.loads(data)
+    return table(artifacts(ended.id)["events-not-applied"])
 
 
 def test_events_of_both_providers_become_bookings(stage: Stage) -> None:

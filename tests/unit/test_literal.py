@@ -81,10 +81,14 @@ def test_slack_shows_its_own_signs() -> None:
 @pytest.mark.parametrize(
     ("text", "shown"),
     [
-        ("[a](javascript:alert(1))", r"\[a\]\(javascript\:alert\(1\)\)"),
+        ("[a](javascript:alert(1))", r"\[a\]\(javascript:alert\(1\)\)"),
         ("a|b`c`\n# d", r"a\|b\`c\`\\n\# d"),
-        ("<img src=x onerror=y> &lt;", r"\<img src\=x onerror\=y\> \&lt;"),
-        ("https://evil.example me@x", r"https\://evil.example me\@x"),
+        ("<img src=x onerror=y> &lt;", r"\<img src=x onerror=y\> \&lt;"),
+        ("https://evil.example me@x www.evil.example", r"https\://evil.example me\@x www\.evil.example"),
+        ("- a", r"\- a"),
+        ("1. a", r"1\. a"),
+        ("    a", "a"),
+        ("call-1 = 0.5 + 1.5: ok", "call-1 = 0.5 + 1.5: ok"),
     ],
 )
 def test_markdown_has_no_meaning(text: str, shown: str) -> None:
