@@ -214,7 +214,7 @@ def table(artifact: Artifact) -> list[dict[str, Any]]:
     assert isinstance(artifact.data, str)
     return [
         {
-            name: re.sub(r"\\([^\w\s])", r"\1", content) if isinstance(content, str) else content
+            name: re.sub(r"\\([^\w\s]|_)", r"\1", content) if isinstance(content, str) else content
             for name, content in row.items()
         }
         for row in json.loads(artifact.data)
