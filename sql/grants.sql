@@ -109,3 +109,27 @@ GRANT SELECT ON ALL TABLES IN SCHEMA reporting TO calltally_analyst;
 DROP POLICY IF EXISTS wallets_alone ON transfers;
 CREATE POLICY wallets_alone ON transfers AS RESTRICTIVE FOR SELECT TO calltally_tenant
 USING (wallet_sequence IS NOT NULL);
+
+-- Whoever only reads must not hold up others by a question or a transaction that is forgotten. PostgreSQL applies what
+-- a role has set when somebody logs in as that very role, so every login of theirs gets it, unless it has its own.
+DO $$
+DECLARE
+    reader record;
+BEGIN
+    FOR reader IN
+        SELECT rolname, setting.name, setting.content FROM pg_roles
+        CROSS JOIN (
+            VALUES ('idle_in_transaction_session_timeout', '1min'), ('statement_timeout', '5min'), ('lock_timeout', '10s')
+        ) AS setting (name, content)
+        WHERE NOT rolsuper AND NOT pg_has_role(oid, 'calltally_receiver', 'MEMBER')
+            AND NOT pg_has_role(oid, 'calltally_owner', 'MEMBER')
+            AND (pg_has_role(oid, 'calltally_analyst', 'MEMBER') OR pg_has_role(oid, 'calltally_tenant', 'MEMBER'))
+            AND NOT EXISTS (SELECT FROM unnest(rolconfig) AS own WHERE starts_with(own, setting.name || '='))
+    LOOP
+        EXECUTE format('ALTER ROLE %I SET %I = %L', reader.rolname, reader.name, reader.content);
+    END LOOP;
+EXCEPTION WHEN insufficient_privilege THEN
+    RAISE WARNING '% may not set the time-outs of %: let a superuser run calltally migrate once',
+        current_user, reader.rolname;
+END;
+$$;

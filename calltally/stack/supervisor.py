@@ -8,7 +8,7 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -43,6 +43,8 @@ class Child:
     ready_timeout_seconds: float = 60
     longest_wait_seconds: float = BACK_OFF_SECONDS[-1]
     """Before it is started again, however often it has died."""
+    withheld: Collection[str] = ()
+    """What of the supervisor's environment the child does not get, such as the secrets of others."""
 
 
 @dataclass(frozen=True)
@@ -194,7 +196,12 @@ class Supervisor:
         try:
             process = await asyncio.create_subprocess_exec(
                 *child.command,
-                env={**os.environ, "PYTHONUNBUFFERED": "1", **child.env, guard.MARK: self._mark},
+                env={
+                    **_without(os.environ, child.withheld),
+                    "PYTHONUNBUFFERED": "1",
+                    **child.env,
+                    guard.MARK: self._mark,
+                },
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=sink,
                 stderr=sink,
@@ -311,6 +318,10 @@ def cancelled_by_signals() -> Iterator[None]:
     finally:
         for number in numbers:
             loop.remove_signal_handler(number)
+
+
+def _without(env: Mapping[str, str], withheld: Collection[str]) -> dict[str, str]:
+    return {name: content for name, content in env.items() if name.upper() not in withheld}
 
 
 async def _is_ready(child: Child) -> bool:

@@ -6,9 +6,8 @@ import socket
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
@@ -19,7 +18,9 @@ from rich.table import Table
 
 from billing.migrate import migrate
 from billing.prefect_access import prefect_auth_string, prefect_server_port, server_auth_string
+from billing.process import PROCESSES
 from billing.settings import ENV_FILE_VARIABLE, Settings
+from calltally.stack.environment import SECRETS, ensure_logins, environment_of, given_settings, withheld_from
 from calltally.stack.home import ensure_home
 from calltally.stack.postgres import EmbeddedPostgres
 from calltally.stack.prefect_server import client_environment, ensure_prefect_database, server_child
@@ -72,9 +73,10 @@ async def running_stack(
 ) -> AsyncIterator[Stack]:
     """Start everything, wait until it is ready, and stop it all at the end.
 
-    `env` goes to every process; `quiet` keeps their output in the log files alone, else it goes to `console` too;
-    `prefect_port` counts only if PREFECT_API_URL is unset. If `patient`, what does not start is started again and
-    waited for, but for Postgres, the schema and the receiver, which are there first and need none of the others.
+    `env` goes to every process, each secret to those alone that need it; `quiet` keeps their output in the log files
+    alone, else it goes to `console` too; `prefect_port` counts only if PREFECT_API_URL is unset. If `patient`, what
+    does not start is started again and waited for, but for Postgres, the schema and the receiver, which are there
+    first and need none of the others.
 
     Raises HomeError, PortBusyError, PostgresError, AccountError, PrefectDatabaseError, ChildFailedError, or what
     `migrate` raises; each message says what to do.
@@ -89,9 +91,7 @@ async def running_stack(
     with _database(settings) as (database_url, postgres):
         shared = {
             **client_environment(api_url, home, settings.prefect_ui_url, auth_string=auth_string),
-            **env,
-            ENV_FILE_VARIABLE: _env_file(),
-            "DATABASE_URL": database_url,
+            **{name: content for name, content in env.items() if name not in SECRETS},
             "CALLTALLY_HOME": str(home.absolute()),
             "RECEIVER_HOST": settings.receiver_host,
             "RECEIVER_PORT": str(settings.receiver_port),
@@ -102,9 +102,16 @@ async def running_stack(
                 service = Service("postgres", postgres.is_running, partial(revive, postgres), LONGEST_PAUSE_SECONDS)
                 supervisor.keep(service)
 
+            addresses, given = dict.fromkeys(PROCESSES, database_url), given_settings(env)
+
+            def own(process: str) -> dict[str, str]:
+                return {**environment_of(process, given, addresses[process]), **shared}
+
             async def receive() -> None:
                 await asyncio.to_thread(migrate, database_url)
-                await supervisor.start(_receiver(settings, shared))
+                if postgres is not None:
+                    addresses.update(await asyncio.to_thread(ensure_logins, database_url))
+                await supervisor.start(_receiver(settings, own("receiver")))
 
             server = []
             if ours:  # before there are steps that nobody would await if this fails
@@ -112,9 +119,13 @@ async def running_stack(
                 child = server_child(
                     api_url, prefect_database_url, home, settings.prefect_ui_url, auth_string=auth_string
                 )
+                child = replace(
+                    child, env={**child.env, ENV_FILE_VARIABLE: os.devnull}, withheld=withheld_from("prefect")
+                )
                 server.append(supervisor.start(child, patient=patient))
-            await _together([receive(), supervisor.run(_installer(shared), patient=patient), *server])
-            for child in _workers(shared):
+            installer = _installer(own("worker"))
+            await _together([receive(), supervisor.run(installer, patient=patient), *server])
+            for child in _workers({name: own(name) for name in ("worker", "nights")}):
                 await supervisor.start(child, patient=patient)
             yield Stack(
                 receiver_url=_http(settings.receiver_host, settings.receiver_port),
@@ -166,11 +177,6 @@ async def _until_healthy(stack: Stack, console: Console) -> None:
             await asyncio.sleep(HEALTH_POLL_SECONDS)
 
 
-def _env_file() -> str:
-    """Where the settings are, for processes that work in another folder."""
-    return str(Path(os.environ.get(ENV_FILE_VARIABLE, ".env")).absolute())
-
-
 async def _together(steps: Sequence[Coroutine[None, None, None]]) -> None:
     """Await all `steps`; the first one that fails cancels the others and is raised as it is."""
     try:
@@ -183,7 +189,8 @@ async def _together(steps: Sequence[Coroutine[None, None, None]]) -> None:
 
 def _installer(env: Mapping[str, str]) -> Child:
     """Installs the deployments once the Prefect server answers; a process of its own, as it imports the flows."""
-    return Child("deploy", [sys.executable, "-m", "calltally.stack.deployments"], env, ready_timeout_seconds=240)
+    command = [sys.executable, "-m", "calltally.stack.deployments"]
+    return Child("deploy", command, env, ready_timeout_seconds=240, withheld=withheld_from("worker"))
 
 
 def _receiver(settings: Settings, env: Mapping[str, str]) -> Child:
@@ -191,13 +198,18 @@ def _receiver(settings: Settings, env: Mapping[str, str]) -> Child:
         return await asyncio.to_thread(_is_listening, settings.receiver_host, settings.receiver_port)
 
     command = [sys.executable, "-m", "calltally", "receiver"]
-    return Child("receiver", command, env, ready=listens, longest_wait_seconds=LONGEST_PAUSE_SECONDS)
+    withheld = withheld_from("receiver")
+    return Child("receiver", command, env, listens, longest_wait_seconds=LONGEST_PAUSE_SECONDS, withheld=withheld)
 
 
-def _workers(env: Mapping[str, str]) -> Iterator[Child]:
+def _workers(own: Mapping[str, Mapping[str, str]]) -> Iterator[Child]:
     prefect_worker = [sys.executable, "-m", "prefect", "worker", "start", "--pool", "nights"]
-    yield Child("worker", [sys.executable, "-m", "calltally", "worker"], env)
-    yield Child("nights", [*prefect_worker, "--type", "process", "--name", "nights"], env)
+    commands = {
+        "worker": [sys.executable, "-m", "calltally", "worker"],
+        "nights": [*prefect_worker, "--type", "process", "--name", "nights"],
+    }
+    for name, command in commands.items():
+        yield Child(name, command, own[name], withheld=withheld_from(name))
 
 
 @contextmanager

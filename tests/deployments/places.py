@@ -26,6 +26,7 @@ def unknown_settings(names: Iterable[str]) -> set[str]:
     """Those that neither calltally, Prefect nor the C library reads: a misspelt one would do nothing, in silence."""
     ours = {name.upper() for name in Settings.model_fields} | {
         "CALLTALLY_ENV_FILE",
+        "CALLTALLY_PROCESS",
         "DO_NOT_TRACK",
         "MALLOC_ARENA_MAX",
     }

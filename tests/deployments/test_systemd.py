@@ -71,7 +71,7 @@ def test_target_starts_every_service_and_only_the_migration_has_the_owners_login
         assert units[name]["Unit"]["Requires"] == ["calltally-migrate.service"]
 
 
-@pytest.mark.parametrize("name", ["environment.example", "owner.example"])
+@pytest.mark.parametrize("name", [path.name for path in FOLDER.glob("*.example")])
 def test_settings_are_ones_that_are_read(name: str) -> None:
     """A misspelt one would do nothing, in silence."""
     assert unknown_settings(read_env_file(FOLDER / name)) == set()

@@ -2,11 +2,15 @@
 
 import re
 from pathlib import Path
+from uuid import uuid4
 
 import psycopg
 import pytest
 from psycopg import errors
+from sqlalchemy import make_url
 
+from billing.database import READER_TIMEOUTS, open_engine
+from billing.migrate import migrate
 from tests.books import Books
 
 SQL = Path(__file__).parents[2] / "sql"
@@ -54,8 +58,32 @@ def test_payments_are_locked_until_the_end_of_the_transaction(
 
 def test_sql_takes_no_advisory_lock() -> None:
     """Anybody with a login could take it first."""
-    found = [
-        str(file) for file in SQL.rglob("*.*") if re.search(r"pg_(try_)?advisory_\w*lock\w*\(", file.read_text())
-    ]
+    call = re.compile(r"pg_(try_)?advisory_\w*lock\w*\(")
+    sources = [*SQL.rglob("*.sql"), *SQL.rglob("*.py")]
+    found = [str(file) for file in sources if call.search(file.read_text())]
 
+    assert len(sources) > 80
     assert found == []
+
+
+@pytest.mark.parametrize("role", ["calltally_tenant", "calltally_analyst"])
+def test_readers_that_forget_their_transaction_are_let_go(own_tables: object, database_url: str, role: str) -> None:
+    """Their logins have time-outs once the database was migrated, and so have connections that we open for them."""
+    login = f"reader_{uuid4().hex}"
+    wanted = {"idle_in_transaction_session_timeout": "1min", "statement_timeout": "5min", "lock_timeout": "10s"}
+    address = make_url(database_url).set(username=login).render_as_string(hide_password=False)
+    with psycopg.connect(database_url, autocommit=True) as owner:
+        owner.execute(f"CREATE ROLE {login} LOGIN IN ROLE {role}".encode())
+        try:
+            migrate(database_url)
+            with psycopg.connect(address) as connection:
+                found = {name: connection.execute(f"SHOW {name}".encode()).fetchone() for name in wanted}
+        finally:
+            owner.execute(f"DROP ROLE {login}".encode())
+    engine = open_engine(database_url, role=role, pool_size=1)
+    with engine.connect() as opened:
+        ours = {name: opened.exec_driver_sql(f"SHOW {name}").scalar() for name in wanted}
+    engine.dispose()
+
+    assert found == {name: (content,) for name, content in wanted.items()}
+    assert ours == wanted == READER_TIMEOUTS
