@@ -237,3 +237,19 @@ def test_what_arrived_is_credited_and_not_what_was_asked_for(
     assert till.own("stripe") == -received * 10_000
     assert till.own("tax") == received * 10_000 - micros
     assert till.books.broken() == []
+
+
+@pytest.mark.parametrize("reverse", BOTH_ORDERS)
+@pytest.mark.parametrize("shape", [0, 2], ids=["presentment_details", "currency_conversion"])
+def test_08_wallet_in_the_payers_currency_gets_what_the_payer_saw(till: Till, shape: int, reverse: bool) -> None:
+    """The other side of the same sale: 92.50 EUR, not 100.00 USD exchanged by anybody."""
+    organization_id = till.wallet(currency="EUR")
+    events = report("08-adaptive-pricing", org_id=str(organization_id))[shape : shape + 2]
+    new_shape = report("08-adaptive-pricing", org_id=str(organization_id))[0]["data"]["object"]
+    till.stripe.keep({**new_shape, "payment_intent": events[1]["data"]["object"]["id"]})
+
+    till.tell(*in_order(events, reverse))
+
+    assert till.states() == {"done"}
+    assert till.books.balance(organization_id) == 92_500_000
+    assert till.books.broken() == []

@@ -43,6 +43,21 @@ def witness_accepts(header: str, *, body: bytes = BODY, secret: str = SECRET) ->
     return True
 
 
+def test_thin_event_is_signed_as_any_other() -> None:
+    """Stripe's library reads such a body with the same header and secret, and our check passes it."""
+    body = b"""{"id": "evt_1", "object": "v2.core.event", "type": "v1.payment_intent.succeeded", "livemode": false,
+        "created": "2026-11-30T20:00:00.000Z", "context": null, "related_object":
+        {"id": "pi_1", "type": "payment_intent", "url": "/v1/payment_intents/pi_1"}}"""
+    now = int(time.time())
+    header = f"t={now},v1={v1(body, stamp=str(now))}"
+
+    told = stripe.StripeClient("sk_test_1").parse_event_notification(body, header, SECRET)
+
+    assert told.id == "evt_1"
+    assert accepts(header, body=body, now=now)
+    assert not accepts(header, body=body + b" ", now=now)
+
+
 GOOD = v1()
 
 ACCEPTED = {
