@@ -34,6 +34,8 @@ class Sold:
     """Adaptive pricing: what the payer saw."""
     is_legacy: bool
     """Stripe tells of that as it did before 2025-03-31: all in the payer's currency."""
+    refunded: tuple[int, ...] = ()
+    """What was given back of what arrived."""
 
     @property
     def payment_id(self) -> str:
@@ -62,7 +64,21 @@ class Sold:
                 "presentment_currency": self.shown[1],
             }
         intent = {"id": self.payment_id, "amount_received": self.received, "currency": told[1], "metadata": metadata}
-        kinds = {"checkout.session.completed": session, "payment_intent.succeeded": intent}
+        refunds = [
+            {
+                "id": f"re_{self.number}_{place}",
+                "object": "refund",
+                "amount": amount,
+                "currency": told[1],
+                "status": "succeeded",
+                "created": 1_796_072_222,
+                "payment_intent": self.payment_id,
+                "charge": f"ch_{self.number}",
+            }
+            for place, amount in enumerate(self.refunded)
+        ]
+        kinds = [("checkout.session.completed", session), ("payment_intent.succeeded", intent)]
+        kinds += [("refund.created", refund) for refund in refunds]
         return [
             {
                 "id": f"evt_{self.number}_{place}",
@@ -71,8 +87,15 @@ class Sold:
                 "livemode": False,
                 "data": {"object": content},
             }
-            for place, (kind, content) in enumerate(kinds.items())
+            for place, (kind, content) in enumerate(kinds)
         ]
+
+    def left(self) -> int:
+        """What the wallet keeps once all refunds are taken, in micros: their sum takes its share, rounded once."""
+        expected = self.expected()
+        taken = sum(self.refunded) * MINOR[self.currency]
+        share = Fraction(expected["credited_micros"] * taken, expected["charged_micros"])
+        return expected["credited_micros"] - half_up(share)
 
     def expected(self) -> dict[str, int]:
         """What the books must say, in micros: each share of what arrived, the parts adding up to the whole."""
@@ -121,7 +144,11 @@ def generate(random: Random, number: int) -> Sold:
         scale = Fraction(shown[0], total)
         tax, fee, discount = (int(part * scale) for part in (tax, fee, discount))
     captured = asked if random.random() < 0.7 else random.randint(1, asked)
-    return Sold(number, currency, total, tax, fee, discount, captured, shown, is_legacy)
+    refunded: tuple[int, ...] = ()
+    if not (shown and is_legacy) and random.random() < 0.4:
+        refunded = tuple(random.randint(1, captured) for _ in range(random.randint(1, 2)))
+        refunded = refunded if sum(refunded) <= captured else refunded[:1]
+    return Sold(number, currency, total, tax, fee, discount, captured, shown, is_legacy, refunded)
 
 
 def is_sold(sale: Sold) -> bool:
@@ -131,15 +158,18 @@ def is_sold(sale: Sold) -> bool:
 
 
 def test_generated_sales_are_credited_to_the_micro(keyless: Till) -> None:
-    """Tax within and beside the price, discount, fee, presentment currency in both shapes, partial capture; of every
-    other sale the payment is told before its Checkout Session."""
+    """Tax within and beside the price, discount, fee, presentment currency in both shapes, partial capture, and refunds
+    of a part; of every other sale the payment is told before its Checkout Session, and its refunds before either."""
     wallets = {currency: keyless.wallet(currency=currency.upper()) for currency in MINOR}
     random = Random(20_261_130)
     sales = [sale for number in range(SALES) if is_sold(sale := generate(random, number))]
     for start in range(0, len(sales), BATCH):
         told = [(sale, sale.events(wallets[sale.currency])) for sale in sales[start : start + BATCH]]
-        for turn in range(2):
-            bodies = [encode(events[(turn + sale.number) % 2]) for sale, events in told]
+        for turn in range(3):
+            bodies = []
+            for sale, (session, payment, *refunds) in told:
+                order = [[session], [payment], refunds] if sale.number % 2 else [refunds, [payment], [session]]
+                bodies += [encode(event) for event in order[turn]]
             inbox.accept(keyless.scratch.engine, [delivery(body) for body in bodies])
             keyless.work()
 
@@ -153,8 +183,16 @@ def test_generated_sales_are_credited_to_the_micro(keyless: Till) -> None:
     assert wrong == []
     assert keyless.states() == {"done"}
     for currency, organization_id in wallets.items():
-        credited = sum(sale.expected()["credited_micros"] for sale in sales if sale.currency == currency)
-        assert keyless.books.balance(organization_id) == credited
+        assert keyless.books.balance(organization_id) == sum(
+            sale.left() for sale in sales if sale.currency == currency
+        )
+    assert {sale.payment_id: sale.left() for sale in sales} == {
+        row["payment_id"]: int(row["micros"])
+        for row in keyless.books.rows(
+            "SELECT payment_id, sum(CASE WHEN to_account = organization_id THEN 1 ELSE -1 END * amount_micros)"
+            " AS micros FROM transfers WHERE wallet_sequence IS NOT NULL GROUP BY payment_id"
+        )
+    }
     assert keyless.books.broken() == []
 
 
@@ -163,7 +201,7 @@ def test_answer_of_stripe_says_the_same_as_the_event() -> None:
     random = Random(7)
     sales = [sale for number in range(200) if is_sold(sale := generate(random, number))]
     for sale in sales:
-        session, payment = sale.events(UUID(int=7))
+        session, payment, *_ = sale.events(UUID(int=7))
         answers: Answers = {Question("session_of", sale.payment_id): encode({"data": [session["data"]["object"]]})}
         told = interpret("stripe", session["type"], encode(session))
         asked = interpret("stripe", payment["type"], encode(payment), asks=True, answers=answers)
