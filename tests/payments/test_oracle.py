@@ -159,7 +159,7 @@ def is_sold(sale: Sold) -> bool:
 
 def test_generated_sales_are_credited_to_the_micro(keyless: Till) -> None:
     """Tax within and beside the price, discount, fee, presentment currency in both shapes, partial capture, and
-    refunds of a part; of every other sale the payment is told before its Checkout Session, and its refunds before either."""
+    refunds of a part. Of every other sale the payment is told before its Session, and its refunds before either."""
     wallets = {currency: keyless.wallet(currency=currency.upper()) for currency in MINOR}
     random = Random(20_261_130)
     sales = [sale for number in range(SALES) if is_sold(sale := generate(random, number))]
