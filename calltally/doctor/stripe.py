@@ -25,6 +25,9 @@ READ = {
 }
 """What a key has to be allowed to read, by where it is listed."""
 NEEDED = sorted(kind for provider, kind in MEANINGS if provider == "stripe" and kind not in REPEATING)
+REFUNDS_TOLD_SINCE = "2024-10-28"
+"""API version; endpoints of older ones get no `refund.*` for charges: docs.stripe.com/changelog/acacia/2024-10-28."""
+TOLD_INSTEAD = ["charge.refund.updated", "charge.refunded"]
 
 
 def check_stripe(settings: Settings) -> list[Finding]:
@@ -168,7 +171,9 @@ def _troubles(settings: Settings, endpoint: dict[str, Any]) -> Iterator[Finding]
             f"{name} is {endpoint.get('status')}: payments are not credited", f"{curl} -d disabled=false"
         )
     enabled = endpoint.get("enabled_events") or []
-    missing = [] if "*" in enabled else [kind for kind in NEEDED if kind not in enabled]
+    version = endpoint.get("api_version")
+    needed = [*NEEDED, *(TOLD_INSTEAD if version and version < REFUNDS_TOLD_SINCE else [])]
+    missing = [] if "*" in enabled else [kind for kind in needed if kind not in enabled]
     if missing:
         types = "".join(f" -d 'enabled_events[]={kind}'" for kind in [*enabled, *missing])
         yield AREA.problem(f"{name} does not send {', '.join(missing)}", f"{curl}{types}", missing=missing)
@@ -179,7 +184,6 @@ def _troubles(settings: Settings, endpoint: dict[str, Any]) -> Iterator[Finding]
             f"{name} is in {mode} mode, and events of that mode are parked here",
             f"make the endpoint in {other} mode, or set STRIPE_LIVEMODE and STRIPE_API_KEY to {mode} mode",
         )
-    version = endpoint.get("api_version")
     if version is None or version.partition(".")[2] != TESTED_VERSION.partition(".")[2]:
         yield AREA.warning(
             f"{name} renders events in {version or 'the default version of the account'}; tested is {TESTED_VERSION}",

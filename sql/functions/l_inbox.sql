@@ -216,10 +216,18 @@ END;
 $$;
 
 -- dismiss_events: ends parked or dead events that somebody looked at and that are nobody's business here, such as
--- payments for other products of the same Stripe account. Nothing is booked; they can still be replayed. Answers with
--- the ids that it ended. Errors: TY004 without a reason.
+-- payments for other products of the same Stripe account; their refunds and disputes are skipped with them. Nothing is
+-- booked; they can still be replayed. Answers with the ids that it ended. Errors: TY004 without a reason.
 CREATE OR REPLACE FUNCTION dismiss_events(p_ids bigint[], p_reason text)
 RETURNS SETOF bigint LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
+DECLARE
+    payments jsonb := (
+        SELECT jsonb_agg(DISTINCT jsonb_build_object(
+            'payment_id', split_part(reason, ':', 2), 'skipped_because', 'payment dismissed: ' || p_reason
+        )) FROM events
+        WHERE id = ANY (p_ids) AND state = 'parked' AND provider = 'stripe' AND split_part(reason, ':', 2) <> ''
+            AND type ~ '^(v1\.)?(payment_intent|checkout\.session)\.'
+    );
 BEGIN
     IF coalesce(p_reason, '') = '' THEN
         PERFORM refuse(
@@ -231,6 +239,7 @@ BEGIN
     UPDATE events SET state = 'skipped', reason = 'dismissed: ' || p_reason, finished_at = clock_timestamp()
     WHERE id = ANY (p_ids) AND state IN ('parked', 'dead')
     RETURNING id;
+    PERFORM note_payments(payments);
 END;
 $$;
 

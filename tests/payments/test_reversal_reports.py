@@ -161,3 +161,22 @@ def test_dispute_that_names_only_the_charge_finds_its_payment(
     assert till.states() == {"done"}
     assert till.books.balance(organization_id) == 100_000_000
     assert len(till.books.transfers(organization_id)) == 3
+
+
+def test_48_refund_of_a_payment_that_somebody_dismissed_is_skipped(keyless: Till) -> None:
+    """Nobody has to dismiss both; were the payment credited after all, its refund would be booked."""
+    payment, refund = report("48-refund-of-something-else")
+    payment["data"]["object"]["metadata"]["purpose"] = "topup"
+    keyless.tell(payment, refund)
+    payment_id = payment["data"]["object"]["id"]
+    assert keyless.ends() == [
+        ("parked", f"unknown_organization:{payment_id}"),
+        ("parked", f"payment_not_credited:{payment_id}"),
+    ]
+    keyless.books.rows("SELECT dismiss_events(ARRAY(SELECT min(id) FROM events), 'of the shop')")
+    keyless.work()
+
+    assert keyless.ends()[1] == ("skipped", "payment dismissed: of the shop")
+    organization_id = keyless.wallet()
+    keyless.books.credit(organization_id, 42_000_000, f"topup:{payment_id}")
+    assert keyless.books.balance(organization_id) == 0
