@@ -185,3 +185,16 @@ def test_strangers_are_answered_health_and_refusals_alone(seen: Seen) -> None:
     assert {where: answered[where] for where in webhooks} == webhooks
     assert {status for where, status in answered.items() if where != "receiver GET /health"} <= {401, 404, 405}
     assert answered["receiver GET /metrics"] == answered["receiver GET /api/billing-reconciliation/runs"] == 401
+
+
+def test_prefect_answers_nobody_without_its_password(seen: Seen) -> None:
+    """Its pages are the same for everybody; what they would show, or start, asks for the password."""
+    told = {"prefect GET /api/health"}
+    answered = {
+        where: status
+        for where, status in seen.answers.items()
+        if where.startswith(("prefect GET /api/", "prefect POST /api/")) and where not in told
+    }
+
+    assert len(answered) > 10
+    assert set(answered.values()) == {401}
