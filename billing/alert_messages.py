@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from billing import prefect_down
+from billing import prefect_down, worker_paused
 from billing.alerts import Alert
 from billing.incident_messages import Words, incident_message
 from billing.literal import visible_throughout
@@ -14,6 +14,7 @@ from billing.summary_messages import heartbeat_message, summary_message
 WORDS: Mapping[str, Callable[[Mapping[str, Any]], Words]] = {
     "webhook_reliability": night_words,
     prefect_down.NAME: prefect_down.words,
+    worker_paused.NAME: worker_paused.words,
     **{rule.name: rule.words for rule in RULES},
 }
 """By what stands before the first colon of the key; the same name is a section of docs/runbook.md."""

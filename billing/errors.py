@@ -15,7 +15,8 @@ BillingError
 │  ├─ ProviderRefused         the provider will not answer this request, ever (wrong key, bad request)
 │  └─ ConstraintBroken        the database refused a value
 └─ TransientError             may pass; retried
-   ├─ DatabaseUnavailable     no connection, shutdown, out of space
+   ├─ DatabaseUnavailable     no connection, shutdown, out of space, locked for minutes
+   ├─ InstallationBroken      it refuses what is right: a function or a grant is missing, it is read-only
    ├─ TransactionConflict     deadlock or serialization failure
    ├─ ProviderUnavailable     no answer, or 5xx
    └─ RateLimited             429
@@ -31,6 +32,9 @@ if TYPE_CHECKING:  # commands that answer at once do without SQLAlchemy, whose i
 class BillingError(Exception):
     """The root; `facts` are what the message is about."""
 
+    affects_everything = False
+    """Whether whatever else is tried now will fail as well, so that it is nobody's fault that was tried."""
+
     def __init__(self, message: str, **facts: Any) -> None:
         super().__init__(message)
         self.facts = facts
@@ -42,9 +46,6 @@ class PermanentError(BillingError):
 
 class TransientError(BillingError):
     """May pass; worth a retry."""
-
-    affects_everything = False
-    """Whether whatever else is tried now will fail as well."""
 
 
 class InvalidSignature(PermanentError):
@@ -96,7 +97,13 @@ class ConstraintBroken(PermanentError):
 
 
 class DatabaseUnavailable(TransientError):
-    """Postgres is away, starting, stopping or full."""
+    """Postgres is away, starting, stopping, full, or locked by somebody for minutes."""
+
+    affects_everything = True
+
+
+class InstallationBroken(TransientError):
+    """The database refuses what is right: something of ours is missing, may not be used, or cannot be written."""
 
     affects_everything = True
 
@@ -124,9 +131,13 @@ BY_SQLSTATE: dict[str, type[BillingError]] = {
 }
 """The functions in `sql/` raise these; a test walks both sides."""
 
-CONFLICTS = {"40001", "40P01", "55P03"}  # serialization failure, deadlock, lock not available
-IDLE_IN_TRANSACTION = "25P03"
-"""Postgres has ended the session of a process that was frozen in the midst of a transaction."""
+OF_THE_DATA = ("22", "23", "54", "TY")
+"""Classes of SQLSTATEs that are about what is booked; 54 is a value too long for an index, or nested too deep. Every
+other one is about the installation, and no event's fault."""
+CONFLICTS = {"40001", "40P01"}  # serialization failure, deadlock
+SINGLE_OUTAGES = {"25P03", "55P03"}
+"""Postgres has ended the session of a process that was frozen in the midst of a transaction; or somebody holds a lock
+for longer than we wait for one."""
 OUTAGE_CLASSES = {"08", "53", "57", "58"}  # connection, resources, operator intervention, system error
 
 
@@ -162,10 +173,17 @@ def translate_driver_error(error: BaseException | None) -> BillingError:
         facts = json.loads(getattr(diagnosis, "message_detail", None) or "{}")
         hint = getattr(diagnosis, "message_hint", None)
         return BY_SQLSTATE[state](f"{message}. {hint}" if hint else message, **facts)
+    if state.startswith(OF_THE_DATA) or _was_never_sent(error, state):
+        return ConstraintBroken(message, sqlstate=state)
     if state in CONFLICTS:
         return TransactionConflict(message, sqlstate=state)
     if not state and message.startswith(("connection", "failed to resolve", "invalid")):  # before there was a session
         return unreachable(error or DatabaseUnavailable(message))
-    if not state or state[:2] in OUTAGE_CLASSES or state == IDLE_IN_TRANSACTION:
+    if not state or state[:2] in OUTAGE_CLASSES or state in SINGLE_OUTAGES:
         return DatabaseUnavailable(message, sqlstate=state)
-    return ConstraintBroken(message, sqlstate=state)
+    return InstallationBroken(message, sqlstate=state)
+
+
+def _was_never_sent(error: BaseException | None, state: str) -> bool:
+    """Whether psycopg itself refused a value, such as a text with a NUL; by name, since not everybody imports it."""
+    return not state and type(error).__name__ == "DataError"

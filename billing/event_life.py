@@ -23,8 +23,8 @@ def event_life(engine: Engine, event_id: int, pages_url: str | None) -> dict[str
         found = rows(
             connection,
             "SELECT id, provider, type, delivery_key, state, reason, deliveries, events.received_at,"
-            " last_received_at, attempts, claimed_by, lease_until, finished_at, flow_run_id,"
-            " length(body) AS body_bytes, body"
+            " last_received_at, attempts, suspected, expired_claims, claimed_by, lease_until, finished_at,"
+            " flow_run_id, length(body) AS body_bytes, body"
             " FROM events LEFT JOIN event_bodies ON event_id = id AND event_bodies.received_at = events.received_at"
             " WHERE id = :id",
             id=event_id,

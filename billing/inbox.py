@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Engine
 
 from billing.database import rows, transaction, value
 from billing.deliveries import Delivery
-from billing.errors import BillingError, PermanentError, TransientError, UnexpectedError
+from billing.errors import BillingError, DatabaseUnavailable, PermanentError, UnexpectedError
 from billing.events import NO_ANSWERS, Effect, interpret
 from billing.metrics import EVENT_FAILURES, count_applied
 from billing.payments import Answers, Question
@@ -61,7 +61,7 @@ class ClaimedEvent(Event):
     """None if it was forgotten meanwhile; then there is nothing to apply."""
     attempts: int
     claim_token: UUID
-    received_at: datetime | None = None
+    received_at: datetime
 
 
 def in_words(events: Sequence[Event]) -> str:
@@ -104,9 +104,27 @@ class Applied:
     ended: Counter[str]
     failures: list[Failure]
     asked: list[Asked] = field(default_factory=list)
+    held: BillingError | None = None
+    """Why others are back in line: nothing like them can be applied now."""
 
     def __add__(self, other: "Applied") -> "Applied":
-        return Applied(self.ended + other.ended, self.failures + other.failures, self.asked + other.asked)
+        return Applied(
+            self.ended + other.ended,
+            self.failures + other.failures,
+            self.asked + other.asked,
+            self.held or other.held,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """What a run has taken, and what its look at the line found beside that."""
+
+    events: list[ClaimedEvent]
+    suspects: bool
+    """Whether events wait that are claimed alone, because a worker may have died of them."""
+    died: bool
+    """Whether one of those has ended just now."""
 
 
 _FORGOTTEN = Outcome("dead", "PermanentError: its body is forgotten; reconcile or backfill its time instead")
@@ -140,13 +158,15 @@ def not_accepted(engine: Engine, deliveries: Sequence[Delivery]) -> list[Deliver
     return [delivery for delivery in deliveries if (delivery.provider, delivery.key) not in stored]
 
 
-def peek(engine: Engine, limit: int = 1000) -> list[Event]:
-    """The head of the line, oldest first, without taking anything."""
+def peek(engine: Engine, limit: int = 1000, *, suspects: bool = False) -> list[Event]:
+    """The head of the line, oldest first, without taking anything: of what is claimed together, or of `suspects`."""
     with transaction(engine) as connection:
         waiting = rows(
             connection,
-            "SELECT id, provider, type FROM events WHERE state = 'waiting' ORDER BY provider, id LIMIT :limit",
+            "SELECT id, provider, type FROM events WHERE state = 'waiting' AND suspected = :suspects"
+            " ORDER BY provider, id LIMIT :limit",
             limit=limit,
+            suspects=suspects,
         )
     return sorted((Event(**row) for row in waiting), key=lambda event: event.id)
 
@@ -157,25 +177,62 @@ def is_untouched(engine: Engine, event_id: int) -> bool:
         return value(connection, "SELECT state FROM events WHERE id = :id", id=event_id) in {"waiting", "active"}
 
 
-def claim(engine: Engine, worker: str, limit: int, flow_run_id: UUID | None = None) -> list[ClaimedEvent]:
+def claim(
+    engine: Engine, worker: str, limit: int, flow_run_id: UUID | None = None, *, suspects: bool | None = None
+) -> list[ClaimedEvent]:
     """Take up to `limit` events, oldest first, after putting back in line those whose worker is gone.
 
-    Fewer if their bodies are large: at most `CLAIM_BYTES`, but one event at least of each provider that waits.
+    Fewer if their bodies are large: at most `CLAIM_BYTES`, but one event at least of each provider that waits. One
+    that was in a claim that expired may have killed its worker, and is claimed alone: if `suspects` is true; None:
+    if nothing else waits.
     """
+    return take(engine, worker, limit, flow_run_id, suspects=suspects).events
+
+
+def take(
+    engine: Engine, worker: str, limit: int, flow_run_id: UUID | None = None, *, suspects: bool | None = None
+) -> Claimed:
+    """The same, and what else a run wants to know of the line."""
     with transaction(engine) as connection:
         value(connection, "SELECT sweep_events()")
         claimed = rows(
             connection,
-            "SELECT claimed.*, events.received_at"
-            " FROM claim_events(:worker, :limit, :lease, :flow_run_id, :max_bytes) AS claimed"
-            " JOIN events USING (id) ORDER BY id",
+            "SELECT * FROM claim_events(:worker, :limit, :lease, :flow_run_id, :max_bytes, :suspects)",
             worker=worker,
             limit=limit,
             lease=LEASE,
             flow_run_id=flow_run_id,
             max_bytes=CLAIM_BYTES,
+            suspects=suspects,
         )
-    return [ClaimedEvent(**row) for row in claimed]
+        [beside] = rows(
+            connection,
+            "SELECT EXISTS (SELECT FROM events WHERE state = 'waiting' AND suspected) AS suspects,"
+            " EXISTS (SELECT FROM events WHERE state = 'dead' AND finished_at >= now()) AS died",
+        )
+    return Claimed([ClaimedEvent(**row) for row in claimed], **beside)
+
+
+def note_applying(engine: Engine, events: Sequence[ClaimedEvent], *, applying: bool) -> None:
+    """Say whether what we hold is being applied again, or only kept: then nobody blames it if its worker dies."""
+    with transaction(engine) as connection:
+        value(
+            connection,
+            "SELECT note_applying(:tokens, :ids, :applying, :lease)",
+            tokens=list({event.claim_token for event in events}),
+            ids=[event.id for event in events],
+            applying=applying,
+            lease=LEASE,
+        )
+
+
+def release(engine: Engine, events: Sequence[ClaimedEvent]) -> int:
+    """Give back what we hold of these events, since it cannot be applied now and that is not its fault; how many."""
+    with transaction(engine) as connection:
+        tokens = list({event.claim_token for event in events})
+        return int(
+            value(connection, "SELECT release_events(:tokens, :ids)", tokens=tokens, ids=[e.id for e in events])
+        )
 
 
 def extend_lease(engine: Engine, events: Sequence[ClaimedEvent]) -> None:
@@ -188,14 +245,16 @@ def extend_lease(engine: Engine, events: Sequence[ClaimedEvent]) -> None:
 def apply_batch(engine: Engine, events: Sequence[ClaimedEvent]) -> Applied:
     """Apply events together; if one of them spoils the batch, find it by halves, so that it fails alone.
 
+    So what can be applied is, also while something of ours is missing that the others need.
+
     Raises:
-        TransientError: nothing can be applied now, for example because the database is away.
+        DatabaseUnavailable: nothing can be applied now.
     """
     try:
         return attempt(engine, events)
+    except DatabaseUnavailable:
+        raise
     except BillingError as refused:
-        if isinstance(refused, TransientError) and refused.affects_everything:
-            raise
         error = refused
     except Exception as defect:  # noqa: BLE001 - what we did not think of must not hold up the others for ever
         error = UnexpectedError(_where(defect))

@@ -300,14 +300,13 @@ def count_runs_from_zero(flows: Iterable[str]) -> None:
             FLOW_RUNS.labels(flow, state)
 
 
-def count_applied(arrivals: Iterable[tuple[str, datetime | None]], states: Tally[str], calls: Tally[str]) -> None:
+def count_applied(arrivals: Iterable[tuple[str, datetime]], states: Tally[str], calls: Tally[str]) -> None:
     """Note a committed transaction: provider and time of arrival of each event, and what became of them."""
     now = datetime.now(UTC)
     size = 0
     for provider, received_at in arrivals:
         size += 1
-        if received_at is not None:
-            APPLY_LATENCY.labels(provider).observe(max(0.0, (now - received_at).total_seconds()))
+        APPLY_LATENCY.labels(provider).observe(max(0.0, (now - received_at).total_seconds()))
     BATCH_EVENTS.observe(size)
     for state, events in states.items():
         EVENTS_APPLIED.labels(state).inc(events)

@@ -29,7 +29,7 @@ FRESH_DEATH = timedelta(hours=24)
 UNSENT = timedelta(minutes=15)
 """Messages leave within a minute; Slack may be away for some."""
 LISTED = 10
-SEEN_HERE = ("webhook_reliability", "dead_events", "parked_events", "held_calls")
+SEEN_HERE = ("webhook_reliability", "dead_events", "parked_events", "held_calls", "worker_paused")
 """Incidents of these kinds are troubles of another part already, with a better remedy."""
 
 
@@ -94,11 +94,23 @@ def _workers(books: Books) -> Facts:
         listed=LISTED,
     )
     if any(worker["alive"] for worker in seen):
-        return Facts({"workers": seen})
+        return Facts({"workers": seen}, _about_pause(books))
     return Facts(
         {"workers": seen},
         [Trouble("no worker has a heartbeat: webhooks are stored, but not applied", "run: calltally up (or worker)")],
     )
+
+
+def _about_pause(books: Books) -> list[Trouble]:
+    """A worker that is there, and can apply nothing."""
+    pauses = books.rows("SELECT facts, opened_at FROM incidents WHERE key = 'worker_paused' AND closed_at IS NULL")
+    return [
+        Trouble(
+            f"a worker pauses since {pause['opened_at']:%Y-%m-%d %H:%M} UTC: {pause['facts']['trouble']}",
+            "run: calltally migrate, by the version that runs; if the database is read-only, name the primary",
+        )
+        for pause in pauses
+    ]
 
 
 def _queue(books: Books, limit: timedelta) -> Facts:

@@ -17,17 +17,19 @@ from sqlalchemy import Engine
 
 from billing.database import transaction, value
 from billing.errors import BillingError
-from billing.inbox import in_words, is_untouched, peek
+from billing.inbox import Event, in_words, is_untouched, peek
 from billing.metrics import count_runs_from_zero
 from billing.process import get_engine, process_name
 from billing.settings import get_settings
 from calltally.metrics import serve_metrics
+from calltally.pause import Pause
 from calltally.prefect_watch import PrefectWatch
 from calltally.stack.automations import install_automations
 from calltally.stack.deployments import install_deployments, read_deployments
 from calltally.stack.run_watch import RunWatch
 from calltally.stack.warm_worker import DeploymentGoneError, WarmWorker, run_deployed
 from flows.process_webhooks import process_webhooks
+from tasks.inbox import are_suspects_in_hand
 
 log = logging.getLogger("billing.worker")
 
@@ -35,7 +37,7 @@ POLL_SECONDS = 2.0
 """How long an event waits at most if its notification got lost."""
 HEARTBEAT_SECONDS = 5.0
 PAUSE_SECONDS = 3.0
-"""Before the next try while Prefect or Postgres is away."""
+"""Before the next try while Prefect is away."""
 STOP_SECONDS = 20.0
 """What is under way may finish when the worker is told to stop; leases bring back the rest."""
 
@@ -51,6 +53,7 @@ class Worker:
         self._arrival = asyncio.Event()
         self._runs: set[asyncio.Task[None]] = set()
         self._deployment_id: UUID | None = None
+        self._pause = Pause(engine, get_settings())
 
     async def work(self) -> None:
         """Run until cancelled; then wait for what is under way."""
@@ -79,33 +82,43 @@ class Worker:
                 await asyncio.wait_for(self._arrival.wait(), POLL_SECONDS)
             self._arrival.clear()
             try:
-                while len(self._runs) < self._max_runs and (waiting := await asyncio.to_thread(peek, self._engine)):
+                while len(self._runs) < self._max_runs and (waiting := await self._waiting()):
                     run = asyncio.create_task(self._run_once(in_words(waiting)))
                     self._runs.add(run)
                     run.add_done_callback(self._runs.discard)
                     await self._until_applied(waiting[0].id, run)
             except BillingError as error:
-                log.warning("worker.database_away error=%s", type(error).__name__)
-                await asyncio.sleep(PAUSE_SECONDS)
+                await self._pause.begin(error)
+
+    async def _waiting(self) -> list[Event]:
+        """What a run can take, once the pause is over; suspects are left to the run that has them in hand."""
+        await self._pause.over()
+        together = await asyncio.to_thread(peek, self._engine)
+        if together or are_suspects_in_hand():
+            return together
+        return await asyncio.to_thread(peek, self._engine, suspects=True)
 
     async def _until_applied(self, event_id: int, run: asyncio.Task[None]) -> None:
-        """Wait until the run has dealt with its first event; its retries go on alone."""
+        """Wait until the run has dealt with its first event; its retries go on alone, and so do its suspects."""
+        in_hand = are_suspects_in_hand()
         while not run.done() and await asyncio.to_thread(is_untouched, self._engine, event_id):
+            if are_suspects_in_hand() and not in_hand:
+                break
             await asyncio.wait([run], timeout=0.02)
 
     async def _run_once(self, name: str) -> None:
-        """One flow run; a Prefect server that is away or has forgotten its deployments is waited for."""
+        """One flow run; while nothing can be applied the next one waits, as for a Prefect server that is away."""
         try:
             if self._deployment_id is None:
                 self._deployment_id = (await install_deployments())["process_webhooks"]
                 await install_automations(get_settings().slack_webhook_url)
             await run_deployed(process_webhooks, self._deployment_id, {"batch_limit": self._batch_limit}, name)
+            await self._pause.end()
         except DeploymentGoneError:
             log.warning("worker.deployment_lost: installing the deployments again")
             self._deployment_id = None
         except BillingError as error:
-            log.warning("worker.run_failed error=%s", type(error).__name__)
-            await asyncio.sleep(PAUSE_SECONDS)
+            await self._pause.begin(error)
         except (HTTPError, PrefectException, RuntimeError, OSError) as error:
             log.warning("worker.prefect_away error=%s: events wait until it is back", type(error).__name__)
             await asyncio.sleep(PAUSE_SECONDS)

@@ -27,9 +27,13 @@ METRICS: Final = {
 }
 """The names that operators know from the earlier system, and ours."""
 
+PAUSED: Final = "paused"
+WHY_PAUSED: Final = "it pauses, since the database refuses what it needs; calltally status says what"
+
 ESSENTIALS: Final = """
 SELECT
     EXISTS (SELECT FROM workers WHERE seen_at > now() - %(silence)s) AS worker,
+    EXISTS (SELECT FROM incidents WHERE key = 'worker_paused' AND closed_at IS NULL) AS paused,
     now() - least(
         (SELECT received_at FROM events WHERE id = oldest_waiting_event()),
         (SELECT min(received_at) FROM events WHERE state IN ('active', 'delayed'))
@@ -43,6 +47,7 @@ class _Seen:
     """What the database says. `counts` is None if counting took too long, as with millions of waiting events."""
 
     worker: bool
+    paused: bool
     waited: timedelta | None
     counts: dict[str, int] | None
 
@@ -68,11 +73,12 @@ class Health:
     async def report(self) -> tuple[bool, dict[str, Any]]:
         """Whether all is well, and the answer's body."""
         seen, trouble = await asyncio.gather(self._database.ask(), self._prefect.trouble())
+        paused = seen is not None and seen.worker and seen.paused
         late = seen is not None and seen.waited is not None and seen.waited > self._settings.health_max_waiting
         services = {
             "database": _word(seen is not None),
             "prefect": _word(trouble is None),
-            "worker": _word(seen is not None and seen.worker),
+            "worker": PAUSED if paused else _word(seen is not None and seen.worker),
             "webhookQueue": "late" if late else _word(seen is not None),
         }
         healthy = set(services.values()) == {"up"}
@@ -83,6 +89,7 @@ class Health:
             "timestamp": datetime.now(UTC).isoformat(),
             "uptime": round(time.monotonic() - self._started, 1),
             "queueMetrics": dict.fromkeys(METRICS) if counts is None else {n: counts[o] for n, o in METRICS.items()},
+            "details": {"worker": WHY_PAUSED} if paused else {},
         }
 
 

@@ -151,4 +151,4 @@ class InboxWriter:
 
 
 def _is_outage(error: Exception) -> bool:
-    return isinstance(error, TransientError) and error.affects_everything
+    return isinstance(error, BillingError) and error.affects_everything

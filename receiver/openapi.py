@@ -62,11 +62,17 @@ def _health() -> Schema:
         {
             "status": {"enum": ["healthy", "unhealthy"]},
             "services": _object(
-                {"database": word, "prefect": word, "worker": word, "webhookQueue": {"enum": ["up", "late", "down"]}}
+                {
+                    "database": word,
+                    "prefect": word,
+                    "worker": {"enum": ["up", "paused", "down"]},
+                    "webhookQueue": {"enum": ["up", "late", "down"]},
+                }
             ),
             "timestamp": {"type": "string", "format": "date-time"},
             "uptime": {"type": "number", "minimum": 0, "description": "Seconds."},
             "queueMetrics": _object({name: {"type": ["integer", "null"], "minimum": 0} for name in METRICS}),
+            "details": {"type": "object", "description": "What is wrong with a service, in words, by its name."},
         }
     )
     return {

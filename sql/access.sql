@@ -19,6 +19,8 @@ INSERT INTO access VALUES
 ('extend_lease', 'EXECUTE', 'worker'),
 ('finish_events', 'EXECUTE', 'worker'),
 ('fail_event', 'EXECUTE', 'worker'),
+('note_applying', 'EXECUTE', 'worker'),
+('release_events', 'EXECUTE', 'worker'),
 ('sweep_events', 'EXECUTE', 'worker'),
 ('replay_events', 'EXECUTE', 'worker'),
 ('dismiss_events', 'EXECUTE', 'people'),

@@ -110,7 +110,9 @@ TABLE events (
     claimed_by text,
     lease_until timestamp with time zone,
     flow_run_id uuid,
-    finished_at timestamp with time zone
+    finished_at timestamp with time zone,
+    suspected boolean NOT NULL DEFAULT false,
+    expired_claims integer NOT NULL DEFAULT 0
 );
 TABLE findings (
     id bigint NOT NULL GENERATED ALWAYS AS IDENTITY,
@@ -471,6 +473,7 @@ CREATE INDEX events_parked ON public.events USING btree (reason) WHERE (state = 
 CREATE UNIQUE INDEX events_pkey ON public.events USING btree (id);
 CREATE UNIQUE INDEX events_provider_delivery_key_key ON public.events USING btree (provider, delivery_key);
 CREATE INDEX events_received ON public.events USING brin (received_at);
+CREATE INDEX events_suspected ON public.events USING btree (expired_claims, id) WHERE ((state = 'waiting'::text) AND suspected);
 CREATE INDEX events_waiting ON public.events USING btree (provider, id) WHERE (state = 'waiting'::text);
 CREATE INDEX findings_call ON public.findings USING btree (call_id);
 CREATE UNIQUE INDEX findings_pkey ON public.findings USING btree (id);
@@ -592,8 +595,8 @@ FUNCTION charge_quarantined_messages() RETURNS void;
 FUNCTION check_books() RETURNS TABLE(name text, organization_id uuid, detail jsonb) SECURITY DEFINER;
 FUNCTION check_same_facts(text,jsonb,jsonb,text) RETURNS void;
 FUNCTION claim_alerts(integer,interval,boolean) RETURNS TABLE(id bigint, key text, kind text, severity text, facts jsonb, claim_token uuid, incident_id bigint, since timestamp with time zone, until timestamp with time zone, times_seen integer, told boolean) SECURITY DEFINER;
-FUNCTION claim_events(text,integer,interval,uuid,bigint) RETURNS TABLE(id bigint, provider text, type text, body bytea, attempts integer, claim_token uuid) SECURITY DEFINER;
-FUNCTION claim_these_events(bigint[],text,interval,integer,bigint) RETURNS TABLE(id bigint, provider text, type text, body bytea, attempts integer, claim_token uuid) SECURITY DEFINER;
+FUNCTION claim_events(text,integer,interval,uuid,bigint,boolean) RETURNS TABLE(id bigint, provider text, type text, body bytea, attempts integer, claim_token uuid, received_at timestamp with time zone) SECURITY DEFINER;
+FUNCTION claim_these_events(bigint[],text,interval,integer,bigint) RETURNS TABLE(id bigint, provider text, type text, body bytea, attempts integer, claim_token uuid, received_at timestamp with time zone) SECURITY DEFINER;
 FUNCTION compare_refunds(jsonb) RETURNS TABLE(event_id bigint, outcome text, reason text) SECURITY DEFINER;
 FUNCTION contradiction_of(calls) RETURNS text;
 FUNCTION correct_call(text,timestamp with time zone,timestamp with time zone,bigint,timestamp with time zone) RETURNS bigint SECURITY DEFINER;
@@ -636,6 +639,7 @@ FUNCTION messages_to_poll(interval,integer) RETURNS TABLE(sid text, account_sid 
 FUNCTION names_another(text,uuid,timestamp with time zone) RETURNS boolean;
 FUNCTION note_alert_in_doubt(bigint,uuid,text) RETURNS text SECURITY DEFINER;
 FUNCTION note_alert_outcome(bigint,uuid,text,boolean) RETURNS void SECURITY DEFINER;
+FUNCTION note_applying(uuid[],bigint[],boolean,interval) RETURNS void SECURITY DEFINER;
 FUNCTION note_condition(text,boolean,jsonb,text,interval) RETURNS TABLE(incident bigint, enqueued text, since timestamp with time zone, times integer) SECURITY DEFINER;
 FUNCTION note_dead_events() RETURNS integer SECURITY DEFINER;
 FUNCTION note_messages_asked(text[],boolean) RETURNS void SECURITY DEFINER;
@@ -659,6 +663,7 @@ FUNCTION refuse_event_step() RETURNS trigger;
 FUNCTION refuse_other_payment(payments,told_payment,uuid) RETURNS void;
 FUNCTION refuse_unknown(uuid) RETURNS void;
 FUNCTION release_call(text,bigint,text) RETURNS TABLE(organization_id uuid, outcome text, amount_micros bigint, problem text, duplicate boolean) SECURITY DEFINER;
+FUNCTION release_events(uuid[],bigint[]) RETURNS integer SECURITY DEFINER;
 FUNCTION replay_events(bigint[]) RETURNS SETOF bigint SECURITY DEFINER;
 FUNCTION reprice_call(text,timestamp with time zone) RETURNS bigint SECURITY DEFINER;
 FUNCTION revenue_kind(text) RETURNS text;
@@ -930,7 +935,7 @@ GRANT EXECUTE ON call_duration_ms(timestamp with time zone,timestamp with time z
 GRANT EXECUTE ON call_problem(timestamp with time zone,timestamp with time zone,timestamp with time zone,bigint,integer) TO calltally_app, calltally_nights, calltally_owner, calltally_worker;
 GRANT EXECUTE ON check_books() TO calltally_analyst, calltally_app, calltally_owner, calltally_worker;
 GRANT EXECUTE ON claim_alerts(integer,interval,boolean) TO calltally_nights, calltally_worker;
-GRANT EXECUTE ON claim_events(text,integer,interval,uuid,bigint) TO calltally_worker;
+GRANT EXECUTE ON claim_events(text,integer,interval,uuid,bigint,boolean) TO calltally_worker;
 GRANT EXECUTE ON claim_these_events(bigint[],text,interval,integer,bigint) TO calltally_worker;
 GRANT EXECUTE ON compare_refunds(jsonb) TO calltally_worker;
 GRANT EXECUTE ON correct_call(text,timestamp with time zone,timestamp with time zone,bigint,timestamp with time zone) TO calltally_app;
@@ -961,6 +966,7 @@ GRANT EXECUTE ON messages_to_poll(interval,integer) TO calltally_worker;
 GRANT EXECUTE ON names_another(text,uuid,timestamp with time zone) TO calltally_app, calltally_nights, calltally_owner, calltally_worker;
 GRANT EXECUTE ON note_alert_in_doubt(bigint,uuid,text) TO calltally_nights, calltally_worker;
 GRANT EXECUTE ON note_alert_outcome(bigint,uuid,text,boolean) TO calltally_nights, calltally_worker;
+GRANT EXECUTE ON note_applying(uuid[],bigint[],boolean,interval) TO calltally_worker;
 GRANT EXECUTE ON note_condition(text,boolean,jsonb,text,interval) TO calltally_nights, calltally_worker;
 GRANT EXECUTE ON note_dead_events() TO calltally_worker;
 GRANT EXECUTE ON note_messages_asked(text[],boolean) TO calltally_worker;
@@ -975,6 +981,7 @@ GRANT EXECUTE ON record_calls(jsonb,boolean,uuid) TO calltally_nights, calltally
 GRANT EXECUTE ON record_messages(jsonb) TO calltally_worker;
 GRANT EXECUTE ON record_movements(jsonb) TO calltally_worker;
 GRANT EXECUTE ON release_call(text,bigint,text) TO calltally_app;
+GRANT EXECUTE ON release_events(uuid[],bigint[]) TO calltally_worker;
 GRANT EXECUTE ON replay_events(bigint[]) TO calltally_worker;
 GRANT EXECUTE ON reprice_call(text,timestamp with time zone) TO calltally_app;
 GRANT EXECUTE ON revenue_kind(text) TO calltally_app, calltally_nights, calltally_owner, calltally_worker;

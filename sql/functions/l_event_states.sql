@@ -4,9 +4,10 @@ RETURNS boolean LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN array_position(ARRAY[
     'waiting>active',                                                   -- claim_events
     'active>done', 'active>skipped', 'active>parked', 'active>dead',    -- finish_events, fail_event
-    'active>delayed', 'delayed>delayed',                                -- fail_event
+    'active>delayed', 'delayed>delayed',                                -- fail_event, note_applying
+    'delayed>active', 'active>active',                                  -- note_applying
     'delayed>done', 'delayed>skipped', 'delayed>parked', 'delayed>dead',
-    'active>waiting', 'delayed>waiting',                                -- sweep_events: the worker is gone
+    'active>waiting', 'delayed>waiting',                                -- sweep_events, release_events
     'parked>waiting',                                                   -- wake_events: the obstacle is gone
     'parked>skipped', 'dead>skipped',                                   -- dismiss_events: somebody looked at it
     'done>waiting', 'skipped>waiting', 'dead>waiting'                   -- replay_events

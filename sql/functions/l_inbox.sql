@@ -36,18 +36,27 @@ $$;
 -- than p_max_bytes, so that the worker has room for them however long the calls were (null: as much as there is).
 -- Each provider with something waiting has the same share of both, so a flood of one does not starve another, and gets
 -- one event at least, however large.
--- The token of the claim is what finishing asks for. Never waits for another worker.
+-- An event is suspected once a claim of it has expired (sweep_events): it may be what ended its worker. It is claimed
+-- alone, those that were so least often first, so that what is innocent is applied before the culprit comes again.
+-- p_suspects: true asks for a suspected event, false for others; null for others and, if there are none, for a suspect.
+-- The token of the claim is what finishing asks for. Never waits for another worker. Answers with all that the worker
+-- needs: a look at the table in the same statement would miss what was committed since that began.
 -- Looks for bodies in every month, of which there are few: PostgreSQL 18.6 crashes (perform_pruning_base_step) when an
 -- event changes while it is claimed, as by a repeated delivery, and the recheck chooses the month of its body.
 CREATE OR REPLACE FUNCTION claim_events(
     p_claimed_by text, p_limit integer, p_lease interval, p_flow_run_id uuid DEFAULT NULL,
-    p_max_bytes bigint DEFAULT NULL
+    p_max_bytes bigint DEFAULT NULL, p_suspects boolean DEFAULT NULL
 )
-RETURNS TABLE (id bigint, provider text, type text, body bytea, attempts integer, claim_token uuid)
+RETURNS TABLE (
+    id bigint, provider text, type text, body bytea, attempts integer, claim_token uuid, received_at timestamptz
+)
 LANGUAGE sql SECURITY DEFINER SET search_path = public, pg_temp SET enable_partition_pruning = off AS $$
     WITH busy AS (
         SELECT known.provider FROM (VALUES ('stripe'), ('vapi'), ('twilio')) AS known (provider)
-        WHERE EXISTS (SELECT FROM events WHERE events.state = 'waiting' AND events.provider = known.provider)
+        WHERE p_suspects IS NOT TRUE AND EXISTS (
+            SELECT FROM events
+            WHERE events.state = 'waiting' AND events.provider = known.provider AND NOT events.suspected
+        )
     ),
 
     heads AS (
@@ -56,7 +65,7 @@ LANGUAGE sql SECURITY DEFINER SET search_path = public, pg_temp SET enable_parti
         FROM busy
         CROSS JOIN LATERAL (
             SELECT events.id, events.received_at FROM events
-            WHERE events.state = 'waiting' AND events.provider = busy.provider
+            WHERE events.state = 'waiting' AND events.provider = busy.provider AND NOT events.suspected
             ORDER BY events.id
             LIMIT ceil(p_limit::numeric / (SELECT count(*) FROM busy))
             FOR UPDATE SKIP LOCKED
@@ -66,18 +75,33 @@ LANGUAGE sql SECURITY DEFINER SET search_path = public, pg_temp SET enable_parti
         LIMIT p_limit
     ),
 
+    suspect AS (
+        SELECT events.provider, events.id, events.received_at, 1 AS place FROM events
+        WHERE events.state = 'waiting' AND events.suspected
+            AND p_suspects IS NOT FALSE AND NOT EXISTS (SELECT FROM busy)
+        ORDER BY events.expired_claims, events.id
+        LIMIT least(p_limit, 1)
+        FOR UPDATE OF events SKIP LOCKED
+    ),
+
+    chosen AS (
+        SELECT provider, id, received_at, place FROM heads
+        UNION ALL
+        SELECT provider, id, received_at, place FROM suspect
+    ),
+
     -- The length of a body stands beside it: it is not read for that, and must not be carried along, or it would be.
     measured AS (
-        SELECT heads.id, heads.place,
-            sum(octet_length(stored.body)) OVER (PARTITION BY heads.provider ORDER BY heads.id) AS bytes_so_far
-        FROM heads
-        LEFT JOIN LATERAL body_of_event(heads.received_at, heads.id) AS stored (body) ON true
+        SELECT chosen.id, chosen.place,
+            sum(octet_length(stored.body)) OVER (PARTITION BY chosen.provider ORDER BY chosen.id) AS bytes_so_far
+        FROM chosen
+        LEFT JOIN LATERAL body_of_event(chosen.received_at, chosen.id) AS stored (body) ON true
     ),
 
     due AS (
         SELECT measured.id FROM measured
         WHERE measured.place = 1 OR p_max_bytes IS NULL
-            OR coalesce(measured.bytes_so_far, 0) <= p_max_bytes / (SELECT count(*) FROM busy)
+            OR coalesce(measured.bytes_so_far, 0) <= p_max_bytes / greatest(1, (SELECT count(*) FROM busy))
     ),
 
     token AS MATERIALIZED (SELECT gen_random_uuid() AS id),
@@ -91,9 +115,12 @@ LANGUAGE sql SECURITY DEFINER SET search_path = public, pg_temp SET enable_parti
         RETURNING events.*
     )
 
-    SELECT claimed.id, claimed.provider, claimed.type, stored.body, claimed.attempts, claimed.claim_token
+    SELECT
+        claimed.id, claimed.provider, claimed.type, stored.body, claimed.attempts, claimed.claim_token,
+        claimed.received_at
     FROM claimed
     LEFT JOIN LATERAL body_of_event(claimed.received_at, claimed.id) AS stored (body) ON true
+    ORDER BY claimed.id
 $$;
 
 -- finish_events: ends claimed events as done, skipped, parked or dead, in the transaction of their effects.
@@ -108,7 +135,7 @@ BEGIN
     END IF;
     UPDATE events
     SET state = outcome.state, reason = outcome.reason, attempts = attempts + 1,
-        claim_token = NULL, lease_until = NULL,
+        claim_token = NULL, lease_until = NULL, suspected = false, expired_claims = 0,
         finished_at = CASE WHEN outcome.state <> 'parked' THEN clock_timestamp() END
     FROM unnest(p_ids, p_states, p_reasons) AS outcome (id, state, reason)
     WHERE events.id = outcome.id AND events.claim_token = p_claim_token
@@ -162,19 +189,87 @@ BEGIN
 END;
 $$;
 
--- sweep_events: puts events back in line whose worker is gone, that is, whose lease has ended. Answers with how many.
+-- note_applying: whether events of a claim are being applied again (active), or only kept until something is tried or
+-- found out (delayed): an event that is kept is not blamed if its worker dies. Passes over those that another has.
+CREATE OR REPLACE FUNCTION note_applying(
+    p_claim_tokens uuid[], p_ids bigint[], p_applying boolean, p_lease interval
+)
+RETURNS void LANGUAGE sql SECURITY DEFINER SET search_path = public, pg_temp AS $$
+    UPDATE events
+    SET state = CASE WHEN p_applying THEN 'active' ELSE 'delayed' END, lease_until = now() + p_lease
+    WHERE id = ANY (p_ids) AND claim_token = ANY (p_claim_tokens) AND state IN ('active', 'delayed')
+$$;
+
+-- release_events: a worker gives back what it holds and cannot apply, for a reason that is not the events': they wait
+-- again as if they had not been claimed. Those that another has claimed meanwhile stay his. Answers with how many.
+CREATE OR REPLACE FUNCTION release_events(p_claim_tokens uuid[], p_ids bigint[])
+RETURNS integer LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
+DECLARE
+    released integer;
+BEGIN
+    UPDATE events SET state = 'waiting', claim_token = NULL, lease_until = NULL
+    WHERE id = ANY (p_ids) AND claim_token = ANY (p_claim_tokens);
+    GET DIAGNOSTICS released = ROW_COUNT;
+    RETURN released;
+END;
+$$;
+
+-- sweep_events: takes events from workers that are gone, that is, whose lease has ended. They wait again, and those
+-- that were being applied are suspected from now on: their attempt is noted, and claim_events gives each of them alone.
+-- An event with which nothing else of its claim was in its worker's hands, three times, is dead: a worker that dies of
+-- another thing does not meet the same one thrice. One that was delayed did nothing when its worker went, and is not
+-- blamed. Answers with how many it took.
 CREATE OR REPLACE FUNCTION sweep_events()
 RETURNS integer LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
 DECLARE
     swept integer;
 BEGIN
-    UPDATE events SET state = 'waiting', claim_token = NULL, lease_until = NULL
-    WHERE id IN (
-        SELECT id FROM events
+    IF NOT EXISTS (SELECT FROM events WHERE state IN ('active', 'delayed') AND lease_until < now()) THEN
+        RETURN 0;
+    END IF;
+    LOCK TABLE alerts IN ROW EXCLUSIVE MODE; -- see note_dead_events
+
+    WITH lost AS (
+        SELECT id, claim_token, state = 'active' AS was_tried FROM events
         WHERE state IN ('active', 'delayed') AND lease_until < now()
         FOR UPDATE SKIP LOCKED
-    );
-    GET DIAGNOSTICS swept = ROW_COUNT;
+    ),
+
+    judged AS (
+        SELECT id, was_tried,
+            was_tried AND count(*) FILTER (WHERE was_tried) OVER (PARTITION BY claim_token) = 1 AS was_alone
+        FROM lost
+    ),
+
+    taken AS (
+        UPDATE events
+        SET state = CASE WHEN was_alone AND expired_claims >= 2 THEN 'dead' ELSE 'waiting' END,
+            reason = CASE
+                WHEN was_alone AND expired_claims >= 2
+                    THEN 'WorkerDied: its worker ended or hung while it was being applied, alone, for the third time'
+            END,
+            finished_at = CASE WHEN was_alone AND expired_claims >= 2 THEN clock_timestamp() END,
+            suspected = suspected OR was_tried,
+            attempts = attempts + was_tried::integer,
+            expired_claims = expired_claims + was_alone::integer,
+            claim_token = NULL,
+            lease_until = NULL
+        FROM judged
+        WHERE events.id = judged.id
+        RETURNING events.id, events.attempts, events.claimed_by, events.flow_run_id, was_tried, was_alone
+    ),
+
+    noted AS (
+        INSERT INTO event_attempts (event_id, attempt, error_class, message, flow_run_id)
+        SELECT
+            id, attempts, 'WorkerDied',
+            format('its worker (%s) ended or hung while it was being applied, ', claimed_by)
+            || CASE WHEN was_alone THEN 'alone' ELSE 'among others' END,
+            flow_run_id
+        FROM taken WHERE was_tried
+    )
+
+    SELECT count(*) INTO swept FROM taken;
     IF swept > 0 THEN
         NOTIFY calltally_events;
     END IF;
@@ -244,13 +339,15 @@ END;
 $$;
 
 -- replay_events: puts dead, parked, skipped or done events back in line; what is applied already stays applied once.
--- Answers with the ids that it woke: others are claimed or waiting anyway. Looks in every month, as claim_events.
+-- One that died with its workers is claimed alone again. Answers with the ids that it woke: others are claimed or
+-- waiting anyway. Looks in every month, as claim_events.
 CREATE OR REPLACE FUNCTION replay_events(p_ids bigint[])
 RETURNS SETOF bigint LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = public, pg_temp SET enable_partition_pruning = off AS $$
 BEGIN
     RETURN QUERY
-    UPDATE events SET state = 'waiting', reason = NULL, finished_at = NULL
+    UPDATE events
+    SET state = 'waiting', reason = NULL, finished_at = NULL, expired_claims = 0
     WHERE id = ANY (p_ids) AND state IN ('dead', 'parked', 'skipped', 'done')
         AND EXISTS (
             SELECT FROM event_bodies

@@ -5,7 +5,9 @@ CREATE OR REPLACE FUNCTION claim_these_events(
     p_ids bigint[], p_claimed_by text, p_lease interval, p_limit integer DEFAULT NULL,
     p_max_bytes bigint DEFAULT NULL
 )
-RETURNS TABLE (id bigint, provider text, type text, body bytea, attempts integer, claim_token uuid)
+RETURNS TABLE (
+    id bigint, provider text, type text, body bytea, attempts integer, claim_token uuid, received_at timestamptz
+)
 LANGUAGE sql SECURITY DEFINER SET search_path = public, pg_temp SET enable_partition_pruning = off AS $$
     WITH heads AS (
         SELECT events.id, events.received_at FROM events
@@ -36,7 +38,9 @@ LANGUAGE sql SECURITY DEFINER SET search_path = public, pg_temp SET enable_parti
         RETURNING events.*
     )
 
-    SELECT claimed.id, claimed.provider, claimed.type, stored.body, claimed.attempts, claimed.claim_token
+    SELECT
+        claimed.id, claimed.provider, claimed.type, stored.body, claimed.attempts, claimed.claim_token,
+        claimed.received_at
     FROM claimed
     LEFT JOIN LATERAL body_of_event(claimed.received_at, claimed.id) AS stored (body) ON true
 $$;

@@ -16,7 +16,7 @@ from calltally.sandbox.wire import encode_json
 
 BEGAN = datetime(2026, 11, 22, 3, 4, tzinfo=UTC)
 ENDED = BEGAN + timedelta(hours=24)
-CRITICAL = {"broken_books", "prefect_down", "waiting_events"}
+CRITICAL = {"broken_books", "prefect_down", "waiting_events", "worker_paused"}
 """Those whose example is a severe one."""
 SINCE = "2026-11-22T03:04:00+00:00"
 
@@ -60,6 +60,11 @@ FACTS: Mapping[str, Mapping[str, Any]] = {
         "organizations": ["7290f3f6-b024-4458-bf35-81ece7c99ed8"],
     },
     "prefect_down": {"trouble": "it does not answer in time", "reached": "2026-11-22 02:53 UTC"},
+    "worker_paused": {
+        "worker": "host:17",
+        "trouble": "InstallationBroken, 42883: function record_calls(jsonb) does not exist",
+        "since": "2026-11-22 02:53 UTC",
+    },
     "waiting_events": {"events": 3, "claimed": 1, "first_ids": [812, 813, 814], "minutes": 17},
     "dead_events": {
         "provider": "vapi",

@@ -3,18 +3,17 @@
 from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
-from uuid import uuid4
 
 import pytest
 from prefect import flow
 
 from billing import inbox
 from billing.deliveries import Delivery
-from billing.errors import BillingError, ClaimLost, TransactionConflict
-from billing.inbox import ClaimedEvent
+from billing.errors import BillingError, ClaimLost, InstallationBroken, TransactionConflict
+from billing.inbox import ClaimedEvent, Event
 from flows.process_webhooks import process_webhooks
 from tasks.inbox import apply_event, apply_events
-from tasks.retries import DELAYS_SECONDS, RETRIES
+from tasks.retries import DELAYS_SECONDS, RETRIES, TRIES
 
 from .stage import Run, Stage, artifacts, as_owner, in_loop, run, table, task_runs
 
@@ -187,6 +186,84 @@ def test_event_whose_claim_is_lost_is_left_to_its_new_owner(stage: Stage) -> Non
     assert stage.charged() == set()
 
 
+MISSING = ("ALTER FUNCTION record_calls RENAME TO gone", "ALTER FUNCTION gone RENAME TO record_calls")
+FORBIDDEN = (
+    "REVOKE EXECUTE ON FUNCTION finish_events FROM calltally_app, calltally_worker",
+    "GRANT EXECUTE ON FUNCTION finish_events TO calltally_app, calltally_worker",
+)
+
+
+@pytest.mark.usefixtures("own_tables")
+@pytest.mark.parametrize(("broken", "mended"), [MISSING, pytest.param(*FORBIDDEN, marks=pytest.mark.slow)])
+def test_what_the_installation_lacks_ends_no_event(stage: Stage, broken: str, mended: str) -> None:
+    """They wait as if nobody had tried, and are applied once it is back; what needs nothing of it is applied."""
+    calls = stage.place_calls(5)
+    stage.report(calls)
+    stage.pay(5_000)
+    as_owner(stage.engine, broken)
+    failed = run(process_webhooks)
+    waiting = [stage.event(call) for call in calls]
+    as_owner(stage.engine, mended)
+    then = run(process_webhooks)
+
+    assert failed.state.is_failed()
+    assert isinstance(failed.result, InstallationBroken)
+    assert {(event["state"], event["attempts"], event["suspected"]) for event in waiting} == {("waiting", 0, False)}
+    assert failed.name.endswith("InstallationBroken, the rest waits")
+    assert then.result["done"] == (5 if "record_calls" in broken else 7)
+    assert stage.charged() == {call.id for call in calls}
+    assert stage.books.rows("SELECT FROM event_attempts") == []
+    assert stage.books.broken() == []
+
+
+@pytest.mark.usefixtures("own_tables")
+def test_retry_that_meets_a_broken_installation_gives_its_event_back(stage: Stage) -> None:
+    """Without another attempt of its own, and without a further retry."""
+    calls = stage.place_calls(1)
+    stage.report(calls)
+    claimed = claim(stage)[0]
+    inbox.fail(stage.engine, inbox.Failure(claimed, TransactionConflict("busy")), dead=False)
+    as_owner(stage.engine, MISSING[0])
+
+    assert isinstance(retried(claimed), InstallationBroken)
+    assert (stage.event(calls[0])["state"], stage.event(calls[0])["attempts"]) == ("waiting", 1)
+
+
+@pytest.mark.usefixtures("own_tables")
+def test_transient_failure_is_tried_as_often_as_it_is_said_and_waits_as_long(stage: Stage) -> None:
+    """In its batch, at once alone, and after 2, 4 and 8 s; then it is dead. The same number stands on every page."""
+    calls = stage.place_calls(1)
+    stage.report(calls)
+    stage.fail(calls[0], times=1000)
+    ended = run(process_webhooks)
+    attempts = stage.attempts(calls[0])
+    waits = [(later["failed_at"] - earlier["failed_at"]).total_seconds() for earlier, later in pairwise(attempts)]
+
+    assert ended.result == {"done after retry": 0, "retried in vain": 1}
+    assert [row["attempt"] for row in attempts] == list(range(1, TRIES + 1))
+    assert (stage.event(calls[0])["state"], stage.event(calls[0])["attempts"]) == ("dead", TRIES)
+    assert DELAYS_SECONDS == [2, 4, 8]
+    assert all(wait >= planned for wait, planned in zip(waits[1:], DELAYS_SECONDS, strict=True))
+
+
+def test_events_of_a_dead_worker_are_applied_one_by_one_beside_new_ones(stage: Stage) -> None:
+    """By one run, which says so; a new event does not wait for them, and none of them for another."""
+    left = stage.place_calls(3)
+    stage.report(left)
+    claim(stage, "dead-worker")
+    as_owner(stage.engine, "UPDATE events SET lease_until = now() - interval '1 s'")
+    fresh = stage.place_calls(2)
+    stage.report(fresh)
+    ended = run(process_webhooks)
+
+    assert ended.result["done"] == 5
+    assert ended.name == "5 vapi end-of-call-report"
+    assert stage.charged() == {call.id for call in [*left, *fresh]}
+    assert len({stage.event(call)["attempts"] for call in left}) == 1
+    assert {row["error_class"] for call in left for row in stage.attempts(call)} == {"WorkerDied"}
+    assert "apply one by one what workers died with" in {known.name for known in task_runs(ended.id, 3)}
+
+
 @flow(name="apply-claimed")
 async def apply_claimed(events: list[ClaimedEvent]) -> list[ClaimedEvent]:
     """The events of a batch that are to be tried again."""
@@ -255,7 +332,7 @@ def test_one_poison_delays_none_of_a_thousand(stage: Stage) -> None:
     ended = run(process_webhooks, batch_limit=2000)
     _in_the_batch, *moments = [row["failed_at"] for row in stage.attempts(poison)]
     waits = [(later - earlier).total_seconds() for earlier, later in pairwise(moments)]
-    retry = f"retry {ClaimedEvent(stage.event(poison)['id'], 'vapi', 'end-of-call-report', b'', 0, uuid4()).name}"
+    retry = f"retry {Event(stage.event(poison)['id'], 'vapi', 'end-of-call-report').name}"
     latest = stage.books.value("SELECT max(finished_at) FROM events WHERE state = 'done'")
 
     assert ended.result == {"done": 1000, "done after retry": 0, "retried in vain": 1}

@@ -250,7 +250,7 @@ SLOW = pytest.mark.slow
     ("slack", "outcome"),
     [
         ("absent", "could not alert: SLACK_WEBHOOK_URL is not set"),
-        ("unwritable", "could not alert: ConstraintBroken"),
+        ("unwritable", "could not alert: InstallationBroken"),
         pytest.param("failing", "could not alert: Slack answered 500 rollup_error", marks=SLOW),
         pytest.param("nobody", "could not alert: URLError", marks=SLOW),
     ],

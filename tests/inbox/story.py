@@ -137,7 +137,7 @@ def _retry(engine: Engine, event: ClaimedEvent) -> None:
     try:
         inbox.apply(engine, [event])
     except BillingError as error:
-        if isinstance(error, TransientError) and error.affects_everything:
+        if error.affects_everything:
             raise
         inbox.fail(engine, Failure(event, error), dead=True)
 

@@ -91,7 +91,8 @@ def test_health_with_everything_there_is_healthy(serve: Serve, prefect: str, wor
     status, body = health(serve(prefect_api_url=prefect).url)
 
     assert (status, body["status"], body["services"]) == (200, "healthy", ALL_UP)
-    assert list(body) == ["status", "services", "timestamp", "uptime", "queueMetrics"]
+    assert list(body) == ["status", "services", "timestamp", "uptime", "queueMetrics", "details"]
+    assert body["details"] == {}
     assert list(body["queueMetrics"]) == METRICS
     assert set(body["queueMetrics"].values()) == {0}
     assert datetime.fromisoformat(body["timestamp"]).tzinfo is not None
@@ -108,6 +109,22 @@ def test_health_without_a_worker_is_unhealthy(serve: Serve, prefect: str) -> Non
     status, body = health(serve(prefect_api_url=prefect).url)
 
     assert (status, body["status"], body["services"]) == (503, "unhealthy", {**ALL_UP, "worker": "down"})
+
+
+def test_health_with_a_worker_that_pauses_is_unhealthy_and_says_so(
+    serve: Serve, prefect: str, worker: None, books: Books
+) -> None:
+    """It is there, and what it needs of the database is refused; until it has told that this is over."""
+    served = serve(prefect_api_url=prefect)
+    answers = []
+    for failing in (True, False):
+        books.value("SELECT incident FROM note_condition('worker_paused', :failing, '{}')", failing=failing)
+        answers.append(health(served.url))
+
+    (status, body), (status_after, body_after) = answers
+    assert (status, body["status"], body["services"]) == (503, "unhealthy", {**ALL_UP, "worker": "paused"})
+    assert "calltally status" in body["details"]["worker"]
+    assert (status_after, body_after["details"]) == (200, {})
 
 
 def test_health_with_a_worker_that_fell_silent_is_unhealthy(

@@ -5,8 +5,8 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -185,8 +185,12 @@ def _command(process: psutil.Process) -> list[str]:
 class Mortal:
     """One process of calltally that is started again after each kill."""
 
-    def __init__(self, verb: str, environment: Mapping[str, str], log: Path) -> None:
+    def __init__(
+        self, verb: str, environment: Mapping[str, str], log: Path, *, program: Sequence[str] = ("-m", "calltally")
+    ) -> None:
+        """`program`: what Python runs, with the verb as its argument."""
         self.verb = verb
+        self._program = program
         self._environment = environment
         self._log = log
         self._process: subprocess.Popen[bytes] | None = None
@@ -195,16 +199,22 @@ class Mortal:
         """Start it; it need not be ready."""
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "calltally", self.verb],
+                [sys.executable, *self._program, self.verb],
                 env={**os.environ, **self._environment},
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
             )
 
+    @property
+    def is_dead(self) -> bool:
+        """Whether it has ended by itself."""
+        return self._process is not None and self._process.poll() is not None
+
     def kill(self) -> None:
         """SIGKILL to it and all its children; no farewell."""
         if self._process is not None:
-            os.killpg(self._process.pid, signal.SIGKILL)
+            with suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
             self._process = None

@@ -13,7 +13,7 @@ STATES = ["waiting", "active", "delayed", "done", "skipped", "parked", "dead"]
 STEPS = {
     "waiting": {"active"},
     "active": {"done", "skipped", "parked", "dead", "delayed", "waiting"},
-    "delayed": {"done", "skipped", "parked", "dead", "waiting"},
+    "delayed": {"active", "done", "skipped", "parked", "dead", "waiting"},
     "parked": {"waiting", "skipped"},
     "done": {"waiting"},
     "skipped": {"waiting"},

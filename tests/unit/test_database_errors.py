@@ -14,6 +14,7 @@ from billing.errors import (
     BillingError,
     ConstraintBroken,
     DatabaseUnavailable,
+    InstallationBroken,
     TransactionConflict,
     UnknownOrganization,
 )
@@ -206,12 +207,12 @@ def test_serialization_failure_becomes_a_conflict(owner: Engine, empty_url: str)
     strict.dispose()
 
 
-def test_lock_that_is_not_to_be_had_becomes_a_conflict(owner: Engine) -> None:
-    """NOWAIT and lock timeouts."""
+def test_lock_that_is_not_to_be_had_is_an_outage(owner: Engine) -> None:
+    """NOWAIT and lock timeouts: somebody has held it for longer than we wait for one."""
     with transaction(owner) as holder:
         holder.execute(text("LOCK TABLE pg_depend"))
 
-        assert isinstance(raised_by(owner, "LOCK TABLE pg_depend NOWAIT"), TransactionConflict)
+        assert isinstance(raised_by(owner, "LOCK TABLE pg_depend NOWAIT"), DatabaseUnavailable)
 
 
 @pytest.mark.parametrize(
@@ -222,16 +223,47 @@ def test_lock_that_is_not_to_be_had_becomes_a_conflict(owner: Engine) -> None:
         ("SELECT 'x'::integer", "22P02"),
         ("SELECT (10::numeric ^ 30)::bigint", "22003"),
         ("SELECT '\"\\u0000\"'::jsonb #>> '{}'", "22P05"),
-        ("SELECT * FROM no_such_table", "42P01"),
-        ("SELEKT", "42601"),
+        ("SELECT repeat('[', 100000)::json", "54001"),
     ],
 )
-def test_refused_value_or_statement_is_permanent(owner: Engine, statement: str, state: str) -> None:
+def test_refused_value_is_permanent(owner: Engine, statement: str, state: str) -> None:
     """The same again would fail again."""
     error = raised_by(owner, statement.replace("::", r"\:\:"))
 
     assert isinstance(error, ConstraintBroken)
     assert error.facts == {"sqlstate": state}
+
+
+@pytest.mark.parametrize(
+    ("statement", "state"),
+    [
+        ("SELECT * FROM no_such_table", "42P01"),
+        ("SELECT no_such_column FROM pg_class", "42703"),
+        ("SELECT no_such_function()", "42883"),
+        ("SELEKT", "42601"),
+        ("SET LOCAL ROLE calltally_tenant; SELECT * FROM pg_authid", "42501"),
+        ("SET TRANSACTION READ ONLY; CREATE TABLE t (n int)", "25006"),
+        *(
+            (f"DO $$ BEGIN RAISE 'no' USING ERRCODE = '{state}'; END $$", state)
+            for state in ("0A000", "21000", "2F003", "55000", "P0001", "XX000", "XX001", "XX002")
+        ),
+    ],
+)
+def test_statement_that_is_right_and_refused_is_no_fault_of_the_data(
+    owner: Engine, statement: str, state: str
+) -> None:
+    """Something of ours is missing, may not be used, or cannot be written; once it is mended the same is right."""
+    error = raised_by(owner, statement)
+
+    assert isinstance(error, InstallationBroken)
+    assert error.affects_everything
+    assert error.facts == {"sqlstate": state}
+
+
+def test_text_that_psycopg_does_not_send_is_permanent(owner: Engine) -> None:
+    """It has no SQLSTATE, and must not pass for a database that is away."""
+    with pytest.raises(ConstraintBroken), transaction(owner) as connection:
+        connection.execute(text("SELECT CAST(:given AS text)"), {"given": "a\0b"})
 
 
 @pytest.mark.parametrize("state", ["53100", "53200", "53300", "57014", "57P01", "57P03", "58030", "08006"])
