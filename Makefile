@@ -11,8 +11,10 @@ unexport PYTHONDONTWRITEBYTECODE
 RELOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	--no-annotate --no-header --constraint requirements.lock
 
+SBOM := --mc-type application --output-reproducible --sv 1.6 --of JSON
+
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up notebook test test-all check format schema bench soak screens lock clean
+.PHONY: help setup demo up notebook test test-all check format schema bench soak screens lock sbom clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -73,7 +75,10 @@ lock: $(READY) ## resolve requirements.lock anew
 	$(BIN)/uv pip compile pyproject.toml --group dev --all-extras --universal --python-version 3.11 --generate-hashes \
 		--no-emit-index-url --no-annotate --no-header --upgrade --output-file requirements.lock
 	$(RELOCK) pyproject.toml --all-extras --output-file deployments/requirements.lock
-	echo hatchling | $(RELOCK) - --output-file deployments/build-requirements.lock
+	printf 'hatchling\ncyclonedx-bom\n' | $(RELOCK) - --output-file deployments/build-requirements.lock
+
+sbom: $(READY) ## sbom.cdx.json: what the image installs, as CycloneDX; the image's own lies in /opt/calltally
+	$(BIN)/cyclonedx-py requirements deployments/requirements.lock --pyproject pyproject.toml $(SBOM) -o sbom.cdx.json
 
 clean: ## remove the environment and the local data
 	rm -rf $(VENV) .calltally

@@ -1,5 +1,6 @@
 """The image: what it says, and its build steps carried out by an unprivileged user on this machine."""
 
+import json
 import os
 import re
 import subprocess
@@ -11,6 +12,9 @@ from types import MappingProxyType
 from zipfile import ZipFile
 
 import pytest
+from cyclonedx.schema import SchemaVersion
+from cyclonedx.validation.json import JsonStrictValidator
+from packaging.utils import canonicalize_name
 
 from calltally.stack.postgres import EmbeddedPostgres
 from calltally.stack.prefect_server import client_environment
@@ -92,6 +96,27 @@ def test_wheel_and_image_carry_the_license(tmp_path: Path) -> None:
     assert (tmp_path / "context" / "LICENSE").read_text() == text
 
 
+def test_bill_of_materials_names_all_that_the_image_installs(tmp_path: Path) -> None:
+    """As `make sbom` writes it: valid CycloneDX, each package of the lock at its version, under our license."""
+    (recipe,) = re.findall(r"\$\(BIN\)/cyclonedx-py (.+) -o sbom", (ROOT / "Makefile").read_text())
+    (options,) = re.findall(r"^SBOM := (.+)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    file = tmp_path / "sbom.cdx.json"
+    command = [sys.executable, "-m", "cyclonedx_py", *recipe.replace("$(SBOM)", options).split(), "-o", str(file)]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+
+    assert components(file) == set(PIN.findall((DEPLOYMENTS / "requirements.lock").read_text()))
+
+
+def components(file: Path) -> set[tuple[str, str]]:
+    """Name and version of each package in a bill of ours, which is valid."""
+    text = file.read_text()
+    assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(text) is None
+    bill = json.loads(text)
+    ours = bill["metadata"]["component"]
+    assert (ours["name"], ours["licenses"][0]["license"]["id"]) == ("calltally", "Apache-2.0")
+    return {(canonicalize_name(one["name"]), one["version"]) for one in bill["components"]}
+
+
 @pytest.fixture
 def folder() -> Iterator[Path]:
     """Not one of pytest's, whose parents pip wants to read and an unprivileged user may not."""
@@ -152,6 +177,10 @@ def test_build_steps_make_a_program_that_migrates_and_writes_nothing(folder: Pat
 
     run_steps(BUILD, lambda command: builder.run(builder.moved(command), folder / "src"))
     program = folder / "opt/calltally"
+    installed = components(program / "sbom.cdx.json") - {("calltally", "0.1.0")}
+    assert installed
+    assert installed <= set(PIN.findall((DEPLOYMENTS / "requirements.lock").read_text()))
+    assert (program / "LICENSE").read_text() == (ROOT / "LICENSE").read_text()
     before = {path: path.stat().st_mtime_ns for path in program.rglob("*")}
     for path in before:
         if path.is_file() and not path.is_symlink():
