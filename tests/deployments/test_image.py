@@ -12,8 +12,6 @@ from types import MappingProxyType
 from zipfile import ZipFile
 
 import pytest
-from cyclonedx.schema import SchemaVersion
-from cyclonedx.validation.json import JsonStrictValidator
 from packaging.utils import canonicalize_name
 
 from calltally.stack.postgres import EmbeddedPostgres
@@ -109,6 +107,9 @@ def test_bill_of_materials_names_all_that_the_image_installs(tmp_path: Path) -> 
 
 def components(file: Path) -> set[tuple[str, str]]:
     """Name and version of each package in a bill of ours, which is valid."""
+    from cyclonedx.schema import SchemaVersion  # noqa: PLC0415 - it takes a second
+    from cyclonedx.validation.json import JsonStrictValidator  # noqa: PLC0415
+
     text = file.read_text()
     assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(text) is None
     bill = json.loads(text)
