@@ -83,10 +83,10 @@ async def running_stack(
     """
     home, ours = settings.calltally_home, settings.prefect_api_url is None
     api_url = settings.prefect_api_url or f"http://127.0.0.1:{prefect_port}/api"
-    ensure_home(home)
     _require_port(settings.receiver_host, settings.receiver_port, "the receiver", "RECEIVER_PORT")
     if ours:
         _require_port("127.0.0.1", prefect_port, "Prefect's server", "PREFECT_SERVER_API_PORT")
+    ensure_home(home)
     auth_string = server_auth_string(settings) if ours else prefect_auth_string(settings)
     with _database(settings) as (database_url, postgres):
         shared = {

@@ -15,6 +15,7 @@ from calltally.stack.postgres import EmbeddedPostgres
 from calltally.stack.prefect_server import PrefectDatabaseError, ensure_prefect_database, server_child
 from calltally.stack.sharing import embedded_postgres
 from calltally.stack.up import PortBusyError, running_stack
+from tests.databases import execute
 
 
 @pytest.fixture
@@ -36,11 +37,17 @@ def test_prefect_database_is_made_beside_ours(server: EmbeddedPostgres) -> None:
     assert first == second
 
 
-def test_prefect_database_that_cannot_be_made_says_what_to_do() -> None:
-    """Without a server to ask, the error names the database and the way around it."""
-    with pytest.raises(PrefectDatabaseError, match="books_prefect") as caught:
-        ensure_prefect_database("postgresql://nobody@127.0.0.1:9/books")
+def test_prefect_database_that_cannot_be_made_says_what_to_do(empty_url: str) -> None:
+    """A user who may create none is told its name and the way around it."""
+    address = make_url(empty_url)
+    execute(empty_url, "CREATE ROLE makes_nothing LOGIN")
+    try:
+        with pytest.raises(PrefectDatabaseError, match=f"{address.database}_prefect") as caught:
+            ensure_prefect_database(address.set(username="makes_nothing").render_as_string(hide_password=False))
+    finally:
+        execute(empty_url, "DROP ROLE makes_nothing")
 
+    assert "CREATE DATABASE" in str(caught.value)
     assert "PREFECT_API_URL" in str(caught.value)
 
 
