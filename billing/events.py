@@ -1,13 +1,14 @@
 """What an event means for the books. Pure: bytes in, one effect out."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Final
 
 import msgspec
 
 from billing.errors import UnreadablePayload
+from billing.named_money import NamedMoney, read_named_money
 from billing.payments import (
     CANNOT_ASK,
     NONE_OF_OURS,
@@ -58,6 +59,8 @@ class Skip:
     payment_id: str | None = field(default=None, compare=False)
     """A payment that is none of ours: its refunds and disputes are not either."""
     charge_id: str | None = field(default=None, compare=False)
+    money: NamedMoney | None = field(default=None, compare=False)
+    """Money that came in and bears an organization's name: if it is not booked, skipping would hide it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +112,7 @@ def interpret(
     snapshot_type = event_type.removeprefix(PREFIX) if is_thin else event_type
     meaning = MEANINGS.get((provider, snapshot_type))
     if meaning is None:
-        return Skip(f"{event_type} is not used for billing")
+        return _not_used(provider, event_type, body, livemode)
     try:
         if provider == "stripe" and (foreign := _foreign(body, livemode)):
             return foreign
@@ -124,6 +127,17 @@ def interpret(
         return Ask(thin.question, thin.twin) if asks else Park(f"{CANNOT_ASK}:{thin.question.id}")
     except (*UNREADABLE, ValueError) as error:  # ValueError: what is called a currency, and is none
         raise UnreadablePayload(f"the {provider} event is not readable: {error}") from error
+
+
+def _not_used(provider: str, event_type: str, body: bytes, livemode: bool | None) -> Skip:
+    """What has no meaning may be of any form; that of Stripe may tell of money all the same."""
+    skip = Skip(f"{event_type} is not used for billing")
+    if provider != "stripe":
+        return skip
+    try:
+        return skip if _foreign(body, livemode) else replace(skip, money=read_named_money(body))
+    except (*UNREADABLE, UnreadablePayload, ValueError):
+        return skip
 
 
 def _foreign(body: bytes, livemode: bool | None) -> Park | None:
@@ -142,7 +156,7 @@ def _foreign(body: bytes, livemode: bool | None) -> Park | None:
 def _paid_checkout(body: bytes, _answers: Answers, _asks: bool) -> Effect:
     """Credits what was sold: net of tax and fees, after discounts, in the wallet's currency, once a payment."""
     told = read_paid_checkout(body)
-    return _skipped(told, body) if isinstance(told, str) else told
+    return replace(_skipped(told, body), money=read_named_money(body)) if isinstance(told, str) else told
 
 
 def _succeeded_payment(body: bytes, answers: Answers, asks: bool) -> Effect:

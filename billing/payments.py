@@ -261,11 +261,11 @@ def read_succeeded_payment(body: bytes, answers: Answers, *, asks: bool) -> Cred
     metadata = payment.metadata or {}
     if not payment.amount_received:
         return "nothing was received"
-    if _is_for_something_else(metadata):
+    if is_for_something_else(metadata):
         return OTHER_PURPOSE
     told = CreditPayment(
         payment_id=payment.id,
-        reference=_reference(metadata),
+        reference=reference_in(metadata),
         customer_id=payment.customer,
         event_at=event.moment,
         amount_micros=micros_from_minor_units(payment.amount_received, payment.currency),
@@ -331,8 +331,8 @@ def _named_by_invoice(told: CreditPayment, invoice: _Invoice) -> CreditPayment |
     if told.reference:
         return told
     for metadata in invoice.names:
-        if reference := _reference(metadata):
-            return OTHER_PURPOSE if _is_for_something_else(metadata) else replace(told, reference=reference)
+        if reference := reference_in(metadata):
+            return OTHER_PURPOSE if is_for_something_else(metadata) else replace(told, reference=reference)
     return INVOICE
 
 
@@ -340,9 +340,9 @@ def _named_by_session(told: CreditPayment, session: _CheckoutSession) -> CreditP
     """Our key goes before `client_reference_id`, a free text where shops put the id of a cart, and which the payer
     writes into the address of a payment link."""
     metadata, text = session.metadata or {}, session.client_reference_id
-    if _is_for_something_else(metadata):
+    if is_for_something_else(metadata):
         return OTHER_PURPOSE
-    ours = _reference(metadata)
+    ours = reference_in(metadata)
     contradicted = not session.payment_link and _is_uuid(ours) and _is_uuid(text) and UUID(ours) != UUID(text)
     return replace(
         told,
@@ -411,12 +411,12 @@ def _sale(
     )
 
 
-def _reference(metadata: dict[str, str]) -> str | None:
+def reference_in(metadata: dict[str, str]) -> str | None:
     """The organization's id that we put on Stripe's objects."""
     return metadata.get("org_id") or metadata.get("organization_id")
 
 
-def _is_for_something_else(metadata: dict[str, str]) -> bool:
+def is_for_something_else(metadata: dict[str, str]) -> bool:
     """Whether the payment says that it is not for the wallet, such as one of a shop or of a subscription."""
     purpose = metadata.get("purpose")
     return bool(purpose) and purpose not in TOPUP_PURPOSES

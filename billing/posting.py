@@ -10,6 +10,7 @@ from sqlalchemy import Connection
 
 from billing.database import rows, value
 from billing.events import Ask, Effect, Park, RecordCall, RecordMessage, RecordReversals, Skip
+from billing.named_money import NamedMoney
 from billing.payments import CANNOT_ASK, CreditPayment, Question
 from billing.reversals import record_reversals
 from billing.sms import record_messages
@@ -38,6 +39,8 @@ class Terms:
 
 
 DONE = Outcome("done")
+SKIPPED_MONEY = "skipped_money"
+"""Why an event waits that has no meaning, yet names money of ours."""
 
 ASKED_FOR = {"refunds_of": "refunds_not_told", "charge": "payment_not_credited"}
 """Why a refund or dispute waits of which Stripe can say more, by the kind of the question."""
@@ -60,13 +63,13 @@ def post(connection: Connection, effects: Mapping[int, Effect], terms: Terms = T
     payments: dict[int, CreditPayment] = {}
     reversals: dict[int, RecordReversals] = {}
     messages: dict[int, RecordMessage] = {}
-    skipped: list[Skip] = []
+    skipped: dict[int, Skip] = {}
     asked: dict[int, tuple[Question, str | None]] = {}
     for event_id, effect in effects.items():
         match effect:
             case Skip():
                 outcomes[event_id] = Outcome("skipped", effect.reason)
-                skipped.append(effect)
+                skipped[event_id] = effect
             case Park(reason):
                 outcomes[event_id] = Outcome("parked", reason)
             case Ask(question, twin):
@@ -79,18 +82,25 @@ def post(connection: Connection, effects: Mapping[int, Effect], terms: Terms = T
                 reversals[event_id] = effect
             case RecordMessage():
                 messages[event_id] = effect
-    seen = _seen_payments([*payments.values(), *skipped])
-    _lock_payments(connection, seen, reversals)
+    seen = _seen_payments([*payments.values(), *skipped.values()])
+    money = {event_id: effect.money for event_id, effect in skipped.items() if effect.money}
+    _lock_payments(connection, seen, reversals, _subjects(payments, money))
     outcomes |= _record_messages(connection, messages)
     outcomes |= _record_calls(connection, calls)
     outcomes |= _leave_to_twins(connection, asked)
     outcomes |= _credit_payments(connection, payments, terms)
     _note_payments(connection, seen)
+    outcomes |= _park_unbooked_money(connection, money)
     outcomes |= _record_reversals(connection, reversals)
     return outcomes
 
 
-def _lock_payments(connection: Connection, seen: list[dict[str, Any]], reversals: dict[int, RecordReversals]) -> None:
+def _lock_payments(
+    connection: Connection,
+    seen: list[dict[str, Any]],
+    reversals: dict[int, RecordReversals],
+    subjects: set[str],
+) -> None:
     """All payments at once and before any wallet, so that two workers with the same ones cannot deadlock.
 
     Calls and messages lock wallets, and a worker that waits for a payment may hold none of them.
@@ -100,9 +110,15 @@ def _lock_payments(connection: Connection, seen: list[dict[str, Any]], reversals
         named |= {(movement.payment_id, movement.charge_id) for movement in effect.told.movements}
         if effect.told.charge:
             named.add((effect.told.charge.payment_id, effect.told.charge.charge_id))
-    ids = sorted({name for names in named for name in names if name})
+    ids = sorted(subjects | {name for names in named for name in names if name})
     if ids:
         value(connection, "SELECT count(*) FROM (SELECT lock_payments(:ids)) AS locked", ids=ids)
+
+
+def _subjects(payments: dict[int, CreditPayment], money: dict[int, NamedMoney]) -> set[str]:
+    """What events without a meaning may name instead of the payment."""
+    sales = {effect.sale.id for effect in payments.values() if effect.sale}
+    return sales | {told.subject for told in money.values()}
 
 
 def _note_payments(connection: Connection, seen: list[dict[str, Any]]) -> None:
@@ -175,6 +191,18 @@ def _credit_payments(connection: Connection, payments: dict[int, CreditPayment],
             "parked": Outcome("parked", answer["reason"]),
         }.get(answer["outcome"], DONE)
     return outcomes
+
+
+def _park_unbooked_money(connection: Connection, money: dict[int, NamedMoney]) -> dict[int, Outcome]:
+    """Events without a meaning that name an organization and money which is not booked wait until it is."""
+    unbooked = _answers(
+        connection,
+        "SELECT event_id FROM unbooked_money(CAST(:facts AS jsonb))",
+        [{"event_id": event_id, **asdict(told)} for event_id, told in money.items()],
+    )
+    return {
+        row["event_id"]: Outcome("parked", f"{SKIPPED_MONEY}:{money[row['event_id']].subject}") for row in unbooked
+    }
 
 
 def _record_reversals(connection: Connection, reversals: dict[int, RecordReversals]) -> dict[int, Outcome]:

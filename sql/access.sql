@@ -34,6 +34,7 @@ INSERT INTO access VALUES
 ('lock_payments', 'EXECUTE', 'worker'),
 ('find_payer', 'EXECUTE', 'worker'),
 ('credit_payments', 'EXECUTE', 'worker'),
+('unbooked_money', 'EXECUTE', 'worker'),
 ('record_movements', 'EXECUTE', 'worker'),
 ('compare_refunds', 'EXECUTE', 'worker'),
 ('note_payments', 'EXECUTE', 'worker'),

@@ -302,7 +302,7 @@ BEGIN
         'unknown_organization:' || p_payment_id, 'customer_mismatch:' || p_payment_id,
         'currency_mismatch:' || p_payment_id, 'payment_not_credited:' || p_payment_id,
         'cannot_ask_stripe:' || p_payment_id, 'unnamed_payment:' || p_payment_id, 'unproven_payer:' || p_payment_id,
-        'refunds_not_told:' || p_payment_id
+        'refunds_not_told:' || p_payment_id, 'skipped_money:' || p_payment_id
     );
     IF found THEN
         NOTIFY calltally_events;

@@ -156,6 +156,7 @@ BEGIN
         );
     END IF;
     PERFORM book_reversals(p_known.payment_id);
+    PERFORM wake_payment(learned.sale ->> 'id');
     IF difference_micros > 0 THEN
         PERFORM settle_outstanding(p_known.organization_id, booked.id);
     END IF;
@@ -182,7 +183,9 @@ DECLARE
     payer record;
 BEGIN
     LOCK TABLE organizations IN ROW EXCLUSIVE MODE; -- link_customer would miss what we are about to park
-    PERFORM lock_payments(array(SELECT named ->> 'payment_id' FROM jsonb_array_elements(p_payments) AS named));
+    PERFORM lock_payments(array(
+        SELECT unnest(ARRAY[named ->> 'payment_id', named -> 'sale' ->> 'id']) FROM jsonb_array_elements(p_payments) AS named
+    ));
     PERFORM FROM wallets WHERE organization_id IN (
         SELECT found.organization_id FROM jsonb_populate_recordset(NULL::told_payment, p_payments) AS named
         CROSS JOIN LATERAL find_told_payer(named) AS found
@@ -259,6 +262,7 @@ BEGIN
     PERFORM credit_wallet(
         p_organization_id, sold.credited_micros, 'topup:' || p_told.payment_id, 'topup', p_told.event_at
     );
+    PERFORM wake_payment(sold.sale ->> 'id');
     RETURN NULL;
 END;
 $$;
@@ -310,6 +314,23 @@ BEGIN
     PERFORM wake_payment(p_payment_id);
     RETURN waiting;
 END;
+$$;
+
+-- unbooked_money: which events name an organization of ours and money that is not booked, nor known to be none of ours.
+--
+-- p_told: array of {event_id, subject, reference}; subject: the payment, or the Checkout Session or invoice that says
+-- what was sold by it. The caller holds its lock.
+CREATE OR REPLACE FUNCTION unbooked_money(p_told jsonb)
+RETURNS TABLE (event_id bigint)
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = public, pg_temp AS $$
+    SELECT told.event_id FROM jsonb_to_recordset(p_told) AS told (event_id bigint, subject text, reference text)
+    WHERE EXISTS (SELECT FROM organizations WHERE organizations.id::text = lower(told.reference))
+        AND NOT EXISTS (SELECT FROM payments WHERE payments.payment_id = told.subject)
+        AND NOT EXISTS (SELECT FROM payments WHERE payments.sale ->> 'id' = told.subject)
+        AND NOT EXISTS (
+            SELECT FROM seen_payments
+            WHERE seen_payments.payment_id = told.subject AND seen_payments.skipped_because IS NOT NULL
+        )
 $$;
 
 -- link_customer: a Stripe customer pays for an organization. Puts parked events back in line; answers with how many.

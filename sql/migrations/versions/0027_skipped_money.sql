@@ -1,0 +1,1 @@
+CREATE INDEX payments_sale ON payments ((sale ->> 'id')) WHERE sale IS NOT NULL;
