@@ -1,6 +1,6 @@
 """Reads what Stripe still knows of its events (`GET /v1/events`, 30 days), for webhooks that never arrived."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Final
@@ -17,8 +17,8 @@ from billing.settings import Settings
 from billing.times import in_utc
 
 RETENTION: Final = timedelta(days=30)
-LOOK_BACK: Final = timedelta(days=7)
-"""Of a run that is not asked for a window: webhooks are tried again for 3 days at most."""
+ON_THE_WAY: Final = timedelta(minutes=10)
+"""A webhook that has not come for so long was not delivered at the first attempt."""
 PAGE_SIZE: Final = 100
 """Stripe's maximum."""
 TYPES: Final = sorted(event_type for provider, event_type in MEANINGS if provider == "stripe")
@@ -31,12 +31,31 @@ class TooLongAgo(PermanentError):
     """Before what Stripe keeps."""
 
 
+class _Made(msgspec.Struct, frozen=True):
+    created: int
+
+
 class _Page(msgspec.Struct, frozen=True):
     data: list[msgspec.Raw]
     has_more: bool
 
 
 _page = msgspec.json.Decoder(_Page)
+_made = msgspec.json.Decoder(_Made)
+
+
+def secret_key(settings: Settings) -> str:
+    """Our key.
+
+    Raises:
+        NotConfigured: there is none.
+    """
+    if settings.stripe_api_key is None:
+        raise NotConfigured(
+            "STRIPE_API_KEY is not set: asking for missed payments needs a secret key, or a restricted one that may "
+            "read events"
+        )
+    return settings.stripe_api_key.get_secret_value()
 
 
 @asynccontextmanager
@@ -46,12 +65,7 @@ async def open_stripe(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
     Raises:
         NotConfigured: there is no key.
     """
-    if settings.stripe_api_key is None:
-        raise NotConfigured(
-            "STRIPE_API_KEY is not set: asking for missed payments needs a secret key, or a restricted one that may "
-            "read events"
-        )
-    headers = {"Authorization": f"Bearer {settings.stripe_api_key.get_secret_value()}"}
+    headers = {"Authorization": f"Bearer {secret_key(settings)}"}
     async with httpx.AsyncClient(
         base_url=settings.stripe_api_base, headers=headers, timeout=httpx.Timeout(60, connect=10)
     ) as client:
@@ -65,32 +79,43 @@ async def list_events(client: httpx.AsyncClient, start: datetime, end: datetime)
 
     Raises:
         ProviderRefused: wrong key, or one that may not read events.
-        RateLimited, ProviderUnavailable: worth another try.
+        RateLimited, ProviderUnavailable: worth another try; so is a list that goes round in circles.
     """
     events: list[Delivery] = []
     for first in range(0, len(TYPES), MAX_TYPES):
         bounds = [("created[gte]", _seconds(start)), ("created[lt]", _seconds(end)), ("limit", str(PAGE_SIZE))]
         wanted = [*bounds, *(("types[]", event_type) for event_type in TYPES[first : first + MAX_TYPES])]
-        more, cursor = True, list[tuple[str, str]]()
+        more, cursor, known = True, list[tuple[str, str]](), set[str]()
         while more:
             page = await _fetch(client, [*wanted, *cursor])
             found = [identify_stripe(bytes(event)) for event in page.data]
+            if known.intersection(event.key for event in found):
+                raise ProviderUnavailable(
+                    "Stripe's list of events shows a page again that it has shown: try it later"
+                )
             events += found
+            known.update(event.key for event in found)
             more = page.has_more and bool(found)
             cursor = [("starting_after", found[-1].key)] if found else []
     return events
 
 
+def undelivered(missed: Sequence[Delivery], now: datetime) -> int:
+    """How many of the events that no webhook told us of are too old to be still on their way."""
+    youngest = (now - ON_THE_WAY).timestamp()
+    return sum(decode(_made, event.body).created < youngest for event in missed)
+
+
 def payment_window(
-    window_from: datetime | None, window_to: datetime | None, scheduled: datetime
+    window_from: datetime | None, window_to: datetime | None, scheduled: datetime, look_back: timedelta
 ) -> tuple[datetime, datetime]:
-    """What a person asked for, or the days before the scheduled time.
+    """What a person asked for, or so much before the scheduled time.
 
     Raises:
         TooLongAgo: Stripe has begun to forget the beginning.
     """
     end = in_utc(window_to or scheduled)
-    start = end - LOOK_BACK if window_from is None else in_utc(window_from)
+    start = end - look_back if window_from is None else in_utc(window_from)
     now = datetime.now(UTC)
     if start < now - RETENTION:
         raise TooLongAgo(

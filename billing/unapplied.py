@@ -30,9 +30,9 @@ NEXT_STEPS = {
     "unproven_payer": "its payer may have written whose it is: a payment link, or a guest. See at Stripe who paid,"
     " then: `calltally payments assign pi_… ORG --reason …`, or pay it back and dismiss it:"
     " `calltally events dismiss {id} --reason …`",
-    "skipped_money": "it has no meaning here, but names one of your organizations, and its money is not booked. If it is"
-    " a top-up: `calltally wallet credit ORG AMOUNT --key topup:pi_… --reason …` with its payment's id; then, or if it is"
-    " none: `calltally events dismiss {id} --reason …`",
+    "skipped_money": "it has no meaning here, but names one of your organizations, and its money is not booked. If it"
+    " is a top-up: `calltally wallet credit --key topup:pi_…` with its payment's id; then it goes on. Else:"
+    " `calltally events dismiss {id} --reason …`",
     "livemode_mismatch": "a test of yours: `calltally events dismiss {id} --reason …`. If not, mend `STRIPE_LIVEMODE`"
     " (`calltally doctor` compares it with Stripe), then: `calltally events replay {id}`",
     "connected_account": "the money is in a connected account, not yours: `calltally events dismiss {id} --reason …`,"

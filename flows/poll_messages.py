@@ -7,7 +7,7 @@ from typing import Annotated
 from prefect import flow
 from pydantic import Field
 
-from billing.errors import ProviderRefused
+from billing.errors import ProviderRefused, ProviderUnavailable
 from billing.twilio_api import list_path
 from tasks.messages import (
     BATCH,
@@ -69,7 +69,13 @@ async def _read_lists(days: int) -> Counter[str]:
     for account_sid in await choose_accounts():
         for day in _last(days):
             path: str | None = list_path(account_sid, day)
+            read: set[str] = set()
             while path is not None:
+                if path in read:
+                    raise ProviderUnavailable(
+                        f"Twilio's list of {day} names a page as the next that was read, so it has no end"
+                    )
+                read.add(path)
                 page = await read_page(path)
                 outcomes += await settle_page(page)
                 path = page.next_path

@@ -9,8 +9,10 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from billing import inbox
+from billing.alerts import note_condition
 from billing.deliveries import Delivery
 from billing.process import get_engine
+from billing.rules import undelivered_webhooks
 from billing.settings import get_settings
 from billing.stripe_list import list_events, open_stripe
 from tasks.retries import DELAYS_SECONDS, RETRIES, is_transient
@@ -39,10 +41,23 @@ async def list_payments(start: datetime, end: datetime) -> list[Delivery]:
     retry_delay_seconds=DELAYS_SECONDS,
     retry_condition_fn=is_transient,
 )
-async def store_missed(events: Sequence[Delivery], dry_run: bool) -> int:
-    """Put events that never arrived into the inbox, where they are applied as if they had; how many those are."""
+async def store_missed(events: Sequence[Delivery], dry_run: bool) -> list[Delivery]:
+    """Put events that never arrived into the inbox, where they are applied as if they had; which those are."""
     missed = await asyncio.to_thread(inbox.not_accepted, get_engine(), events)
     if missed and not dry_run:
         await asyncio.to_thread(inbox.accept, get_engine(), missed)
     log.info("payments.missed count=%d of=%d dry_run=%s", len(missed), len(events), dry_run)
-    return len(missed)
+    return missed
+
+
+@task(
+    task_run_name="note {count} undelivered events",
+    cache_policy=NO_CACHE,
+    retries=RETRIES,
+    retry_delay_seconds=DELAYS_SECONDS,
+    retry_condition_fn=is_transient,
+)
+async def note_undelivered(count: int, start: datetime) -> None:
+    """Open, keep or close the incident of webhooks that Stripe does not deliver."""
+    facts = undelivered_webhooks.facts(count, start)
+    await asyncio.to_thread(note_condition, get_engine(), undelivered_webhooks.NAME, count > 0, facts)

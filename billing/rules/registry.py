@@ -13,6 +13,7 @@ from billing.rules import (
     parked_events,
     silence,
     undelivered_messages,
+    undelivered_webhooks,
     waiting_events,
     wallet_limits,
 )
@@ -33,4 +34,5 @@ RULES: tuple[Rule, ...] = (
     outstanding_money.RULE,
     beyond_payments.RULE,
     undelivered_messages.RULE,
+    undelivered_webhooks.RULE,
 )

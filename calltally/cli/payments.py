@@ -37,7 +37,9 @@ def backfill(
 ) -> None:
     """Store the payment events whose webhook never arrived; the worker applies them at once."""
     from billing.settings import get_settings  # noqa: PLC0415 - the command line itself starts without them
+    from billing.stripe_list import secret_key  # noqa: PLC0415
 
+    secret_key(get_settings())
     point_at_prefect(get_settings())
     given = {"window_from": utc(window_from), "window_to": utc(window_to), "dry_run": dry_run}
     parameters = {name: content for name, content in given.items() if content is not None}

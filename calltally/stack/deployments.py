@@ -53,6 +53,8 @@ class Schedule(BaseModel):
     timezone: str = "UTC"
     active: bool = True
     """False: it waits for somebody to switch it on in the UI."""
+    parameters: dict[str, Any] = {}
+    """What its runs are given that differs from the deployment's own."""
 
     def as_prefect(self, *, active: bool) -> DeploymentScheduleCreate:
         """The schedule in Prefect's words."""
@@ -61,7 +63,7 @@ class Schedule(BaseModel):
             if self.interval is None
             else IntervalSchedule(interval=self.interval, timezone=self.timezone)
         )
-        return DeploymentScheduleCreate(schedule=when, slug=self.slug, active=active)
+        return DeploymentScheduleCreate(schedule=when, slug=self.slug, active=active, parameters=self.parameters)
 
 
 class WorkPool(BaseModel):

@@ -1,6 +1,7 @@
 """Payments whose webhook never arrived are found at Stripe and credited once; all over HTTP."""
 
 import asyncio
+import json
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -146,6 +147,43 @@ def test_answer_that_is_no_list_is_worth_another_try(stage: Stage) -> None:
 
     with pytest.raises(ProviderUnavailable, match="no list"):
         listed(YESTERDAY, YESTERDAY + timedelta(hours=1))
+
+
+def test_list_that_shows_a_page_again_ends_with_an_error(stage: Stage) -> None:
+    """Else it would be read for ever."""
+    page = [{"id": f"evt_{number}", "type": "payment_intent.succeeded", "created": 1} for number in range(3)]
+    body = json.dumps({"object": "list", "data": page, "has_more": True}).encode()
+    stage.sandbox.stripe.faults.add(Fault(status=200, body=body), times=3)
+
+    with pytest.raises(ProviderUnavailable, match="shows a page again"):
+        listed(YESTERDAY, YESTERDAY + timedelta(hours=1))
+    assert len(stage.sandbox.stripe.faults.requests) == 2
+
+
+def test_undelivered_webhooks_are_told_and_so_is_their_return(stage: Stage) -> None:
+    """Those of the last minutes may be on their way; a look at the past, or a rehearsal, says nothing of today."""
+    pay_unheard(stage, 1, at=datetime.now(UTC) - timedelta(minutes=2))
+    run(backfill_payments, look_back_hours=3)
+    pay_unheard(stage, 1, at=datetime.now(UTC) - timedelta(minutes=30))
+    run(backfill_payments, look_back_hours=3, dry_run=True)
+    quiet = len(stage.sandbox.slack.messages)
+    run(backfill_payments, look_back_hours=3)
+    told = [message["text"] for message in stage.sandbox.slack.messages[quiet:]]
+    run(backfill_payments, look_back_hours=3)
+
+    assert quiet == 0
+    assert len(told) == 1
+    assert "2 events of Stripe since" in told[0]
+    assert "Stripe's webhooks arrive again" in stage.sandbox.slack.messages[-1]["text"]
+
+
+def test_regular_run_without_a_key_says_that_nobody_was_asked(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who takes no money through Stripe is not told so every hour; who asks by hand for a time is."""
+    monkeypatch.delenv("STRIPE_API_KEY")
+    get_settings.cache_clear()
+
+    assert run(backfill_payments).name == "nobody was asked: STRIPE_API_KEY is not set"
+    assert isinstance(run(backfill_payments, window_from=YESTERDAY).result, NotConfigured)
 
 
 def test_missing_key_is_named(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
