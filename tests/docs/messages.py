@@ -141,6 +141,7 @@ FACTS: Mapping[str, Mapping[str, Any]] = {
             {"payment_id": "pi_Example", "name": "Acme Dental", "currency": "USD", "micros": 1_240_000},
         ],
     },
+    "undelivered_webhooks": {"events": 4, "since": "2026-11-22 00:10 UTC"},
     "undelivered_messages": {
         "groups": [{"organization": "Acme Dental", "error_code": 30007, "messages": 9, "ended": 40}],
         "count": 1,

@@ -4,9 +4,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from billing.errors import ProviderRefused
+from billing.errors import ProviderRefused, ProviderUnavailable
 from billing.process import NotConfigured
 from billing.settings import get_settings
+from billing.twilio_api import list_path
 from calltally.sandbox.faults import html_fault, json_fault
 from calltally.sandbox.twilio import TextMessage, TwilioWorld
 from flows.poll_messages import poll_messages
@@ -171,3 +172,14 @@ def test_answer_that_is_no_message_is_left_for_a_later_run(stage: Stage, twilio:
     polled = run(poll_messages, list_days=0)
 
     assert polled.result == {"settled": 1, "unreadable": 1}
+
+
+def test_list_that_goes_round_in_circles_ends_with_an_error(stage: Stage, twilio: TwilioWorld) -> None:
+    """Else it would be read for ever; what was read is settled."""
+    day = datetime.now(UTC).date()
+    path = list_path(twilio.account_sid, day)
+    twilio.faults.add(json_fault(200, {"messages": [], "next_page_uri": path}), times=9)
+    ended = run(poll_messages, list_days=1)
+
+    assert isinstance(ended.result, ProviderUnavailable)
+    assert "has no end" in str(ended.result)
