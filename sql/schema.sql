@@ -491,6 +491,7 @@ CREATE UNIQUE INDEX organizations_name_key ON public.organizations USING btree (
 CREATE UNIQUE INDEX organizations_pkey ON public.organizations USING btree (id);
 CREATE UNIQUE INDEX organizations_stripe_customer_id_key ON public.organizations USING btree (stripe_customer_id);
 CREATE UNIQUE INDEX payments_pkey ON public.payments USING btree (payment_id);
+CREATE INDEX payments_sale ON public.payments USING btree (((sale ->> 'id'::text))) WHERE (sale IS NOT NULL);
 CREATE INDEX prices_do_not_overlap ON public.prices USING gist (COALESCE(organization_id, '00000000-0000-0000-0000-000000000000'::uuid), currency, valid);
 CREATE INDEX prices_organization ON public.prices USING btree (organization_id);
 CREATE UNIQUE INDEX prices_pkey ON public.prices USING btree (id);
@@ -686,6 +687,7 @@ FUNCTION split_payment(payments) RETURNS payments;
 FUNCTION state_of_call(text) RETURNS TABLE(organization_id uuid, outcome text, amount_micros bigint, problem text);
 FUNCTION sweep_events() RETURNS integer SECURITY DEFINER;
 FUNCTION told_at_first_sight(text[]) RETURNS TABLE(call_id text, told boolean) SECURITY DEFINER;
+FUNCTION unbooked_money(jsonb) RETURNS TABLE(event_id bigint) SECURITY DEFINER;
 FUNCTION unfinished_events() RETURNS SETOF events;
 FUNCTION value_calls(jsonb) RETURNS TABLE(currency text, charged_micros bigint, at_risk_micros bigint) SECURITY DEFINER;
 FUNCTION wake_events(text) RETURNS integer;
@@ -1001,5 +1003,6 @@ GRANT EXECUTE ON sms_rank(text) TO calltally_app, calltally_owner, calltally_wor
 GRANT EXECUTE ON sms_sender_may_decide(sms_messages) TO calltally_app, calltally_owner, calltally_worker;
 GRANT EXECUTE ON sweep_events() TO calltally_worker;
 GRANT EXECUTE ON told_at_first_sight(text[]) TO calltally_nights;
+GRANT EXECUTE ON unbooked_money(jsonb) TO calltally_worker;
 GRANT EXECUTE ON value_calls(jsonb) TO calltally_nights;
 GRANT EXECUTE ON was_taken(movements,text) TO calltally_app, calltally_nights, calltally_owner, calltally_worker;

@@ -47,7 +47,12 @@ FORMS: Final[dict[str, dict[str, dict[str, Any]]]] = {
     },
     "reconcile_recent_calls": {"hours": number(3, 1, 48)},
     "backfill_calls": {"window_from": DATE, "window_to": DATE, "again": switch(False)},
-    "backfill_payments": {"window_from": DATE, "window_to": DATE, "dry_run": switch(False)},
+    "backfill_payments": {
+        "window_from": DATE,
+        "window_to": DATE,
+        "dry_run": switch(False),
+        "look_back_hours": number(168, 1, 720),
+    },
     "process_webhooks": {"batch_limit": number(1000, 1, 10_000)},
     "monitor_billing": {"dry_run": switch(False)},
     "replay_events": {
