@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+import httpx
 import pytest
 from prefect.client.schemas.objects import FlowRun, State
-from prefect.events import emit_event
-from prefect.events.filters import EventFilter, EventResourceFilter
-from prefect.events.worker import EventsWorker
+from prefect.events import Event, Resource
 from prefect.states import Cancelled, Completed, Crashed, Failed, Pending, Running, Scheduled
 from pydantic import SecretStr
 
@@ -70,14 +69,24 @@ def night(stack: Stack, *states: State[Any], tags: tuple[str, ...] = ("auto-sche
 
 def told_again(stack: Stack) -> list[str]:
     """What Slack heard of nights that are started again."""
-    return [text for text in stack.told() if "is started again" in text]
+    return [text for text in stack.told() if "ended otherwise than planned" in text]
 
 
-def has_sign_of_life(stack: Stack, run_id: UUID) -> bool:
-    """Whether the server has kept one."""
-    wanted = EventFilter(resource=EventResourceFilter(id=[f"prefect.flow-run.{run_id}"]))
-    with stack.client() as client:
-        return any(event.event.endswith("heartbeat") for event in client.read_events(wanted, limit=50).events)
+def beaten(stack: Stack, *runs: UUID) -> bool:
+    """After a heartbeat of each of these runs, as their processes send them."""
+    for run in runs:
+        heartbeat = Event(
+            event="prefect.flow-run.heartbeat", resource=Resource({"prefect.resource.id": f"prefect.flow-run.{run}"})
+        )
+        url = f"{stack.env['PREFECT_API_URL']}/events"
+        httpx.post(url, json=[heartbeat.model_dump(mode="json")], trust_env=False, timeout=30).raise_for_status()
+    return True
+
+
+def looked(watch: RunWatch) -> bool:
+    """After one look of it."""
+    look(watch=watch)
+    return True
 
 
 def last_renewal(stack: Stack) -> float:
@@ -99,21 +108,14 @@ def test_runs_that_never_began_and_runs_that_are_silent_become_crashed(stack: St
     silent = stack.run("backfill_payments", "silent", Running())
     alive = stack.run("backfill_payments", "alive", Running())
     ended = stack.run("backfill_payments", "ended", Running(), Completed())
-    waiting = stack.run("backfill_payments", "waiting", Scheduled())
-    watch = RunWatch(replace(PATIENCE, lost=3 * MINUTE), answering_since=datetime.now(UTC) - 60 * MINUTE)
+    waiting = stack.run("backfill_payments", "waiting", Scheduled(scheduled_time=datetime.now(UTC) + 60 * MINUTE))
+    patience = replace(PATIENCE, lost=MINUTE, unstarted=MINUTE)
+    watch = RunWatch(patience, answering_since=datetime.now(UTC) - 60 * MINUTE)
+    runs = (taken, silent, alive, ended, waiting)
     look(watch=watch)
-    early = [state_of(stack, run) for run in (taken, silent, alive, ended, waiting)]
-    soon = datetime.now(UTC) + 14 * MINUTE
-    for run in (alive, ended):
-        emit_event(
-            event="prefect.flow-run.heartbeat",
-            resource={"prefect.resource.id": f"prefect.flow-run.{run}"},
-            occurred=soon,
-        )
-    EventsWorker.instance().drain()
-    until(lambda: has_sign_of_life(stack, alive))
-    look(15 * MINUTE, watch)
-    late = [state_of(stack, run) for run in (taken, silent, alive, ended, waiting)]
+    early = [state_of(stack, run) for run in runs]
+    until(lambda: beaten(stack, alive, ended) and looked(watch) and state_of(stack, silent) == "Crashed")
+    late = [state_of(stack, run) for run in runs]
 
     assert early == ["Pending", "Running", "Running", "Completed", "Scheduled"]
     assert late == ["Crashed", "Crashed", "Running", "Completed", "Scheduled"]
@@ -186,7 +188,7 @@ def test_night_outlives_restarts_of_the_server(stack: Stack) -> None:
         PREFECT_FLOWS_HEARTBEAT_FREQUENCY="30",
     )
     with stack.client() as client:
-        run = client.create_flow_run_from_deployment(stack.deployments[NIGHT], parameters={"seconds": 90})
+        run = client.create_flow_run_from_deployment(stack.deployments[NIGHT], parameters={"seconds": 150})
     stack.until_state(NIGHT, "Running")
     restarts = 0
     while state_of(stack, run.id) == "Running":
@@ -197,5 +199,5 @@ def test_night_outlives_restarts_of_the_server(stack: Stack) -> None:
         until(lambda at=at: last_renewal(stack) > at or state_of(stack, run.id) != "Running")  # type: ignore[misc]
     worker.terminate()
 
-    assert restarts >= 3
+    assert restarts >= 2
     assert [found.state_name for found in stack.runs(NIGHT)] == ["Completed"]
