@@ -42,7 +42,7 @@ def test_trouble_is_told_once_shown_since_when_and_told_when_it_is_over(stage: S
     assert health(over.id)["broken_books"]["state"] == "ok"
     assert [headline.partition(": ")[2] for headline in headlines(stage)] == [
         "Critical: check_books() finds 1 broken row",
-        "1 wallet is at the debt limit or near it",
+        "1 wallet is at the debt limit or near it, or below the recharge threshold",
         "$60.00 outstanding with 1 organization",
         "Every invariant of the books holds again",
     ]

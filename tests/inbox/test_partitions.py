@@ -8,13 +8,14 @@ from billing import inbox
 from billing.inbox import Pruned
 from billing.replay import Selection, select_events
 
-from .story import Story, report, unreadable, work
+from .story import Story, payment, report, unreadable, work
 
 MONTHS = """
 SELECT relname::text AS name FROM pg_inherits INNER JOIN pg_class ON pg_class.oid = inhrelid
 WHERE inhparent = 'event_bodies'::regclass ORDER BY 1
 """
 PLACES = "SELECT event_id, tableoid::regclass::text AS place FROM event_bodies ORDER BY event_id"
+NOBODY = "00000000-0000-0000-0000-000000000007"
 
 
 def month_name(time: datetime) -> str:
@@ -104,10 +105,11 @@ def test_webhook_without_a_month_is_kept_applied_and_moved_once_there_is_one(sto
 
 
 def test_old_month_is_dropped_whole_and_what_is_unfinished_is_kept(story: Story) -> None:
-    """Once the month ended so long ago; dead, waiting and claimed events keep their bodies and can be applied."""
-    story.open_wallet()
+    """Once the month ended so long ago; dead, parked, waiting and claimed events keep their bodies and can be applied."""
+    organization_id = story.open_wallet()
     make(story, now(story) - timedelta(days=100))
-    story.accept(report("call-1"), unreadable("dead"))
+    parked, _ = payment("pi_1", NOBODY)
+    story.accept(report("call-1"), unreadable("dead"), parked)
     work(story.engine)
     claimed = story.accept(report("call-2"))
     inbox.claim(story.engine, "w", 1)
@@ -121,12 +123,15 @@ def test_old_month_is_dropped_whole_and_what_is_unfinished_is_kept(story: Story)
     assert lay == {month_name(now(story) - timedelta(days=100))}
     assert pruned == Pruned(months=1)
     assert lay.isdisjoint(names(story))
-    assert places(story) == ["event_bodies_other"] * 3
+    assert places(story) == ["event_bodies_other"] * 4
     assert {
         event_id: story.books.value("SELECT state FROM events WHERE id = :id", id=event_id)
         for event_id in claimed + waiting
     } == dict.fromkeys(claimed + waiting, "done")
     assert inbox.prune(story.engine, 30, 400) == Pruned(bodies=2), "those that are done now"
+    story.books.value("SELECT assign_payment('pi_1', :acme, 'he said so')", acme=organization_id)
+    work(story.engine)
+    assert story.event(parked)["state"] == "done"
 
 
 def test_month_that_ended_too_lately_stays(story: Story) -> None:

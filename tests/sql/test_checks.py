@@ -12,9 +12,9 @@ from tests.messages import SERVICE, looked_up, told
 CHECKS = sorted(file.stem for file in (Path(__file__).parents[2] / "sql" / "checks").glob("*.sql"))
 OTHER = "11111111-1111-1111-1111-111111111111"
 DAMAGE: dict[str, str] = {
-    "stored_balance_equals_transfers": ("UPDATE wallets SET balance_micros = balance_micros + 1"),
+    "stored_balance_equals_transfers": "UPDATE wallets SET balance_micros = balance_micros + 1 WHERE last_sequence > 0",
     "sequences_without_gaps": (
-        "UPDATE transfers SET wallet_sequence = 11 WHERE wallet_sequence = 9; UPDATE wallets SET last_sequence = 11"
+        "UPDATE transfers SET wallet_sequence = 11 WHERE wallet_sequence = 9; UPDATE wallets SET last_sequence = 11 WHERE last_sequence > 0"
     ),
     "transfers_sum_to_zero": (f"UPDATE transfers SET from_account = '{OTHER}' WHERE kind = 'topup'"),
     "one_charge_per_call": (
@@ -53,10 +53,82 @@ DAMAGE: dict[str, str] = {
     ),
 }
 
+ANOTHER = "(SELECT id FROM organizations WHERE name = 'Another')"
+ARMS = [
+    (
+        "stored_balance_equals_transfers",
+        "UPDATE wallets SET last_sequence = last_sequence + 1 WHERE last_sequence > 0",
+    ),
+    ("sequences_without_gaps", "UPDATE transfers SET balance_after_micros = 1 WHERE idempotency_key = 'call:last'"),
+    ("transfers_sum_to_zero", "UPDATE transfers SET currency = 'EUR' WHERE idempotency_key = 'gift'"),
+    ("transfers_sum_to_zero", f"UPDATE transfers SET from_account = '{OTHER}' WHERE idempotency_key = 'gift'"),
+    (
+        "charges_equal_transfers",
+        f"UPDATE charges SET organization_id = {ANOTHER} WHERE idempotency_key = 'call:last'",
+    ),
+    ("charges_equal_transfers", "UPDATE charges SET amount_micros = 1 WHERE idempotency_key = 'call:last'"),
+    ("charges_equal_transfers", "UPDATE charges SET state = 'settled' WHERE idempotency_key = 'call:owed'"),
+    (
+        "message_charges_follow_from_their_prices",
+        "UPDATE sms_messages SET per_segment_micros = 1 WHERE sid = 'SM-sent'",
+    ),
+    ("message_charges_follow_from_their_prices", "DELETE FROM sms_messages WHERE sid = 'SM-sent'"),
+    (
+        "message_charges_follow_from_their_prices",
+        "UPDATE sms_messages SET carrier_accepted = false WHERE sid = 'SM-sent'",
+    ),
+    (
+        "message_charges_follow_from_their_prices",
+        f"UPDATE sms_messages SET organization_id = {ANOTHER} WHERE sid = 'SM-sent'",
+    ),
+    (
+        "every_event_in_a_known_state",
+        "UPDATE events SET state = 'delayed', claim_token = gen_random_uuid(),"
+        " lease_until = now() - interval '601 seconds'",
+    ),
+    ("payments_as_booked", "DELETE FROM payments WHERE payment_id = 'pi_2'"),
+    (
+        "payments_as_booked",
+        "INSERT INTO payments (payment_id, organization_id, currency, charged_micros, credited_micros)"
+        " SELECT 'pi_3', organization_id, currency, 1, 1 FROM wallets LIMIT 1",
+    ),
+    ("payments_as_booked", "UPDATE payments SET charged_micros = 2, credited_micros = 2 WHERE payment_id = 'pi_2'"),
+    ("payments_as_booked", "UPDATE payments SET charged_micros = 1000001, tax_micros = 1 WHERE payment_id = 'pi_2'"),
+    ("payments_as_booked", "UPDATE payments SET charged_micros = 1000001, fee_micros = 1 WHERE payment_id = 'pi_2'"),
+    ("taken_back_as_due", "UPDATE movements SET amount_micros = -11000000"),
+    (
+        "no_usage_beyond_debt_limit",
+        "UPDATE transfers SET debt_limit_micros = -balance_after_micros - 1 WHERE idempotency_key = 'call:last'",
+    ),
+    *(
+        (
+            "no_usage_beyond_debt_limit",
+            f"UPDATE transfers SET kind = '{kind}', debt_limit_micros = 0 WHERE idempotency_key = 'call:last'",
+        )
+        for kind in ("sms", "correction")
+    ),
+    ("references_lead_somewhere", f"UPDATE calls SET organization_id = '{OTHER}' WHERE id = 'free'"),
+    (
+        "references_lead_somewhere",
+        f"UPDATE charges SET organization_id = '{OTHER}' WHERE idempotency_key = 'call:owed'",
+    ),
+    ("references_lead_somewhere", f"UPDATE sms_messages SET organization_id = '{OTHER}' WHERE sid = 'SM-failed'"),
+]
+"""What else each check is for, where its row above shows one kind of damage of several."""
+SOUND = [
+    "UPDATE transfers SET debt_limit_micros = -balance_after_micros WHERE idempotency_key = 'call:last'",
+    "UPDATE transfers SET debt_limit_micros = 0, overrun = true WHERE idempotency_key = 'call:last'",
+    "UPDATE events SET state = 'active', claim_token = gen_random_uuid(), lease_until = now() - interval '599 seconds'",
+    "UPDATE calls SET held = 'strange', assistant_id = 'a1' WHERE id = 'nobody'",
+    "UPDATE sms_messages SET carrier_accepted = true, num_segments = NULL WHERE sid = 'SM-failed'",
+]
+"""What looks like damage and is none."""
+
 
 @pytest.fixture
 def healthy(books: Books) -> Books:
     """Books with something of everything."""
+    books.organization("Another")
     organization_id = books.organization()
     books.route(organization_id, "a1")
     books.credit(organization_id, 10_000_000, "topup:pi_1")
@@ -95,6 +167,20 @@ def broken_by(url: str, statements: str) -> list[str]:
 def test_check_sees_its_damage_alone(healthy: Books, database_url: str, check: str) -> None:
     """One broken invariant is one row, from the check that is for it."""
     assert broken_by(database_url, DAMAGE[check]) == [check]
+
+
+@pytest.mark.parametrize(("check", "damage"), ARMS)
+def test_each_arm_of_a_check_sees_damage_of_its_own(
+    healthy: Books, database_url: str, check: str, damage: str
+) -> None:
+    """Nothing else would say it."""
+    assert broken_by(database_url, damage) == [check]
+
+
+@pytest.mark.parametrize("statements", SOUND)
+def test_checks_see_nothing_where_nothing_is_broken(healthy: Books, database_url: str, statements: str) -> None:
+    """Up to the limit, and for those who are allowed to."""
+    assert broken_by(database_url, statements) == []
 
 
 @pytest.mark.parametrize("check", CHECKS)

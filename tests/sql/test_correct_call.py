@@ -201,6 +201,20 @@ def test_reprice_whose_difference_is_cancelled_is_kept_for_later_corrections(sha
     assert shared.broken() == []
 
 
+def test_tenth_correction_is_the_last_one(shared: Books, tag: str) -> None:
+    """Ten comes after nine, also where keys are compared as text: the price of the tenth stays."""
+    organization_id = charged(shared, tag, 60, debt_limit_micros=100 * MICROS)
+    for step in range(9):
+        shared.correct(tag, 120 if step % 2 == 0 else 60)
+    shared.price(organization_id, 2 * MINUTE)
+    assert reprice(shared, tag) == 2 * MINUTE
+
+    assert shared.correct(tag, 60) == -2 * MINUTE
+    assert f"call:{tag}:correction:11" in shared.states(organization_id)
+    assert shared.balance(organization_id) == -2 * MINUTE
+    assert shared.broken() == []
+
+
 def test_corrected_debt_keeps_its_place_in_line(shared: Books, tag: str) -> None:
     """The older call is paid first, although its length changed after the younger one was owed."""
     organization_id = charged(shared, tag, 60, debt_limit_micros=0)

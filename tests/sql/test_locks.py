@@ -1,5 +1,6 @@
 """What keeps the books waiting is locked by rows and tables, which need a grant: no login can hold them up."""
 
+import json
 import re
 from pathlib import Path
 from uuid import uuid4
@@ -11,7 +12,7 @@ from sqlalchemy import make_url
 
 from billing.database import READER_TIMEOUTS, open_engine
 from billing.migrate import migrate
-from tests.books import Books
+from tests.books import Books, moved
 
 SQL = Path(__file__).parents[2] / "sql"
 EVERY_ADVISORY_LOCK = """
@@ -54,6 +55,21 @@ def test_payments_are_locked_until_the_end_of_the_transaction(
         connection.rollback()
         second.rollback()
         second.execute("SELECT lock_payments(%s)", [[other]])
+
+
+@pytest.mark.parametrize("key", ["pi_", "topup:pi_"])
+def test_credit_by_hand_waits_for_a_refund_of_its_payment(shared: Books, shared_url: str, tag: str, key: str) -> None:
+    """Otherwise neither would see the other, and the refund would be booked by nobody."""
+    organization_id = shared.organization()
+    refund = json.dumps([moved(f"pi_{tag}", f"re_{tag}", -1_000_000)])
+    options = "-c role=calltally_app -c lock_timeout=100ms"
+    with shared.engine.begin() as connection, psycopg.connect(shared_url, options=options) as second:
+        connection.exec_driver_sql("SELECT * FROM record_movements(%s)", (refund,))
+        with pytest.raises(errors.LockNotAvailable):
+            second.execute("SELECT * FROM credit_wallet(%s, 5000000, %s)", [organization_id, f"{key}{tag}"])
+    shared.credit(organization_id, 5_000_000, f"{key}{tag}")
+
+    assert shared.balance(organization_id) == 4_000_000
 
 
 def test_sql_takes_no_advisory_lock() -> None:

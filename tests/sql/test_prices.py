@@ -37,6 +37,7 @@ def charged_micros(books: Books, tag: str, seconds: float, **price: Any) -> int:
         pytest.param(10, {"per_minute_micros": 60_000, "free": 10}, 0, id="within the free seconds"),
         pytest.param(12, {"per_minute_micros": 60_000, "free": 10}, 2_000, id="beyond the free seconds"),
         pytest.param(12, {"per_minute_micros": 60_000, "free": 10, "minimum": 5}, 5_000, id="free, then minimum"),
+        pytest.param(10, {"per_minute_micros": 60_000, "free": 10, "minimum": 5}, 0, id="exactly the free seconds"),
         pytest.param(9, {"per_minute_micros": 60_000, "free": 10, "minimum": 5}, 0, id="free is free of the minimum"),
         pytest.param(1, {"per_minute_micros": 90}, 2, id="half a micro rounds up"),
         pytest.param(1, {"per_minute_micros": 89}, 1, id="less than half rounds down"),
@@ -144,6 +145,22 @@ def test_price_is_the_one_when_the_call_began(shared: Books, tag: str) -> None:
     shared.route(organization_id, f"a-{tag}")
 
     assert shared.record(told_call(tag, f"a-{tag}", 60))[0]["amount_micros"] == 60_000
+
+
+@pytest.mark.parametrize(("since", "micros"), [("00:00:05Z", -60_000), ("00:00:05.000001Z", 0)])
+def test_price_charges_the_unpriced_calls_that_began_with_it(
+    shared: Books, tag: str, since: str, micros: int
+) -> None:
+    """Its first instant is its own; a call that began before it still waits."""
+    organization_id = shared.value(
+        "SELECT create_organization(:name, 'a@example.com', 'NOK')", name=f"Unpriced {tag}"
+    )
+    shared.route(organization_id, f"a-{tag}")
+    assert shared.record(told_call(tag, f"a-{tag}", 60))[0]["outcome"] == "unpriced"
+    shared.price(organization_id, 60_000, since=f"2026-07-01 {since}")
+
+    assert shared.balance(organization_id) == micros
+    shared.price(organization_id, 60_000)
 
 
 def test_price_ranges_that_overlap_are_refused(owner: Books) -> None:

@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 
+from billing import known_calls
 from tests.books import Books, Row, told_call
 
 EARLIER = datetime(2026, 6, 1, tzinfo=UTC)
@@ -214,3 +215,31 @@ def test_record_without_price_waits_for_one(shared: Books, tag: str) -> None:
 
     assert shared.states(organization_id) == {f"call:{tag}": "settled"}
     assert shared.balance(organization_id) == -100_000
+
+
+@pytest.mark.parametrize("reconciled", [False, True])
+def test_record_again_after_the_route_moved_keeps_who_paid(shared: Books, tag: str, reconciled: bool) -> None:
+    """The call is its charge's organization's, whoever has the assistant now."""
+    first, second = shared.organization(), shared.organization()
+    shared.route(first, f"a-{tag}")
+    shared.record(told_call(tag, f"a-{tag}", 60))
+    shared.route(second, f"a-{tag}", since="2026-01-01Z")
+
+    answer = shared.record(told_call(tag, f"a-{tag}", 60), reconciled=reconciled)
+
+    assert answer[0]["organization_id"] == stored(shared, tag)["organization_id"] == first
+    assert (shared.balance(first), shared.balance(second)) == (-700_000, 0)
+
+
+def test_report_that_came_after_a_night_first_saw_its_call_was_not_there_in_time(books: Books) -> None:
+    """It improves no rerun, applied or not; what came before that sight counts, and so does what no night has seen."""
+    accept(books, "before:end-of-call-report")
+    known_calls.keep_first_sights(books.engine, ["before", "late"])
+    accept(books, "late:end-of-call-report")
+    accept(books, "unseen:end-of-call-report")
+    accept(books, "never:hang")
+    known_calls.keep_first_sights(books.engine, ["late"])
+
+    assert known_calls.load_reported(books.engine, ["before", "late", "unseen", "never"]) == {"before", "unseen"}
+    books.record(told_call("late", None, 60))
+    assert stored(books, "late")["reconciled"] is True

@@ -422,6 +422,24 @@ def test_failures_are_counted_by_error_code_and_hour(books: Books, owner: Books)
     ]
 
 
+def test_failures_of_one_hour_are_counted_for_each_organization(books: Books, owner: Books) -> None:
+    """Neither is shown the other's, nor measured by how many messages the other sent."""
+    ended = {}
+    for number, good in enumerate([1, 4]):
+        organization_id, service = books.organization(), f"MG{number:032}"
+        route(books, organization_id, "messaging_service", service)
+        for place, status in enumerate(["failed"] + ["delivered"] * good):
+            sid = f"SM-{number}-{place}"
+            record(books, told(sid, status, error_code=30008 if not place else None, messaging_service_sid=service))
+        ended[organization_id] = 1 + good
+    hour = datetime(2026, 11, 18, 12, tzinfo=UTC)
+    owner.rows("UPDATE sms_messages SET status_at = :hour + interval '59 minutes' RETURNING sid", hour=hour)
+    found = books.rows("SELECT * FROM sms_failures")
+
+    assert {row["organization_id"]: row["ended_messages"] for row in found} == ended
+    assert [(row["hour"], row["messages"]) for row in found] == [(hour, 1)] * 2
+
+
 def test_price_that_comes_late_is_kept_and_its_first_value_stays(shared: Books, acme: UUID, tag: str) -> None:
     """What Twilio charges the reseller is noted beside what the organization is charged."""
     sid = f"SM{tag}"
