@@ -105,7 +105,7 @@ def test_webhook_without_a_month_is_kept_applied_and_moved_once_there_is_one(sto
 
 
 def test_old_month_is_dropped_whole_and_what_is_unfinished_is_kept(story: Story) -> None:
-    """Once the month ended so long ago; dead, parked, waiting and claimed events keep their bodies and can be applied."""
+    """Once the month ended; dead, parked, waiting and claimed events keep their bodies, and can be applied."""
     organization_id = story.open_wallet()
     make(story, now(story) - timedelta(days=100))
     parked, _ = payment("pi_1", NOBODY)

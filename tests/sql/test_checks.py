@@ -11,10 +11,13 @@ from tests.messages import SERVICE, looked_up, told
 
 CHECKS = sorted(file.stem for file in (Path(__file__).parents[2] / "sql" / "checks").glob("*.sql"))
 OTHER = "11111111-1111-1111-1111-111111111111"
+USED = "WHERE last_sequence > 0"
+"""Of the organization that has something of everything."""
 DAMAGE: dict[str, str] = {
-    "stored_balance_equals_transfers": "UPDATE wallets SET balance_micros = balance_micros + 1 WHERE last_sequence > 0",
+    "stored_balance_equals_transfers": f"UPDATE wallets SET balance_micros = balance_micros + 1 {USED}",
     "sequences_without_gaps": (
-        "UPDATE transfers SET wallet_sequence = 11 WHERE wallet_sequence = 9; UPDATE wallets SET last_sequence = 11 WHERE last_sequence > 0"
+        "UPDATE transfers SET wallet_sequence = 11 WHERE wallet_sequence = 9;"
+        f"UPDATE wallets SET last_sequence = 11 {USED}"
     ),
     "transfers_sum_to_zero": (f"UPDATE transfers SET from_account = '{OTHER}' WHERE kind = 'topup'"),
     "one_charge_per_call": (
@@ -54,10 +57,12 @@ DAMAGE: dict[str, str] = {
 }
 
 ANOTHER = "(SELECT id FROM organizations WHERE name = 'Another')"
+CLAIMED = "UPDATE events SET claim_token = gen_random_uuid()"
+SOLD = "INSERT INTO payments (payment_id, organization_id, currency, charged_micros, credited_micros)"
 ARMS = [
     (
         "stored_balance_equals_transfers",
-        "UPDATE wallets SET last_sequence = last_sequence + 1 WHERE last_sequence > 0",
+        f"UPDATE wallets SET last_sequence = last_sequence + 1 {USED}",
     ),
     ("sequences_without_gaps", "UPDATE transfers SET balance_after_micros = 1 WHERE idempotency_key = 'call:last'"),
     ("transfers_sum_to_zero", "UPDATE transfers SET currency = 'EUR' WHERE idempotency_key = 'gift'"),
@@ -83,14 +88,12 @@ ARMS = [
     ),
     (
         "every_event_in_a_known_state",
-        "UPDATE events SET state = 'delayed', claim_token = gen_random_uuid(),"
-        " lease_until = now() - interval '601 seconds'",
+        f"{CLAIMED}, state = 'delayed', lease_until = now() - interval '601 seconds'",
     ),
     ("payments_as_booked", "DELETE FROM payments WHERE payment_id = 'pi_2'"),
     (
         "payments_as_booked",
-        "INSERT INTO payments (payment_id, organization_id, currency, charged_micros, credited_micros)"
-        " SELECT 'pi_3', organization_id, currency, 1, 1 FROM wallets LIMIT 1",
+        f"{SOLD} SELECT 'pi_3', organization_id, currency, 1, 1 FROM wallets LIMIT 1",
     ),
     ("payments_as_booked", "UPDATE payments SET charged_micros = 2, credited_micros = 2 WHERE payment_id = 'pi_2'"),
     ("payments_as_booked", "UPDATE payments SET charged_micros = 1000001, tax_micros = 1 WHERE payment_id = 'pi_2'"),
@@ -118,7 +121,7 @@ ARMS = [
 SOUND = [
     "UPDATE transfers SET debt_limit_micros = -balance_after_micros WHERE idempotency_key = 'call:last'",
     "UPDATE transfers SET debt_limit_micros = 0, overrun = true WHERE idempotency_key = 'call:last'",
-    "UPDATE events SET state = 'active', claim_token = gen_random_uuid(), lease_until = now() - interval '599 seconds'",
+    f"{CLAIMED}, state = 'active', lease_until = now() - interval '599 seconds'",
     "UPDATE calls SET held = 'strange', assistant_id = 'a1' WHERE id = 'nobody'",
     "UPDATE sms_messages SET carrier_accepted = true, num_segments = NULL WHERE sid = 'SM-failed'",
 ]

@@ -232,7 +232,7 @@ def test_record_again_after_the_route_moved_keeps_who_paid(shared: Books, tag: s
 
 
 def test_report_that_came_after_a_night_first_saw_its_call_was_not_there_in_time(books: Books) -> None:
-    """It improves no rerun, applied or not; what came before that sight counts, and so does what no night has seen."""
+    """It improves no rerun; what came before that sight counts, and so does what no night has seen."""
     accept(books, "before:end-of-call-report")
     known_calls.keep_first_sights(books.engine, ["before", "late"])
     accept(books, "late:end-of-call-report")
