@@ -91,7 +91,7 @@ def words(facts: Mapping[str, Any]) -> Words:
             "Ask them to top up: the next payment settles what is owed, oldest first. A wallet past its limit was "
             "taken there by a refund or a dispute."
         ),
-        values={"Past the limit": str(facts["past"]), "Charges refused": str(facts.get("owing", 0))},
+        values={"Past the limit": str(facts["past"]), "With refused charges": str(facts.get("owing", 0))},
         paragraphs={"Wallets": "\n".join([*lines, *([f"and {more} more"] if more > 0 else [])])},
     )
 

@@ -1,14 +1,19 @@
 """What a batch of unlike events comes to, and in which order it takes its locks."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
 import pytest
 
 from billing import inbox
 from billing.database import transaction
+from billing.deliveries import identify_stripe
+from billing.errors import DatabaseUnavailable
+from billing.inbox import ClaimedEvent
 from billing.payments import CreditPayment
 from billing.posting import DONE, Outcome, post
+from calltally.sandbox.stripe import StripeWorld
+from calltally.sandbox.stripe_objects import Payment
 
 from .stops import die, stopping
 from .story import Story, payment, report
@@ -27,6 +32,30 @@ def test_payments_are_locked_before_the_wallets_of_calls(story: Story) -> None:
     functions = ("lock_payments", "record_calls", "credit_payments")
     asked = [name for moment in moments.seen for name in functions if moment.startswith("before") and name in moment]
     assert asked == ["lock_payments", "record_calls", "credit_payments"]
+
+
+def apply_impatiently(story: Story, claimed: Sequence[ClaimedEvent]) -> None:
+    """Give up where somebody has to be waited for."""
+    with transaction(story.engine) as connection:
+        connection.exec_driver_sql("SET LOCAL lock_timeout = '100ms'")
+        inbox.apply_within(connection, claimed)
+
+
+def test_batch_that_waits_for_the_payment_of_a_refund_holds_no_wallet(story: Story) -> None:
+    """Whoever has the payment may need that wallet; it is the payment that is asked for first."""
+    story.open_wallet()
+    world = StripeWorld()
+    topup = world.pay_topup(Payment(5_000), at=datetime(2026, 7, 1, tzinfo=UTC))
+    refund = world.messages(world.refund(topup, 2_000, at=datetime(2026, 7, 1, tzinfo=UTC)))
+    story.accept(report("call-1"), *(identify_stripe(message.body) for message in refund))
+    claimed = inbox.claim(story.engine, "worker", 100)
+    with story.owner.engine.begin() as other, stopping(story.engine, NEVER, die) as moments:
+        other.exec_driver_sql("SELECT lock_payments(%s)", ([topup.payment_intent_id],))
+        with pytest.raises(DatabaseUnavailable):
+            apply_impatiently(story, claimed)
+
+    assert any("lock_payments" in moment for moment in moments.seen)
+    assert not any("record_calls" in moment for moment in moments.seen)
 
 
 @pytest.mark.parametrize("together", [True, False])

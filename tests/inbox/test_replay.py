@@ -8,7 +8,7 @@ from uuid import UUID
 import pytest
 
 from billing.errors import TransactionConflict
-from billing.replay import PlanChanged, Selection, apply_plan, rehearse, replay, select_events
+from billing.replay import Plan, PlanChanged, Selection, apply_plan, rehearse, replay, select_events
 
 from .story import Story, payment, report, status_update, unreadable, work
 
@@ -221,6 +221,17 @@ def test_rehearsal_of_unreadable_event_shows_that_it_dies_again(story: Story, en
 
     assert [outcome["state"] for outcome in plan.outcomes] == ["dead"]
     assert plan.transfers == []
+
+
+@pytest.mark.parametrize("change", [{"state": "parked"}, {"reason": "no_price"}, {"id": 2}])
+def test_plans_that_differ_only_in_how_events_end_are_different_plans(change: dict[str, Any]) -> None:
+    """Who was shown one must not apply the other, though both move the same money."""
+    outcome = {"id": 1, "state": "done", "reason": None}
+    transfer = {"idempotency_key": "call:1", "kind": "call", "organization": "Acme", "amount_micros": -1}
+
+    assert Plan([outcome], [transfer]).digest == Plan([dict(outcome)], [dict(transfer)]).digest
+    assert Plan([outcome], [transfer]).digest != Plan([outcome | change], [transfer]).digest
+    assert Plan([outcome], [transfer]).digest != Plan([outcome], [transfer | {"amount_micros": -2}]).digest
 
 
 def test_plan_of_nothing_is_empty(story: Story) -> None:

@@ -1,6 +1,6 @@
 """Two lists of calls are compared exactly, in any order, without a float."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 from functools import partial
 from typing import Any
@@ -34,6 +34,11 @@ A_MOMENT_AGO = AS_OF - timedelta(minutes=1)
 LONG_AGO = AS_OF - RETENTION
 
 
+def ended_before(moment: datetime, age: timedelta) -> dict[str, Any]:
+    """A call of our books that ended so long before."""
+    return {**known(), "ended_at": moment - age}
+
+
 @pytest.mark.parametrize(
     ("theirs", "ours", "kind"),
     [
@@ -58,6 +63,9 @@ LONG_AGO = AS_OF - RETENTION
         (routed(status="in-progress"), known(), "drift"),
         (routed(status="in-progress", updated_at=A_MOMENT_AGO), known(), "matched"),
         (routed(status="in-progress"), known(created_at=A_MOMENT_AGO), "matched"),
+        (routed(status="in-progress"), ended_before(AS_OF, timedelta(minutes=10)), "matched"),
+        (routed(status="in-progress"), ended_before(AS_OF, SETTLING - timedelta(milliseconds=1)), "matched"),
+        (routed(status="in-progress"), ended_before(AS_OF, SETTLING), "drift"),
         (routed(updated_at=AS_OF - SETTLING + timedelta(milliseconds=1)), None, "open"),
         (routed(updated_at=AS_OF - SETTLING), None, "missing"),
         (routed(seconds=61, updated_at=A_MOMENT_AGO), known(), "matched"),

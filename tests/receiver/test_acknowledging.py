@@ -3,6 +3,7 @@
 import base64
 import hmac
 import time
+from datetime import timedelta
 
 import httpx
 import pytest
@@ -184,7 +185,7 @@ def test_a_day_of_the_sandbox_is_stored_once_each_through_duplicates_and_disorde
         stripe_target=f"{served.url}/webhooks/stripe",
     )
     now = sandbox.clock()
-    day = Traffic(60, (Route(assistant_id="assistant-1"),), now.replace(hour=0, minute=0), now)
+    day = Traffic(60, (Route(assistant_id="assistant-1"),), now - timedelta(hours=12), now)
     weather = Weather(duplicate_rate=0.3)
 
     calls = sandbox.deliver_calls(sandbox.vapi.place_calls(day), weather=weather)

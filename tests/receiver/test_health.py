@@ -349,6 +349,21 @@ def test_health_with_an_event_that_a_worker_holds_for_too_long_is_unhealthy(
     assert (before, health(served.url)[1]["services"]["webhookQueue"]) == ("up", "late")
 
 
+def test_health_with_an_event_that_nobody_tries_again_is_unhealthy(
+    serve: Serve, engine: Engine, prefect: str, worker: None, change: Change
+) -> None:
+    """It failed and was to be tried again, and waits for that as others do in line."""
+    served = serve(prefect_api_url=prefect, health_max_waiting=timedelta(seconds=60))
+    with served.client() as client:
+        send_stripe(client, stripe_event("evt_1"))
+    inbox.claim(engine, "a worker that hangs", 10)
+    change("UPDATE events SET state = 'delayed', received_at = now() - interval '59 seconds'")
+    before = health(served.url)[1]["services"]["webhookQueue"]
+    change("UPDATE events SET received_at = now() - interval '61 seconds'")
+
+    assert (before, health(served.url)[1]["services"]["webhookQueue"]) == ("up", "late")
+
+
 def test_health_counts_every_state_under_its_known_name(serve: Serve, change: Change) -> None:
     """Done and skipped are completed, dead is failed, parked is paused."""
     states = ["waiting", "active", "active", "delayed", "done", "done", "skipped", "dead", "parked", "parked"]

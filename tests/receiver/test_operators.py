@@ -73,10 +73,11 @@ def client(engine: Engine, prefect: Prefect) -> Iterator[httpx.Client]:
 def test_request_without_the_token_is_refused(client: httpx.Client) -> None:
     """On every route, and with a hint what to send."""
     paths = ["/api/monitoring/queue-stats", f"{NIGHTS}/runs", f"{NIGHTS}/runs/{FLOW_RUN}"]
-    sent = [{}, {"Authorization": "Bearer wrong"}, {"Authorization": "operator-token"}]
+    told = ["Bearer wrong", "Bearer", "operator-token", "Basic operator-token", "Token operator-token"]
+    sent = [{}, *({"Authorization": authorization} for authorization in told)]
     answers = [client.get(path, headers=headers) for path in paths for headers in sent]
 
-    assert [answer.status_code for answer in answers] == [401] * 9
+    assert [answer.status_code for answer in answers] == [401] * len(paths) * len(sent)
     assert all("OPERATOR_TOKEN" in answer.json()["error"] for answer in answers)
 
 
@@ -189,6 +190,7 @@ STRANGE_BODIES = [
     b'{"until": "2026-11-20T00:00:00Z"}',
     b'{"dry_run": "yes"}',
     b'{"from": "2026-11-21T00:00:00Z", "to": "2026-11-20T00:00:00Z"}',
+    b'{"from": "2026-11-20T00:00:00Z", "to": "2026-11-20T00:00:00Z"}',
     b"\xff\xfe",
     b'{"from": "\xff"}',
     b"[" * 9000,

@@ -24,11 +24,12 @@ def begun(books: Books, owner: Books) -> Books:
 
 def ran(books: Books, window_to: datetime, **facts: Any) -> None:
     """A run that ended soon after its window."""
-    run = {"state": "completed", "kind": "night", "dry_run": False, "error": None, **facts}
+    run = {"state": "completed", "kind": "night", "dry_run": False, "error": None, "organization_id": None, **facts}
     books.value(
         "INSERT INTO reconciliation_runs"
-        " (window_from, window_to, started_at, finished_at, state, kind, dry_run, error)"
-        " VALUES (:to - interval '1 day', :to, :to, :to + interval '20 minutes', :state, :kind, :dry_run, :error)"
+        " (window_from, window_to, started_at, finished_at, state, kind, dry_run, error, organization_id)"
+        " VALUES (:to - interval '1 day', :to, :to, :to + interval '20 minutes', :state, :kind, :dry_run, :error,"
+        " :organization_id)"
         " RETURNING 1",
         to=window_to,
         **run,
@@ -72,6 +73,14 @@ def test_what_is_no_completed_night_does_not_count(begun: Books, facts: dict[str
 
     assert condition.failing
     assert ("Vapi answered 401" in written(condition)) == (facts.get("state") == "failed")
+
+
+def test_night_of_one_organization_is_not_the_night(begun: Books) -> None:
+    """The calls of all the others were compared with nothing."""
+    ran(begun, MIDNIGHT - DAY + 2.75 * HOUR)
+    ran(begun, MIDNIGHT + 2.75 * HOUR, organization_id=begun.organization("Acme"))
+
+    assert looked(begun, RULE)["missing_night"].failing
 
 
 def test_nights_missed_for_two_days_are_critical(begun: Books) -> None:

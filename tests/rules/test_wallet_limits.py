@@ -41,8 +41,10 @@ def test_wallet_that_has_used_four_fifths_of_its_limit_is_found(books: Books, mi
 
 
 def test_first_ten_are_named_those_past_the_limit_first(books: Books, owner: Books) -> None:
-    """A refund took one past it."""
-    for n in range(12):
+    """A refund took one past it; of another a charge was refused, which is counted beside those that only may be."""
+    owing = spend(books, "Near 00", 4_500_000)
+    books.deduct(owing, "refused", 600_000)
+    for n in range(1, 12):
         spend(books, f"Near {n:02}", 4_500_000)
     past = spend(books, "Past", 0)
     books.credit(past, 10_000_000, "topup:pi_1")
@@ -50,12 +52,14 @@ def test_first_ten_are_named_those_past_the_limit_first(books: Books, owner: Boo
     books.refund("pi_1", "re_1", 5_000_000)
     facts = looked(books, RULE)["wallet_limits"].facts
 
-    assert (facts["wallets"], facts["past"], len(facts["first"])) == (13, 1, 10)
+    assert (facts["wallets"], facts["past"], facts["owing"], len(facts["first"])) == (13, 1, 1, 10)
     assert facts["first"][0] == {
         "name": "Past", "currency": "USD", "balance_micros": -9_000_000, "debt_limit_micros": 5_000_000,
         "outstanding_micros": 0,
     }  # fmt: skip
     assert "and 3 more" in written(looked(books, RULE)["wallet_limits"])
+    assert "Past the limit*\\n1" in written(looked(books, RULE)["wallet_limits"])
+    assert "With refused charges*\\n1" in written(looked(books, RULE)["wallet_limits"])
 
 
 @pytest.mark.parametrize(
@@ -98,7 +102,8 @@ def test_wallet_whose_charges_are_refused_is_found_as_everywhere_else(
     """Far from its limit or without one: a large call was refused, is owed, and the next ones may be as well."""
     owing = spend(books, "Owing", 0, limit_micros)
     spend(books, "Well", 0, limit_micros)
-    books.deduct(owing, "large", 6_000_000)
+    for number in range(2):
+        books.deduct(owing, f"large-{number}", 6_000_000)
     condition = looked(books, RULE, NOW + timedelta(days=8))["wallet_limits"]
     [gauge] = [gauge for gauge in DATABASE_GAUGES if gauge.name == "calltally_wallets"]
     with open_books(database_url) as screen:
@@ -106,7 +111,7 @@ def test_wallet_whose_charges_are_refused_is_found_as_everywhere_else(
 
     assert (condition.failing, condition.facts["owing"], condition.facts["past"]) == (True, 1, 0)
     assert "Owing: $0.00, limit" in written(condition)
-    assert "$6.00 refused and owed" in written(condition)
+    assert "$12.00 refused and owed" in written(condition)
     assert [row["name"] for row in shown] == ["Owing"]
     assert {row["state"]: row["value"] for row in books.rows(gauge.query) if row["value"]} == {
         "at_limit": 1, "well": 1,

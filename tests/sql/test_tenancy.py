@@ -1,6 +1,7 @@
 """Who may do what to which row: every table and view, verb, role and tenant, read from the catalogue."""
 
 from collections.abc import Iterator
+from contextlib import suppress
 from uuid import uuid4
 
 import psycopg
@@ -15,6 +16,11 @@ TENANT_READS = {
     *("wallets", "transfers", "charges", "calls", "wallet_balances", "wallet_statement", "vapi_webhook_reliability"),
     *("organizations", "prices", "sms_messages", "sms_prices"),
 }
+COLUMNS = """
+SELECT c.relname::text, a.attname::text FROM pg_class AS c
+INNER JOIN pg_attribute AS a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p', 'v', 'm')
+"""
 NOT_ORGANIZATION_DATA = {"schema_revision"}
 
 
@@ -65,6 +71,23 @@ def test_tenant_sees_its_own_rows_alone(connection: Connection, tenants: dict[st
 
     for relation in sorted(TENANT_READS):
         assert seen_as_tenant(connection, relation, organization_id) == expected_rows, relation
+
+
+def test_tenant_is_refused_every_column_that_it_need_not_read(connection: Connection) -> None:
+    """Addresses, customers, events, payments: tried column by column, whatever the grants say they mean."""
+    columns = connection.execute(COLUMNS).fetchall()
+    connection.execute("SET LOCAL ROLE calltally_tenant")
+    read = set()
+    for relation, column in columns:
+        with suppress(errors.InsufficientPrivilege), connection.transaction():
+            connection.execute(
+                sql.SQL("SELECT {} FROM {} LIMIT 0").format(sql.Identifier(column), sql.Identifier(relation))
+            )
+            read.add((relation, column))
+    of_organizations = {column for relation, column in read if relation == "organizations"}
+
+    assert {relation for relation, _ in read} == TENANT_READS
+    assert of_organizations == {"id", "name", "currency", "charge_policy", "created_at"}
 
 
 def test_tenant_with_malformed_id_gets_an_error(connection: Connection, tenants: dict[str, str]) -> None:

@@ -30,6 +30,14 @@ def at(written: str) -> datetime:
         ("22:00-06:00", "Europe/Berlin", "2026-03-28T21:30", "2026-03-29T04:00"),
         ("22:00-06:00", "Europe/Berlin", "2026-10-24T20:30", "2026-10-25T05:00"),
         ("22:00-06:00", "Europe/Berlin", "2026-10-25T05:00", None),
+        # An end that the clocks show twice is the first, though they go back past it; so is a begin.
+        ("22:00-02:30", "Europe/Berlin", "2026-10-25T00:29", "2026-10-25T00:30"),
+        ("22:00-02:30", "Europe/Berlin", "2026-10-25T00:30", None),
+        ("22:00-02:30", "Europe/Berlin", "2026-10-25T01:15", None),
+        ("02:30-06:00", "Europe/Berlin", "2026-10-25T00:29", None),
+        ("02:30-06:00", "Europe/Berlin", "2026-10-25T01:15", "2026-10-25T05:00"),
+        ("02:30-02:45", "Europe/Berlin", "2026-10-25T00:40", "2026-10-25T00:45"),
+        ("02:30-02:45", "Europe/Berlin", "2026-10-25T01:40", None),
     ],
 )
 def test_quiet_hours_say_until_when(hours: str, zone: str, now: str, until: str | None) -> None:

@@ -1,6 +1,6 @@
 """What Stripe's refunds and disputes mean for the books."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -45,6 +45,19 @@ def amounts(effect: Effect) -> dict[str, int]:
 def test_refund_that_succeeded_is_money_taken_whichever_event_tells(event_type: str) -> None:
     """All carry the same refund; its own time counts, not that of the event."""
     assert told(meaning(event_type, status="succeeded")) == Reversals((REFUND,))
+
+
+@pytest.mark.parametrize(("status", "moved_at"), [("succeeded", AT), (None, AT), ("failed", AT + timedelta(days=3))])
+def test_refund_moves_when_it_was_made_and_comes_back_when_that_is_told(
+    status: str | None, moved_at: datetime
+) -> None:
+    """Stripe tells of it again days later: the money left with the refund, and only its failure is as new as that."""
+    event = content("stripe", "refund.updated")
+    event["created"] = int((AT + timedelta(days=3)).timestamp())
+    event["data"]["object"] |= {"created": int(AT.timestamp()), "status": status}
+    (movement,) = told(interpret("stripe", "refund.updated", encode(event), livemode=None)).movements
+
+    assert movement.event_at == moved_at
 
 
 @pytest.mark.parametrize("event_type", REFUNDS)
