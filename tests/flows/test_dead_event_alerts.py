@@ -9,6 +9,7 @@ from billing.inbox import accept
 from billing.settings import get_settings
 from calltally.sandbox.faults import text_fault
 from flows.process_webhooks import process_webhooks
+from tasks.inbox import apply_event
 
 from .stage import Stage, as_owner, run
 
@@ -51,6 +52,22 @@ def test_dead_events_are_told_once_reminded_of_and_told_when_they_are_gone(stage
     ]
     assert "and 3 more" in json.dumps(stage.sandbox.slack.messages[0])
     assert "4155550123" not in json.dumps(stage.sandbox.slack.messages)
+
+
+@pytest.mark.usefixtures("own_tables")
+def test_run_in_which_an_event_dies_of_its_retries_tells_itself(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody waits for the sweep, which may be a minute away, or for another death."""
+    hasty = apply_event.with_options(retry_delay_seconds=[0.001] * 3)
+    monkeypatch.setattr("flows.process_webhooks.apply_event", hasty)
+    calls = stage.place_calls(1)
+    stage.report(calls)
+    stage.fail(calls[0], times=1000)
+    ended = run(process_webhooks)
+
+    assert ended.result["retried in vain"] == 1
+    assert told(stage) == [":rotating_light: 1 vapi event could not be applied: TransactionConflict"]
 
 
 @pytest.mark.slow

@@ -82,6 +82,20 @@ def test_messages_whose_callbacks_were_all_lost_are_found_in_the_list_and_charge
     assert stage.books.broken() == []
 
 
+def test_older_messages_take_the_room_below_the_limit_first(stage: Stage, twilio: TwilioWorld) -> None:
+    """Those of yesterday are charged before those of today."""
+    tight, service = stage.books.organization("Tight", debt_limit_micros=30_000), "MG" + "7" * 32
+    price(stage.books, tight, 20_000)
+    route(stage.books, tight, "messaging_service", service)
+    now = datetime.now(UTC)
+    young, old = (
+        twilio.send_message(at=now - timedelta(days=days), messaging_service_sid=service) for days in (0, 1)
+    )
+    run(poll_messages, list_days=2)
+
+    assert stage.books.states(tight) == {f"sms:{old.sid}": "settled", f"sms:{young.sid}": "outstanding"}
+
+
 @pytest.mark.slow
 def test_message_that_comes_to_no_end_is_asked_for_after_twelve_hours(stage: Stage, twilio: TwilioWorld) -> None:
     """And one that Twilio has deleted is asked for no more after a day."""
