@@ -23,6 +23,8 @@ class _Object(msgspec.Struct, frozen=True):
     object: str | None = None
     status: str | None = None
     paid: bool | None = None
+    captured: bool | None = None
+    """False: only authorized so far."""
     payment_status: str | None = None
     amount: int | None = None
     amount_paid: int | None = None
@@ -59,7 +61,7 @@ def read_named_money(body: bytes) -> NamedMoney | None:
     reference = reference_in(metadata) or told.client_reference_id
     has_come = told.paid or told.status in {"succeeded", "paid"} or told.payment_status == "paid"
     amount = told.amount_paid or told.amount_total or told.amount
-    if told.object not in MONEY_COMES_BY or not (reference and has_come and amount):
+    if told.object not in MONEY_COMES_BY or not (reference and has_come and amount) or told.captured is False:
         return None
     if is_for_something_else(metadata):
         return None

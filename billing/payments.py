@@ -24,6 +24,9 @@ NONE_OF_OURS: Final = frozenset([OTHER_PURPOSE, INVOICE])
 CANNOT_ASK: Final = "cannot_ask_stripe"
 """Why an event waits of which only Stripe could say more, when there is no key or Stripe refuses ours."""
 
+NOTHING: Final = b"null"
+"""What Stripe answers where there is nothing by that name. Lists are empty instead, so a payment that has none is not
+known to our key: it is of another account."""
 
 ObjectType = Literal["payment_intent", "checkout.session", "refund", "charge", "dispute"]
 """What events of ours are about, as Stripe names it."""
@@ -83,6 +86,8 @@ class CreditPayment:
     """Why it cannot be credited as it is told."""
     is_one_off: bool = False
     """It is known to be neither of an invoice nor of a subscription."""
+    says_topup: bool = False
+    """The payment says so itself, which goes before what its Session or invoice is for."""
     charge_id: str | None = field(default=None, compare=False)
     """What refunds and disputes may name in place of the payment."""
 
@@ -253,8 +258,9 @@ def read_succeeded_payment(body: bytes, answers: Answers, *, asks: bool) -> Cred
     """What `payment_intent.succeeded` tells, and Stripe's answers about it; a text says why nothing is credited.
 
     What was sold stands on its Checkout Session or invoice, so that is asked for: first the invoice that it names,
-    else its Session, else its invoices. A recharge of ours has none, unless it names one. Unless somebody `asks`,
-    what says that it comes from a Checkout Session waits for that, and so does an invoice that names nobody here.
+    else its Session, else its invoices. An invoice that names nobody may be one that a Session made, which does. A
+    recharge of ours has none, unless it names one. Unless somebody `asks`, what says that it comes from a Checkout
+    Session waits for that, and so does an invoice that names nobody here.
     """
     event = decode(stripe_event, body)
     payment = decode(_payment_intent, event.data.object)
@@ -271,6 +277,7 @@ def read_succeeded_payment(body: bytes, answers: Answers, *, asks: bool) -> Cred
         amount_micros=micros_from_minor_units(payment.amount_received, payment.currency),
         currency=currency_code(payment.currency),
         charge_id=payment.latest_charge,
+        says_topup=bool(metadata.get("purpose")),
     )
     if payment.invoice_id:
         question = Question("invoice", payment.invoice_id)
@@ -296,7 +303,7 @@ def _asked(told: CreditPayment, question: Question, answers: Answers) -> CreditP
     if question not in answers:
         return replace(told, question=question)
     answer = answers[question]
-    if answer is None:
+    if answer is None or (answer == NOTHING and question.kind != "invoice"):
         return replace(told, obstacle=CANNOT_ASK)
     if question.kind == "session_of":
         return _sold_in_session(told, decode(_sessions, answer).data, answers)
@@ -305,13 +312,15 @@ def _asked(told: CreditPayment, question: Question, answers: Answers) -> CreditP
         return replace(told, is_one_off=question.kind == "invoices_of")
     if isinstance(invoice, str):
         return _asked(told, Question("invoice", invoice), answers)
-    return _named_by_invoice(told, invoice)
+    return _named_by_invoice(told, invoice, answers)
 
 
 def _sold_in_session(told: CreditPayment, sessions: list[_CheckoutSession], answers: Answers) -> CreditPayment | str:
     if not sessions:
         return _asked(told, Question("invoices_of", told.payment_id), answers)
     session = sessions[0]  # a payment is made in one
+    if is_for_something_else(session.metadata or {}) and not told.says_topup:
+        return OTHER_PURPOSE
     told = replace(told, sale=_sale_of_session(session), customer_id=told.customer_id or session.customer)
     return told if told.reference else _named_by_session(told, session)
 
@@ -325,15 +334,22 @@ def _invoice_in(question: Question, answer: bytes) -> _Invoice | str | None:
     return invoice
 
 
-def _named_by_invoice(told: CreditPayment, invoice: _Invoice) -> CreditPayment | str:
-    """What recurs may name us on the subscription alone; an invoice that names nobody here is another business."""
+def _named_by_invoice(told: CreditPayment, invoice: _Invoice, answers: Answers) -> CreditPayment | str:
+    """What recurs may name us on the subscription alone; an invoice that names nobody here is another business, unless
+    a Checkout Session made it that does."""
     told = replace(told, sale=_sale_of_invoice(invoice))
     if told.reference:
-        return told
+        is_other = any(map(is_for_something_else, invoice.names)) and not told.says_topup
+        return OTHER_PURPOSE if is_other else told
     for metadata in invoice.names:
         if reference := reference_in(metadata):
             return OTHER_PURPOSE if is_for_something_else(metadata) else replace(told, reference=reference)
-    return INVOICE
+    question = Question("session_of", told.payment_id)
+    if answers.get(question) is None or answers[question] == NOTHING:
+        return _asked(told, question, answers)
+    sessions = decode(_sessions, answers[question] or NOTHING).data
+    named = _sold_in_session(told, sessions, answers) if sessions else INVOICE
+    return INVOICE if isinstance(named, CreditPayment) and not named.reference else named
 
 
 def _named_by_session(told: CreditPayment, session: _CheckoutSession) -> CreditPayment | str:

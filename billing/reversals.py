@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 from billing.database import rows, value
 from billing.errors import PermanentError
 from billing.money import currency_code, micros_from_minor_units
-from billing.payments import LAST_SECOND, Question
+from billing.payments import LAST_SECOND, NOTHING, Question
 from billing.provider_json import decode
 
 NO_PAYMENT: Final = "it names neither a payment intent nor a charge, so it is of no top-up"
@@ -76,14 +76,17 @@ class Reversals:
         return Question("charge", first.charge_id) if first.payment_id is None and first.charge_id else None
 
     def answered(self, answer: bytes) -> "Reversals | str":
-        """With what Stripe said to that, as JSON; a text says why nothing moved."""
+        """With what Stripe said to that, as JSON; a text says why nothing moved. What our key does not know is of
+        another account, and says nothing about this."""
+        if answer == NOTHING:
+            return self
         if self.charge:
             known = {movement.source_id for movement in self.movements}
             listed = [refund_movement(refund, refund.created) for refund in decode(_refunds, answer).data]
             more = [movement for movement in listed if movement and movement.source_id not in known]
             return replace(self, movements=(*self.movements, *more))
         charge = decode(_charge_named, answer)
-        if charge is None or charge.payment_intent is None:
+        if charge.payment_intent is None:
             return NO_PAYMENT
         named = (replace(movement, payment_id=charge.payment_intent) for movement in self.movements)
         return replace(self, movements=tuple(named))
@@ -166,7 +169,7 @@ _refund_event = msgspec.json.Decoder(_RefundEvent)
 _dispute_event = msgspec.json.Decoder(_DisputeEvent)
 _charge_event = msgspec.json.Decoder(_ChargeEvent)
 _refunds = msgspec.json.Decoder(_Refunds)
-_charge_named = msgspec.json.Decoder(_NamedCharge | None)
+_charge_named = msgspec.json.Decoder(_NamedCharge)
 
 
 def read_refund(body: bytes) -> Reversals | str:
@@ -348,7 +351,7 @@ def moved_by_hand(
         )
     prefix = name.partition("_")[0]
     kind: Literal["refund", "dispute"]
-    if prefix == "re":
+    if prefix in {"re", "pyr"}:
         kind, source_id, steps = "refund", name, ("", ":returned")
     elif prefix in {"dp", "du"}:
         kind, source_id, steps = "dispute", name, (":withdrawn", ":reinstated")
@@ -356,7 +359,7 @@ def moved_by_hand(
         kind, source_id, steps = "dispute", dispute_id, ("", "")
     else:
         raise PermanentError(
-            f"{name} is neither a refund (re_…) nor a dispute (dp_…, du_…); of a balance transaction (txn_…) say"
+            f"{name} is neither a refund (re_…, pyr_…) nor a dispute (dp_…, du_…); of a balance transaction (txn_…) say"
             " --dispute, too"
         )
     is_assumed = kind == "dispute" and prefix != "txn"

@@ -5,7 +5,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
 from billing.errors import BillingError, ProviderRefused, ProviderUnavailable, RateLimited
-from billing.payments import Question
+from billing.payments import NOTHING, Question
 from billing.process import NotConfigured
 from billing.settings import Settings
 
@@ -16,7 +16,6 @@ API_VERSION: Final = "2026-10-28.endive"
 """Of our requests and of the endpoints that we ask for: the one whose bodies the tests hold."""
 TIMEOUT_SECONDS: Final = (3.0, 20.0)
 """To connect, and between bytes; the library's own is 80."""
-NOTHING: Final = b"null"
 NOT_FOUND: Final = 404
 WORTH_ANOTHER_TRY: Final = frozenset([408, 409])
 

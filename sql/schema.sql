@@ -637,6 +637,7 @@ FUNCTION lock_payments(text[]) RETURNS void SECURITY DEFINER;
 FUNCTION lock_plan(jsonb,text[]) RETURNS void SECURITY DEFINER;
 FUNCTION lock_wallet(uuid) RETURNS wallets;
 FUNCTION messages_to_poll(interval,integer) RETURNS TABLE(sid text, account_sid text) SECURITY DEFINER;
+FUNCTION name_charges(jsonb) RETURNS jsonb;
 FUNCTION names_another(text,uuid,timestamp with time zone) RETURNS boolean;
 FUNCTION note_alert_in_doubt(bigint,uuid,text) RETURNS text SECURITY DEFINER;
 FUNCTION note_alert_outcome(bigint,uuid,text,boolean) RETURNS void SECURITY DEFINER;

@@ -17,7 +17,7 @@ DECLARE
     payment record;
     news text[] := '{}';
 BEGIN
-    PERFORM note_payments(p_told);
+    PERFORM note_payments(p_told || name_charges(p_told));
     SELECT jsonb_agg(named || jsonb_build_object('payment_id', find_payment(named))) INTO resolved
     FROM jsonb_array_elements(p_told) AS named;
     PERFORM lock_payments(array(SELECT named ->> 'payment_id' FROM jsonb_array_elements(resolved) AS named));
@@ -54,6 +54,26 @@ BEGIN
     LEFT JOIN seen_payments AS seen ON seen.payment_id = movements.payment_id
     WHERE movements.id IN (SELECT named ->> 'id' FROM jsonb_array_elements(resolved) AS named);
 END;
+$$;
+
+-- name_charges: which charges belong to which payments, since one refund or dispute is told with the one and the other,
+-- by Stripe or by hand: array of {payment_id, charge_id}. Internal.
+CREATE OR REPLACE FUNCTION name_charges(p_told jsonb)
+RETURNS jsonb LANGUAGE sql STABLE SET search_path = public, pg_temp AS $$
+    SELECT coalesce(jsonb_agg(DISTINCT jsonb_build_object(
+        'payment_id', CASE WHEN known.is_charge THEN told.payment_id ELSE known.payment_id END,
+        'charge_id', CASE WHEN known.is_charge THEN known.payment_id ELSE told.charge_id END
+    )), '[]')
+    FROM jsonb_to_recordset(p_told) AS told (id text, source_id text, payment_id text, charge_id text)
+    CROSS JOIN LATERAL (
+        SELECT movements.payment_id, movements.payment_id ~ '^(ch|py)_' AS is_charge
+        FROM movements
+        WHERE movements.id IN (
+            told.id, told.source_id, told.source_id || ':withdrawn', told.source_id || ':reinstated',
+            told.source_id || ':returned'
+        )
+    ) AS known
+    WHERE CASE WHEN known.is_charge THEN told.payment_id IS NOT NULL ELSE told.payment_id IS NULL END
 $$;
 
 -- note_movement: keeps what was told; whether it says anything new. What was told first stays, but a refund that was

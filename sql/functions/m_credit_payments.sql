@@ -118,6 +118,10 @@ RETURNS boolean LANGUAGE plpgsql SET search_path = public, pg_temp AS $$
 DECLARE
     by_hand boolean := p_known.sale IS NULL AND p_known.received_micros IS NULL;
     learned payments := p_known;
+    -- Of a credit by hand, each of the two facts may come later and book a difference of its own.
+    learned_key text := CASE
+        WHEN p_known.sale IS NOT NULL AND p_known.received_micros IS NULL THEN ':arrived' ELSE ':corrected'
+    END;
     difference_micros bigint;
     booked transfers;
 BEGIN
@@ -145,13 +149,13 @@ BEGIN
         session_id = learned.session_id, sale = learned.sale, received_micros = learned.received_micros,
         received_currency = learned.received_currency
     WHERE payment_id = p_known.payment_id;
-    PERFORM book_shares(p_known, learned, p_known.payment_id || ':corrected', p_told.event_at);
+    PERFORM book_shares(p_known, learned, p_known.payment_id || learned_key, p_told.event_at);
     difference_micros := learned.credited_micros - p_known.credited_micros;
     IF difference_micros <> 0 THEN
         PERFORM lock_wallet(p_known.organization_id);
         booked := book_transfer(
             p_known.organization_id, difference_micros, 'stripe', 'adjustment',
-            'topup:' || p_known.payment_id || ':corrected', p_told.event_at,
+            'topup:' || p_known.payment_id || learned_key, p_told.event_at,
             p_payment_id => p_known.payment_id, p_reason => 'Stripe told what was sold, or what arrived, later'
         );
     END IF;

@@ -222,3 +222,56 @@ def test_credit_by_hand_stays_and_fits_if_it_is_what_was_sold_or_paid(
     assert till.states() == {state}
     assert till.books.balance(organization_id) == by_hand * 1_000_000
     assert till.stripe.asked == []
+
+
+@pytest.mark.parametrize("received", [6_000, 13_200])
+def test_after_a_credit_by_hand_both_events_are_learned_of(till: Till, received: int) -> None:
+    """What was sold, then what arrived of it: each books its own difference, and neither event dies."""
+    organization_id = till.wallet()
+    paid = Payment(12_000, metadata={"org_id": str(organization_id)}, tax_minor=2_000, captured_minor=received)
+    topup = till.stripe.pay_topup(paid, at=AT)
+    till.books.credit(organization_id, 100_000_000, f"topup:{topup.payment_intent_id}")
+    till.tell_of(topup.events)
+
+    assert till.states() == {"done"}
+    assert till.books.balance(organization_id) == received * 10_000 // 12 * 10
+    assert till.own("stripe") == -received * 10_000
+    assert till.books.broken() == []
+
+
+@pytest.mark.parametrize("lists_the_invoice", [True, False])
+@pytest.mark.parametrize("names", [True, False])
+def test_invoice_that_a_checkout_session_made_is_whose_the_session_says(
+    till: Till, names: bool, lists_the_invoice: bool
+) -> None:
+    """With `invoice_creation`, Stripe copies our key to neither the payment nor the invoice."""
+    organization_id = till.wallet()
+    topup = till.stripe.pay_topup(Payment(5_000, invoice="in_1", tax_minor=1_000), at=AT)
+    session, payment = (told.envelope["data"]["object"] for told in topup.events)
+    session |= {"invoice": "in_1", "metadata": {"org_id": str(organization_id)} if names else {}}
+    till.stripe.bill(topup.payment_intent_id, invoice("in_1", total=5_000, tax=1_000))
+    if not lists_the_invoice:
+        payment["payment_details"] = None
+    till.tell_of(topup.events[1:])
+
+    assert till.books.balance(organization_id) == (40_000_000 if names else 0)
+    assert till.states() == {"done" if names else "skipped" if lists_the_invoice else "parked"}
+
+
+@pytest.mark.parametrize("sold_by", ["session", "invoice"])
+@pytest.mark.parametrize("says_topup", [True, False])
+def test_what_is_sold_for_something_else_is_no_credit(till: Till, says_topup: bool, sold_by: str) -> None:
+    """A payment that names us and no purpose is for what its Session or invoice says; its own word goes first."""
+    organization_id = till.wallet()
+    ours = {"org_id": str(organization_id)}
+    topup = till.stripe.pay_topup(Payment(5_000, invoice="in_1" if sold_by == "invoice" else None), at=AT)
+    session, payment = (told.envelope["data"]["object"] for told in topup.events)
+    other = {**ours, "purpose": "setup_fee"}
+    payment["metadata"] = {**ours, "purpose": "topup"} if says_topup else ours
+    if sold_by == "session":
+        session["metadata"] = other
+    till.stripe.bill(topup.payment_intent_id, invoice("in_1", total=5_000, metadata=other))
+    till.tell_of(topup.events[1:])
+
+    assert till.books.balance(organization_id) == (50_000_000 if says_topup else 0)
+    assert till.ends() == [("done", None) if says_topup else ("skipped", "other_purpose")]

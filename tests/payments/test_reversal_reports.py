@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from billing.database import transaction
+from billing.reversals import moved_by_hand, record_movements
 from tests.books import moved
 from tests.payments.till import Till, report
 
@@ -180,3 +182,40 @@ def test_48_refund_of_a_payment_that_somebody_dismissed_is_skipped(keyless: Till
     organization_id = keyless.wallet()
     keyless.books.credit(organization_id, 42_000_000, f"topup:{payment_id}")
     assert keyless.books.balance(organization_id) == 0
+
+
+@pytest.mark.parametrize("kind", ["refund", "dispute"])
+@pytest.mark.parametrize("by_hand_first", [True, False])
+def test_what_names_only_the_charge_is_the_same_by_hand(keyless: Till, by_hand_first: bool, kind: str) -> None:
+    """Where nobody can ask whose charge it is, a person says it by booking it; Stripe's event goes on by itself."""
+    organization_id = keyless.wallet()
+    keyless.books.credit(organization_id, 42_000_000, "topup:pi_1")
+    told = report("48-refund-of-something-else")[1] if kind == "refund" else report("03d-then-won")[1]
+    found = told["data"]["object"]
+    found |= {"payment_intent": None, "amount": 1_000, "currency": "usd"}
+    found.pop("balance_transactions", None)
+    step = "" if kind == "refund" else ":withdrawn"
+    by_hand = moved("pi_1", found["id"] + step, -10_000_000, found["id"] if step else None)
+    if by_hand_first:
+        keyless.books.tell(by_hand)
+        keyless.tell(told)
+    else:
+        keyless.tell(told)
+        assert keyless.ends() == [("parked", f"payment_not_credited:{found['charge']}")]
+        keyless.books.tell(by_hand)
+        keyless.work()
+
+    assert keyless.states() == {"done"}
+    assert keyless.books.balance(organization_id) == 32_000_000
+    assert keyless.books.broken() == []
+
+
+def test_refund_of_a_bank_payment_is_booked_by_hand(till: Till) -> None:
+    """Their ids begin otherwise."""
+    organization_id = till.wallet()
+    till.books.credit(organization_id, 42_000_000, "topup:pi_1")
+    with transaction(till.scratch.engine) as connection:
+        answers = record_movements(connection, [moved_by_hand(connection, "pi_1", "pyr_1", 42_000_000)])
+
+    assert answers == {"pyr_1": ("booked", None)}
+    assert till.books.balance(organization_id) == 0

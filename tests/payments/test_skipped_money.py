@@ -88,6 +88,7 @@ def test_invoice_is_known_by_the_payment_that_paid_it(till: Till) -> None:
         pytest.param({"metadata": {"org_id": "11111111-1111-1111-1111-111111111111"}}, id="names nobody here"),
         pytest.param({"status": "failed", "paid": False}, id="did not succeed"),
         pytest.param({"amount": 0}, id="of nothing"),
+        pytest.param({"captured": False}, id="is only authorized"),
         pytest.param({"object": "payout"}, id="is no payment"),
         pytest.param(
             {"metadata": {"org_id": "{acme}", "purpose": "setup_fee"}}, id="says that it is for something else"

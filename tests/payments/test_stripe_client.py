@@ -61,6 +61,23 @@ def test_what_stripe_does_not_have_is_an_answer(till: Till) -> None:
     assert ask(get_settings(), Question("payment_intent", "../../v1/events")) == b"null"
 
 
+def test_what_the_key_does_not_know_waits(till: Till) -> None:
+    """A key of another account: nothing is taken for none of ours, and nothing dies."""
+    acme = till.wallet()
+    topup = till.stripe.pay_topup(Payment(5_000, metadata={"org_id": str(acme)}), at=AT)
+    refund, charge = till.stripe.refund(topup, 1_000, at=AT)
+    refund.envelope["data"]["object"] |= {"payment_intent": None, "charge": "ch_other"}
+    gone = Fault(status=404, body=encode_json({"error": {"type": "invalid_request_error"}}))
+    till.stripe.faults.add(gone, 3)
+    till.tell_of([topup.events[1], charge, refund])
+
+    assert till.ends() == [
+        ("parked", f"cannot_ask_stripe:{topup.payment_intent_id}"),
+        ("parked", f"payment_not_credited:{topup.payment_intent_id}"),
+        ("parked", "payment_not_credited:ch_other"),
+    ]
+
+
 @pytest.mark.parametrize(
     ("status", "error"),
     [
