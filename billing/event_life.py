@@ -54,7 +54,10 @@ def _keys(provider: str, event_type: str, body: bytes | None) -> list[str]:
         case RecordCall(call):
             return [f"call:{call.id}"]
         case CreditPayment():
-            return [f"topup:{effect.payment_id}", *(f"topup:{effect.payment_id}:{why}" for why in ("corrected", "arrived"))]
+            return [
+                f"topup:{effect.payment_id}",
+                *(f"topup:{effect.payment_id}:{why}" for why in ("corrected", "arrived")),
+            ]
         case RecordReversals(told):
             sources = {movement.source_id for movement in told.movements if movement.kind == "refund"}
             returned = [f"refund:{source}{step}" for source in sources for step in ("", ":returned")]
