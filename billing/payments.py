@@ -335,8 +335,8 @@ def _invoice_in(question: Question, answer: bytes) -> _Invoice | str | None:
 
 
 def _named_by_invoice(told: CreditPayment, invoice: _Invoice, answers: Answers) -> CreditPayment | str:
-    """What recurs may name us on the subscription alone; an invoice that names nobody here is another business, unless
-    a Checkout Session made it that does."""
+    """What recurs may name us on the subscription alone; an invoice that names nobody here is another business,
+    unless a Checkout Session made it that does."""
     told = replace(told, sale=_sale_of_invoice(invoice))
     if told.reference:
         is_other = any(map(is_for_something_else, invoice.names)) and not told.says_topup

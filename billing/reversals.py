@@ -359,8 +359,8 @@ def moved_by_hand(
         kind, source_id, steps = "dispute", dispute_id, ("", "")
     else:
         raise PermanentError(
-            f"{name} is neither a refund (re_…, pyr_…) nor a dispute (dp_…, du_…); of a balance transaction (txn_…) say"
-            " --dispute, too"
+            f"{name} is neither a refund (re_…, pyr_…) nor a dispute (dp_…, du_…); of a balance transaction (txn_…)"
+            " say --dispute, too"
         )
     is_assumed = kind == "dispute" and prefix != "txn"
     return Movement(
