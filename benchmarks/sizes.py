@@ -15,7 +15,7 @@ from statistics import mean
 from sqlalchemy import Engine
 
 from benchmarks.table import Figure
-from billing import inbox
+from billing import applying, inbox
 from billing.database import open_engine, rows, transaction, value
 from billing.deliveries import identify_vapi
 from billing.migrate import migrate
@@ -103,7 +103,7 @@ def _live_through(engine: Engine) -> None:
     for first in range(0, len(calls), BATCH):
         batch = calls[first : first + BATCH]
         inbox.accept(engine, [identify_vapi(end_of_call_report(call).body) for call in batch])
-        inbox.apply_batch(engine, inbox.claim(engine, "bench", BATCH))
+        applying.apply_batch(engine, inbox.claim(engine, "bench", BATCH))
         with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
             connection.exec_driver_sql("VACUUM ANALYZE")  # as autovacuum does beside ordinary traffic
     with transaction(engine) as connection:

@@ -21,7 +21,7 @@ from benchmarks.books import pgbench
 from benchmarks.load import Load, hammer, http_request
 from benchmarks.serving import serving
 from benchmarks.table import Figure
-from billing import inbox
+from billing import applying, inbox
 from billing.database import open_engine, rows, transaction, value
 from billing.deliveries import identify_vapi
 from billing.migrate import migrate
@@ -151,7 +151,7 @@ def _drain_without_prefect(home: Path) -> float:
         engine = open_engine(url)
         started = time.perf_counter()
         while events := inbox.claim(engine, "bench", 2000):
-            inbox.apply_batch(engine, events)
+            applying.apply_batch(engine, events)
         seconds = time.perf_counter() - started
         engine.dispose()
     return BACKLOG / seconds
@@ -177,7 +177,7 @@ def _apply_with_poison(home: Path) -> tuple[float, float]:
             inbox.accept(engine, [identify_vapi(body) for body in bodies])
             events = inbox.claim(engine, "bench", 2000)
             started = time.perf_counter()
-            applied = inbox.apply_batch(engine, events)
+            applied = applying.apply_batch(engine, events)
             milliseconds = (time.perf_counter() - started) * 1000
             if len(applied.failures) != (tag == "spoiled"):
                 raise RuntimeError(f"{len(applied.failures)} events failed: one does if there is a poison, else none")

@@ -162,11 +162,12 @@ def _record_messages(connection: Connection, messages: dict[int, RecordMessage])
 
 def _leave_to_twins(connection: Connection, asked: dict[int, tuple[Question, str | None]]) -> dict[int, Outcome]:
     """A thin event whose snapshot event is here has nothing to add; the others are asked about."""
-    twins = [twin for _, twin in asked.values() if twin is not None]
+    if not asked:
+        return {}
     known = rows(
         connection,
         "SELECT delivery_key FROM events WHERE provider = 'stripe' AND delivery_key = ANY(:twins)",
-        twins=twins,
+        twins=[twin for _, twin in asked.values() if twin is not None],
     )
     here = {row["delivery_key"] for row in known}
     return {

@@ -10,9 +10,10 @@ import msgspec
 from sqlalchemy import Connection, Engine
 
 from billing import inbox
+from billing.applying import apply_within
 from billing.database import rows, transaction
 from billing.errors import PermanentError
-from billing.inbox import LEASE, ClaimedEvent, apply_within
+from billing.inbox import LEASE, ClaimedEvent
 from billing.process import process_name
 from billing.settings import get_settings
 

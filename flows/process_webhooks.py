@@ -10,8 +10,9 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed
 from pydantic import Field
 
+from billing.applying import Applied, Asked
 from billing.errors import BillingError, TransientError
-from billing.inbox import Applied, Asked, Claimed, Event, in_words
+from billing.inbox import Claimed, Event, in_words
 from billing.payments import Question
 from tasks.alerts import note_dead_events, send_alerts
 from tasks.inbox import (

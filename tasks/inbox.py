@@ -14,10 +14,11 @@ from prefect.artifacts import acreate_table_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.runtime import flow_run, task_run
 
-from billing import inbox
+from billing import applying, inbox
+from billing.applying import Applied
 from billing.errors import BillingError, ClaimLost, TransientError
 from billing.events import NO_ANSWERS
-from billing.inbox import Applied, Claimed, ClaimedEvent, Event, Failure, Pruned, in_words
+from billing.inbox import Claimed, ClaimedEvent, Event, Failure, Pruned, in_words
 from billing.literal import in_markdown
 from billing.payments import Answers
 from billing.process import get_engine, process_name
@@ -140,7 +141,7 @@ async def _attempt(event: ClaimedEvent, answers: Answers) -> Applied:
     last = task_run.run_count > RETRIES
     try:
         await asyncio.to_thread(inbox.note_applying, get_engine(), [event], applying=True)
-        return await _set_aside(await asyncio.to_thread(inbox.attempt, get_engine(), [event], answers))
+        return await _set_aside(await asyncio.to_thread(applying.attempt, get_engine(), [event], answers))
     except ClaimLost:
         log.warning("event.claim_lost event=%d", event.id)
         return Applied(Counter(), [])
@@ -223,7 +224,7 @@ def _page(row: Mapping[str, Any]) -> str | None:
 async def _apply(events: list[ClaimedEvent]) -> Applied:
     try:
         async with lease_renewed(events):
-            applied = await asyncio.to_thread(inbox.apply_batch, get_engine(), events)
+            applied = await asyncio.to_thread(applying.apply_batch, get_engine(), events)
         return await _end_failures(applied)
     except BillingError as error:
         if error.affects_everything:

@@ -9,8 +9,9 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.runtime import task_run
 
+from billing.applying import Asked
 from billing.errors import PermanentError, TransientError
-from billing.inbox import Asked, Failure
+from billing.inbox import Failure
 from billing.settings import get_settings
 from billing.stripe_client import ask
 from tasks.inbox import note_failure

@@ -9,7 +9,7 @@ from uuid import UUID, uuid4
 
 from sqlalchemy import Engine
 
-from billing import inbox, known_calls, night, repair, runs
+from billing import applying, inbox, known_calls, night, repair, runs
 from billing.deliveries import identify_vapi
 from billing.figures import Finding, Window
 from billing.reconcile import SETTLING, Tolerances, find_differences
@@ -60,7 +60,7 @@ def hear(engine: Engine, *messages: Row) -> None:
 
 def work(engine: Engine) -> Counter[str]:
     """The worker applies what waits; how it ended."""
-    return inbox.apply(engine, inbox.claim(engine, "worker", 1000))
+    return applying.apply(engine, inbox.claim(engine, "worker", 1000))
 
 
 def tell(engine: Engine, *messages: Row) -> Counter[str]:

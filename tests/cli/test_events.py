@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import psycopg
 import pytest
 
-from billing import inbox
+from billing import applying, inbox
 from billing.deliveries import Delivery
 from billing.errors import PermanentError, TransactionConflict
 from tests.books import Books
@@ -20,7 +20,7 @@ def events(books: Books) -> dict[str, int]:
     for state, kind in kinds.items():
         inbox.accept(books.engine, [Delivery("vapi", state, kind, b'{"secret": "body"}')])
     claimed = inbox.claim(books.engine, "w", 3)
-    inbox.apply(books.engine, claimed[:2])
+    applying.apply(books.engine, claimed[:2])
     inbox.fail(books.engine, inbox.Failure(claimed[2], TransactionConflict("busy")), dead=False)
     return {row["delivery_key"]: row["id"] for row in books.rows("SELECT id, delivery_key FROM events")}
 
@@ -105,7 +105,7 @@ def test_many_events_are_replayed_in_parts(
     """Each part is a transaction of its own, so that a person sees how far it is; none is left out."""
     monkeypatch.setattr("calltally.cli.events.CHUNK", 3)
     inbox.accept(books.engine, [Delivery("vapi", f"k{number}", "hang", b"{}") for number in range(8)])
-    inbox.apply(books.engine, inbox.claim(books.engine, "w", 8))
+    applying.apply(books.engine, inbox.claim(books.engine, "w", 8))
     answer = calltally("events", "replay", "--state", "skipped", "--json").json
 
     assert answer["replayed"] == 8

@@ -5,7 +5,7 @@ from uuid import UUID
 import pytest
 from sqlalchemy import Engine
 
-from billing import inbox
+from billing import applying, inbox
 from billing.deliveries import identify_stripe
 from tests.books import Books, Row, moved
 from tests.payloads import content, encode
@@ -96,10 +96,10 @@ def test_advice_for_a_refund_in_another_currency_solves_it(
     refund = content("stripe", "refund.created")
     refund["data"]["object"] |= {"status": "succeeded", "currency": "eur", "payment_intent": "pi_1", "id": "re_1"}
     inbox.accept(engine, [identify_stripe(encode(refund))])
-    inbox.apply(engine, inbox.claim(engine, "w", 10))
+    applying.apply(engine, inbox.claim(engine, "w", 10))
     waiting = calltally("events", "list", "--state", "parked", "--json").json
     calltally("payments", "reverse", "pi_1", "re_1", "45.36")
-    inbox.apply(engine, inbox.claim(engine, "w", 10))
+    applying.apply(engine, inbox.claim(engine, "w", 10))
 
     assert [event["reason"] for event in waiting] == ["currency_mismatch:pi_1"]
     assert calltally("events", "list", "--state", "parked", "--json").json == []

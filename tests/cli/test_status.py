@@ -12,7 +12,7 @@ import psycopg
 import pytest
 from sqlalchemy import Engine
 
-from billing import inbox
+from billing import applying, inbox
 from billing.books import open_books
 from billing.deliveries import Delivery
 from billing.settings import get_settings
@@ -178,7 +178,7 @@ def test_dead_and_late_events_and_failed_nights_are_wrong(
     """An event that died long ago is only noted: somebody has seen it."""
     for provider in ("stripe", "vapi"):
         inbox.accept(books.engine, [Delivery(provider, "k", "payment_intent.succeeded", b"{}")])
-    inbox.apply(books.engine, inbox.claim(books.engine, "w", 1))
+    applying.apply(books.engine, inbox.claim(books.engine, "w", 1))
     inbox.accept(books.engine, [Delivery("stripe", "k2", "payment_intent.succeeded", b"{}")])
     with psycopg.connect(database_url) as connection:
         connection.execute("UPDATE events SET received_at = now() - interval '7 min' WHERE state = 'waiting'")

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from billing import inbox
+from billing import applying, inbox
 from billing.replay import rehearse
 from calltally.sandbox.faults import Fault
 from calltally.sandbox.stripe import Event
@@ -70,7 +70,7 @@ def test_session_that_is_told_meanwhile_is_not_asked_for(stage: Stage, monkeypat
 
     def in_the_meantime(claimed: Any) -> Any:
         stage.receive("stripe", told)
-        inbox.apply(stage.engine, inbox.claim(stage.engine, "another", 10))
+        applying.apply(stage.engine, inbox.claim(stage.engine, "another", 10))
         return lease_renewed(claimed)
 
     monkeypatch.setattr(module, "lease_renewed", in_the_meantime)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from prefect import flow
 
-from billing import inbox
+from billing import applying, inbox
 from billing.deliveries import Delivery
 from billing.errors import BillingError, ClaimLost, InstallationBroken, TransactionConflict
 from billing.inbox import ClaimedEvent, Event
@@ -316,7 +316,7 @@ def test_events_of_a_dead_worker_are_swept_and_applied(stage: Stage) -> None:
 
     assert run(process_webhooks).result["done"] == 3
     with pytest.raises(ClaimLost):
-        inbox.apply(stage.engine, zombie)
+        applying.apply(stage.engine, zombie)
     assert stage.charged() == {call.id for call in calls}
     assert len(stage.books.rows("SELECT FROM transfers WHERE kind = 'call'")) == 3
 

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from sqlalchemy import Engine, text
 
-from billing import inbox
+from billing import applying, inbox
 from billing.database import transaction
 from billing.deliveries import Delivery, identify_stripe, identify_vapi
 from billing.errors import BillingError, TransientError
@@ -126,7 +126,7 @@ class Story:
 def work(engine: Engine) -> None:
     """Apply everything that waits, as the flow does, with one retry for what may pass."""
     while claimed := inbox.claim(engine, "worker", 100):
-        for failure in inbox.apply_batch(engine, claimed).failures:
+        for failure in applying.apply_batch(engine, claimed).failures:
             may_pass = isinstance(failure.error, TransientError)
             inbox.fail(engine, failure, dead=not may_pass)
             if may_pass:
@@ -135,7 +135,7 @@ def work(engine: Engine) -> None:
 
 def _retry(engine: Engine, event: ClaimedEvent) -> None:
     try:
-        inbox.apply(engine, [event])
+        applying.apply(engine, [event])
     except BillingError as error:
         if error.affects_everything:
             raise

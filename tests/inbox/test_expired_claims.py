@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from billing import inbox
+from billing import applying, inbox
 from billing.alerts import note_dead_events
 from billing.errors import TransactionConflict
 from billing.inbox import Failure
@@ -61,7 +61,7 @@ def test_third_expired_claim_ends_an_event_with_its_reason_and_people_are_told(s
         taken = inbox.take(story.engine, "worker", 100)
         claimed.append([event.id for event in taken.events])
         if claimed[-1] == [neighbour]:
-            inbox.apply(story.engine, taken.events)
+            applying.apply(story.engine, taken.events)
         story.lose_leases()
         died = inbox.take(story.engine, "worker", 0).died
     dead = row(story, poison)
@@ -112,7 +112,7 @@ def test_event_that_was_applied_is_suspected_no_more(story: Story, monkeypatch: 
     [parked] = story.accept(report("parked", assistant="nobody"))
     claim(story)
     story.lose_leases()
-    inbox.apply(story.engine, inbox.claim(story.engine, "worker", 100))
+    applying.apply(story.engine, inbox.claim(story.engine, "worker", 100))
 
     assert [row(story, parked)[name] for name in ("state", "suspected", "expired_claims")] == ["parked", False, 0]
 
@@ -162,7 +162,7 @@ def test_worker_that_is_killed_again_and_again_kills_no_innocent(story: Story, d
     while "waiting" in story.states().values() or lives == 0:
         lives += 1
         for _ in range(5):
-            inbox.apply(story.engine, inbox.claim(story.engine, "worker", 100))
+            applying.apply(story.engine, inbox.claim(story.engine, "worker", 100))
         claim(story)
         story.books.value("SELECT sweep_events()")
 

@@ -6,7 +6,7 @@ from collections import Counter
 import pytest
 from sqlalchemy import Connection
 
-from billing import inbox, replay
+from billing import applying, inbox, replay
 from billing.deliveries import Delivery, identify_vapi
 from billing.errors import TransactionConflict
 from billing.inbox import ClaimedEvent
@@ -131,7 +131,7 @@ def test_replay_of_long_calls_is_applied_whole_by_slices(
 
     def noting(connection: Connection, events: list[ClaimedEvent]) -> Counter[str]:
         slices.append(len(events))
-        return inbox.apply_within(connection, events)
+        return applying.apply_within(connection, events)
 
     monkeypatch.setattr(replay, "apply_within", noting)
     plan = replay.rehearse(story.engine, dead)

@@ -7,10 +7,11 @@ from threading import Event
 
 import pytest
 
-from billing import inbox
+from billing import applying, inbox
+from billing.applying import Applied
 from billing.database import transaction
 from billing.errors import ClaimLost, TransactionConflict
-from billing.inbox import Applied, ClaimedEvent, Failure
+from billing.inbox import ClaimedEvent, Failure
 from billing.process import get_engine
 from tasks.inbox import apply_events
 
@@ -39,7 +40,7 @@ def test_extended_lease_keeps_events_from_the_sweep(story: Story, claimed: list[
     inbox.extend_lease(story.engine, claimed)
 
     assert sweep(story) == 0
-    assert inbox.apply(story.engine, claimed)["done"] == 2
+    assert applying.apply(story.engine, claimed)["done"] == 2
 
 
 def test_lease_that_is_not_extended_is_swept(story: Story, claimed: list[ClaimedEvent]) -> None:
@@ -49,7 +50,7 @@ def test_lease_that_is_not_extended_is_swept(story: Story, claimed: list[Claimed
 
     assert set(story.states().values()) == {"waiting"}
     with pytest.raises(ClaimLost):
-        inbox.apply(story.engine, claimed)
+        applying.apply(story.engine, claimed)
 
 
 def test_extending_does_nothing_for_claims_of_others(story: Story, claimed: list[ClaimedEvent]) -> None:
@@ -73,7 +74,7 @@ def test_extending_for_nobody_is_no_error(story: Story) -> None:
 def test_extending_does_not_wait_for_what_is_being_ended(story: Story, claimed: list[ClaimedEvent]) -> None:
     """An event that another transaction is just ending needs no longer lease, and must not hold up the others."""
     with transaction(story.engine) as connection:
-        inbox.apply_within(connection, claimed[1:])
+        applying.apply_within(connection, claimed[1:])
         held = story.books.value("SELECT extend_lease(:tokens, '1 minute')", tokens=[claimed[0].claim_token])
 
     assert held == 1

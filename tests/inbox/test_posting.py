@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from billing import inbox
+from billing import applying, inbox
 from billing.database import transaction
 from billing.deliveries import identify_stripe
 from billing.errors import DatabaseUnavailable
@@ -27,7 +27,7 @@ def test_payments_are_locked_before_the_wallets_of_calls(story: Story) -> None:
     claimed = inbox.claim(story.engine, "worker", 100)
 
     with stopping(story.engine, NEVER, die) as moments:
-        inbox.apply(story.engine, claimed)
+        applying.apply(story.engine, claimed)
 
     functions = ("lock_payments", "record_calls", "credit_payments")
     asked = [name for moment in moments.seen for name in functions if moment.startswith("before") and name in moment]
@@ -38,7 +38,7 @@ def apply_impatiently(story: Story, claimed: Sequence[ClaimedEvent]) -> None:
     """Give up where somebody has to be waited for."""
     with transaction(story.engine) as connection:
         connection.exec_driver_sql("SET LOCAL lock_timeout = '100ms'")
-        inbox.apply_within(connection, claimed)
+        applying.apply_within(connection, claimed)
 
 
 def test_batch_that_waits_for_the_payment_of_a_refund_holds_no_wallet(story: Story) -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from billing import inbox
+from billing import applying, inbox
 from billing.deliveries import Delivery
 from billing.errors import InvalidAmount, TransactionConflict
 from billing.inbox import Failure
@@ -77,7 +77,7 @@ def test_pruned_event_takes_its_failed_attempts_with_it(story: Story) -> None:
     story.accept(report("call-1"))
     claimed = inbox.claim(story.engine, "w", 1)[0]
     inbox.fail(story.engine, Failure(claimed, TransactionConflict("busy")), dead=False)
-    inbox.apply(story.engine, [claimed])
+    applying.apply(story.engine, [claimed])
     story.age(401)
 
     assert prune(story) == (1, 1)

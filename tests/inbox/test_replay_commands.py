@@ -8,7 +8,7 @@ from uuid import uuid4
 import pytest
 from typer.testing import CliRunner, Result
 
-from billing import inbox
+from billing import applying, inbox
 from billing.errors import TransactionConflict
 from billing.inbox import Failure
 from billing.replay import PlanChanged
@@ -105,7 +105,7 @@ def test_event_shows_its_whole_life_and_no_body(story: Story, events: Run) -> No
     claimed = inbox.claim(story.engine, "w", 1, flow_run_id)[0]
     failure = Failure(claimed, TransactionConflict("busy"))
     inbox.fail(story.engine, failure, dead=False, flow_run_id=flow_run_id)
-    inbox.apply(story.engine, [claimed])
+    applying.apply(story.engine, [claimed])
     result = events("show", event_id, "--json")
     shown = answer(result)
 

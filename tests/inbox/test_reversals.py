@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from billing import inbox
+from billing import applying, inbox
 from billing.deliveries import Delivery, identify_stripe
 from billing.event_life import event_life
 from calltally.sandbox.stripe import Event, StripeWorld
@@ -59,7 +59,7 @@ def test_refund_and_its_payment_in_one_batch_are_both_done(story: Story) -> None
     story.accept(*deliveries(world, world.refund(world.topup(payment_id), 5_000, at=AT)), *payment)
     (claimed,) = [inbox.claim(story.engine, "w", 100)]
 
-    assert inbox.apply(story.engine, claimed) == {"done": 4}
+    assert applying.apply(story.engine, claimed) == {"done": 4}
     assert story.books.balance(organization_id) == 0
 
 

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 from sqlalchemy import Engine
 
-from billing import inbox, repair
+from billing import applying, inbox, repair
 from billing.database import rows, transaction
 from billing.deliveries import identify_vapi
 from billing.vapi import EndedCall
@@ -47,7 +47,7 @@ def lost_call() -> tuple[Call, EndedCall]:
 def deliver(engine: Engine, call: Call) -> None:
     """The report arrives and is applied, as a worker does it."""
     inbox.accept(engine, [identify_vapi(end_of_call_report(call).body)])
-    applied = inbox.apply_batch(engine, inbox.claim(engine, "worker", 10))
+    applied = applying.apply_batch(engine, inbox.claim(engine, "worker", 10))
     assert applied.failures == []
 
 

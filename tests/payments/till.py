@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from billing import inbox
+from billing import applying, inbox
+from billing.applying import Asked
 from billing.deliveries import Delivery, identify_stripe
-from billing.inbox import Asked
 from billing.settings import get_settings
 from billing.stripe_client import ask
 from calltally.sandbox.stripe import Event, StripeWorld
@@ -61,7 +61,7 @@ class Till:
         """Apply what waits, and ask Stripe where an event does not say enough."""
         engine = self.scratch.engine
         while claimed := inbox.claim(engine, "worker", 1000):
-            applied = inbox.apply_batch(engine, claimed)
+            applied = applying.apply_batch(engine, claimed)
             for failure in applied.failures:
                 inbox.fail(engine, failure, dead=True)
             for asked in applied.asked:
@@ -72,7 +72,7 @@ class Till:
         more = [asked]
         while more:
             answers[more[0].question] = ask(get_settings(), more[0].question)
-            more = inbox.attempt(self.scratch.engine, [asked.event], answers).asked
+            more = applying.attempt(self.scratch.engine, [asked.event], answers).asked
 
     def ends(self) -> list[tuple[str, str | None]]:
         """State and reason of each event, in the order in which they came."""

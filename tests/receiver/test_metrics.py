@@ -14,7 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from pydantic import SecretStr
 from sqlalchemy import Engine
 
-from billing import inbox
+from billing import applying, inbox
 from billing.database import open_engine, transaction
 from billing.metrics import DATABASE_GAUGES, WORKER, count_runs_from_zero
 from billing.prefect_probe import NO_ANSWER, PrefectProbe
@@ -348,7 +348,7 @@ def test_worker_counts_what_it_applied(serve: Serve, engine: Engine, owner: Engi
     for table in ("events", "event_bodies"):
         execute(owner, f"UPDATE {table} SET received_at = received_at - interval '1 hour'")
     before = now()
-    inbox.apply(engine, inbox.claim(engine, "worker-1", 10))
+    applying.apply(engine, inbox.claim(engine, "worker-1", 10))
     after = now()
 
     assert after["done"] - before["done"] == 1

@@ -13,7 +13,7 @@ import pytest
 from pydantic import SecretStr
 from sqlalchemy import Engine
 
-from billing import inbox, sms
+from billing import applying, inbox, sms
 from billing.settings import Settings
 from billing.twilio import ToldMessage
 from billing.twilio_api import fetch_message, open_twilio
@@ -159,10 +159,10 @@ def test_storm_of_callbacks_is_applied_to_the_same_ends(messaging: Served, lasti
     sent = [world.send_message(at=now, outcome="delivered") for _ in range(10)]
     sent += [world.send_message(at=now, outcome="undelivered", error_code=30003) for _ in range(5)]
     report = world.deliver(sent, f"{messaging.url}{PATH}", signed_url=f"{PUBLIC_URL}{PATH}", weather=STORM)
-    unknown = inbox.apply(lasting_engine, inbox.claim(lasting_engine, "test", 1000))
+    unknown = applying.apply(lasting_engine, inbox.claim(lasting_engine, "test", 1000))
     organization_id = books.organization()
     woken = route(books, organization_id, "sms_number", NUMBER)["woken_events"]
-    done = inbox.apply(lasting_engine, inbox.claim(lasting_engine, "test", 1000))
+    done = applying.apply(lasting_engine, inbox.claim(lasting_engine, "test", 1000))
 
     assert set(report.final_statuses) == {"200"}
     assert unknown["parked"] == woken == done["done"] >= 30
@@ -192,7 +192,7 @@ def test_subaccount_signs_with_its_own_token_and_its_messages_are_charged_to_its
         *subaccount.deliver([sent], url, signed_url=signed_url).final_statuses,
         *unknown.deliver([unknown.send_message(at=datetime.now(UTC))], url, signed_url=signed_url).final_statuses,
     ]
-    inbox.apply(lasting_engine, inbox.claim(lasting_engine, "test", 1000))
+    applying.apply(lasting_engine, inbox.claim(lasting_engine, "test", 1000))
     with running_app(twilio_app(world)) as port:
         settings = Settings(
             _env_file=None,

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 from sqlalchemy import Engine
 
-from billing import inbox
+from billing import applying, inbox
 from billing.deliveries import identify_stripe
 from billing.settings import get_settings
 from tests.books import Books
@@ -25,7 +25,7 @@ def test_event_of_test_mode_is_parked_at_a_live_endpoint(live_endpoint: None, en
     """It stays in the inbox with its reason and moves no money."""
     inbox.accept(engine, [identify_stripe(body("stripe", "payment_intent.succeeded"))])
 
-    ended = inbox.apply(engine, inbox.claim(engine, "worker", 10))
+    ended = applying.apply(engine, inbox.claim(engine, "worker", 10))
 
     assert ended == {"parked": 1}
     assert books.rows("SELECT state, reason FROM events") == [{"state": "parked", "reason": "livemode_mismatch"}]
