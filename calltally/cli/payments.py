@@ -39,11 +39,11 @@ def backfill(
     from billing.settings import get_settings  # noqa: PLC0415 - the command line itself starts without them
     from billing.stripe_list import secret_key  # noqa: PLC0415
 
-    secret_key(get_settings())
     point_at_prefect(get_settings())
     given = {"window_from": utc(window_from), "window_to": utc(window_to), "dry_run": dry_run}
     parameters = {name: content for name, content in given.items() if content is not None}
     with open_books() as engine:
+        secret_key(get_settings())
         os.environ["DATABASE_URL"] = engine.url.set(drivername="postgresql").render_as_string(hide_password=False)
         get_settings.cache_clear()
         with shown_progress(shown=not as_json):

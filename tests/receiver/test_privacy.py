@@ -30,11 +30,14 @@ def refusing_inbox(own_tables: Scratch, owner: Engine) -> None:
         connection.execute(
             text(
                 "CREATE FUNCTION tell() RETURNS trigger LANGUAGE plpgsql AS"
-                " $$ BEGIN RAISE 'refused %', encode(new.body, 'escape') USING DETAIL = encode(new.body, 'escape');"
+                " $$ BEGIN RAISE 'refused %', encode(new.body, 'escape')"
+                " USING DETAIL = encode(new.body, 'escape'), ERRCODE = '23514';"
                 " END $$"
             )
         )
-        connection.execute(text("CREATE TRIGGER tell BEFORE INSERT ON events FOR EACH ROW EXECUTE FUNCTION tell()"))
+        connection.execute(
+            text("CREATE TRIGGER tell BEFORE INSERT ON event_bodies FOR EACH ROW EXECUTE FUNCTION tell()")
+        )
 
 
 def send_all_kinds(serve: Serve) -> list[str]:
