@@ -94,6 +94,7 @@ def test_wheel_and_image_carry_the_license(tmp_path: Path) -> None:
     assert (tmp_path / "context" / "LICENSE").read_text() == text
 
 
+@pytest.mark.slow
 def test_bill_of_materials_names_all_that_the_image_installs(tmp_path: Path) -> None:
     """As `make sbom` writes it: valid CycloneDX, each package of the lock at its version, under our license."""
     (recipe,) = re.findall(r"\$\(BIN\)/cyclonedx-py (.+) -o sbom", (ROOT / "Makefile").read_text())

@@ -10,7 +10,7 @@ from contextvars import copy_context
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 from uuid import UUID
 
 import psycopg
@@ -26,6 +26,7 @@ from prefect.context import AsyncClientContext
 from prefect.flow_engine import run_flow_async
 from prefect.states import Pending, Scheduled
 from sqlalchemy import Engine
+from sqlalchemy.pool import QueuePool
 
 from billing.deliveries import IDENTIFY
 from billing.inbox import accept
@@ -152,9 +153,17 @@ def acting_as(process: str) -> Iterator[None]:
         del os.environ[PROCESS_VARIABLE]
 
 
+_LEFT: list[Engine] = []
+"""Of processes that are over; a run that was ended by its time limit may leave a thread behind that still uses one."""
+
+
 def _let_go() -> None:
-    get_engine().dispose()
+    _LEFT.append(get_engine())
     get_engine.cache_clear()
+    for engine in list(_LEFT):
+        if cast("QueuePool", engine.pool).checkedout() == 0:
+            engine.dispose()
+            _LEFT.remove(engine)
 
 
 def run(flow: Any, scheduled: datetime | None = None, **parameters: Any) -> Run:
