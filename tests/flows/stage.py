@@ -154,7 +154,7 @@ def acting_as(process: str) -> Iterator[None]:
 
 
 _LEFT: list[Engine] = []
-"""Of processes that are over; a run that was ended by its time limit may leave a thread behind that still uses one."""
+"""Of processes that are over; a run that its time limit ended may leave a thread behind that still uses one."""
 
 
 def _let_go() -> None:
