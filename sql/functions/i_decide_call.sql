@@ -145,15 +145,3 @@ LANGUAGE sql STABLE SET search_path = public, pg_temp AS $$
     LEFT JOIN charges ON charges.idempotency_key = 'call:' || calls.id
     WHERE calls.id = p_call_id
 $$;
-
--- wake_report: puts the end-of-call report of a call back in line that was parked for want of a payer. Internal.
-CREATE OR REPLACE FUNCTION wake_report(p_call_id text)
-RETURNS void LANGUAGE plpgsql SET search_path = public, pg_temp AS $$
-BEGIN
-    UPDATE events SET state = 'waiting', reason = NULL
-    WHERE state = 'parked' AND provider = 'vapi' AND delivery_key = p_call_id || ':end-of-call-report';
-    IF found THEN
-        NOTIFY calltally_events;
-    END IF;
-END;
-$$;

@@ -133,3 +133,51 @@ BEGIN
     RETURN NEXT;
 END;
 $$;
+
+-- dismiss_events: ends parked or dead events that somebody looked at and that are nobody's business here, such as
+-- payments for other products of the same Stripe account; their refunds and disputes are skipped with them. Nothing is
+-- booked; they can still be replayed. Answers with the ids that it ended. Errors: TY004 without a reason.
+CREATE OR REPLACE FUNCTION dismiss_events(p_ids bigint[], p_reason text)
+RETURNS SETOF bigint LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
+DECLARE
+    payments jsonb := (
+        SELECT jsonb_agg(DISTINCT jsonb_build_object(
+            'payment_id', split_part(reason, ':', 2), 'skipped_because', 'payment dismissed: ' || p_reason
+        )) FROM events
+        WHERE id = ANY (p_ids) AND state = 'parked' AND provider = 'stripe' AND split_part(reason, ':', 2) <> ''
+            AND type ~ '^(v1\.)?(payment_intent|checkout\.session)\.'
+    );
+BEGIN
+    IF coalesce(p_reason, '') = '' THEN
+        PERFORM refuse(
+            'TY004', 'dismissing events needs a reason', jsonb_build_object('event_ids', to_jsonb(p_ids)),
+            'Say why nothing has to be done about them.'
+        );
+    END IF;
+    RETURN QUERY
+    UPDATE events SET state = 'skipped', reason = 'dismissed: ' || p_reason, finished_at = clock_timestamp()
+    WHERE id = ANY (p_ids) AND state IN ('parked', 'dead')
+    RETURNING id;
+    PERFORM note_payments(payments);
+END;
+$$;
+
+-- replay_events: puts dead, parked, skipped or done events back in line; what is applied already stays applied once.
+-- One that died with its workers is claimed alone again. Answers with the ids that it woke: others are claimed or
+-- waiting anyway. Looks in every month, as claim_events.
+CREATE OR REPLACE FUNCTION replay_events(p_ids bigint[])
+RETURNS SETOF bigint LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = public, pg_temp SET enable_partition_pruning = off AS $$
+BEGIN
+    RETURN QUERY
+    UPDATE events
+    SET state = 'waiting', reason = NULL, finished_at = NULL, expired_claims = 0
+    WHERE id = ANY (p_ids) AND state IN ('dead', 'parked', 'skipped', 'done')
+        AND EXISTS (
+            SELECT FROM event_bodies
+            WHERE event_bodies.received_at = events.received_at AND event_bodies.event_id = events.id
+        )
+    RETURNING id;
+    NOTIFY calltally_events;
+END;
+$$;
