@@ -3,7 +3,9 @@
 from datetime import UTC, datetime
 from uuid import UUID
 
+import psycopg
 import pytest
+from psycopg import errors
 
 from billing.errors import InvalidAmount
 from tests.books import Books, told_call
@@ -213,6 +215,36 @@ def test_tenth_correction_is_the_last_one(shared: Books, tag: str) -> None:
     assert f"call:{tag}:correction:11" in shared.states(organization_id)
     assert shared.balance(organization_id) == -2 * MINUTE
     assert shared.broken() == []
+
+
+def test_correction_and_repricing_go_by_the_price_at_the_start(shared: Books, tag: str) -> None:
+    """Not at the creation of the call, which was five seconds earlier, as for the charge itself."""
+    organization_id = shared.value(
+        "SELECT create_organization(:name, 'a@example.com', 'NOK', 100000000)", name=f"Unpriced {tag}"
+    )
+    shared.route(organization_id, f"a-{tag}")
+    shared.record(told_call(tag, f"a-{tag}", None))
+    shared.price(organization_id, 2 * MINUTE, since="2026-07-01 00:00:03Z")
+
+    assert shared.correct(tag, 60) == 2 * MINUTE
+    shared.price(organization_id, 3 * MINUTE, since="2026-07-01 00:00:04Z")
+    assert reprice(shared, tag) == MINUTE
+
+
+@pytest.mark.parametrize(
+    "statement",
+    ["SELECT reprice_call(%s)", "SELECT correct_call(%s, '2026-07-01T00:00:05Z', '2026-07-01T00:01:35Z', NULL)"],
+)
+def test_correction_waits_for_a_price_that_is_being_set(
+    shared: Books, shared_url: str, tag: str, statement: str
+) -> None:
+    """Otherwise the price would charge what is being changed, or the change would miss the price."""
+    organization_id = charged(shared, tag, 60)
+    options = "-c role=calltally_app -c lock_timeout=100ms"
+    with shared.engine.begin() as connection, psycopg.connect(shared_url, options=options) as second:
+        connection.exec_driver_sql("SELECT set_price(%s, 2)", (organization_id,))
+        with pytest.raises(errors.LockNotAvailable):
+            second.execute(statement.encode(), [tag])
 
 
 def test_corrected_debt_keeps_its_place_in_line(shared: Books, tag: str) -> None:

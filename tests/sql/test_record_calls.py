@@ -1,6 +1,6 @@
 """Calls, told by a webhook or found by the night, charged once."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -127,6 +127,29 @@ def test_record_charges_oldest_first(shared: Books, tag: str) -> None:
     )
 
     assert [row["outcome"] for row in answer] == ["outstanding", "settled"]
+
+
+def test_record_charges_by_the_ends_of_calls(shared: Books, tag: str) -> None:
+    """What ended first takes the room below the limit, though it began later; a charge is as old as that end."""
+    organization_id = shared.organization(debt_limit_micros=1_400_000)
+    shared.route(organization_id, f"a-{tag}")
+    long = told_call(f"1-{tag}", f"a-{tag}", 120, EARLIER)
+    short = told_call(f"2-{tag}", f"a-{tag}", 60, EARLIER + timedelta(seconds=30))
+    shared.record(long, short)
+
+    assert shared.states(organization_id) == {f"call:1-{tag}": "outstanding", f"call:2-{tag}": "settled"}
+    assert [charge["event_at"] for charge in shared.charges(organization_id)] == [
+        datetime.fromisoformat(call["ended_at"]) for call in (long, short)
+    ]
+
+
+def test_record_keeps_when_the_webhook_first_came(shared: Books, tag: str) -> None:
+    """A repetition came later, and says nothing of how long the first took."""
+    shared.record(told_call(tag, None, 60))
+    first = stored(shared, tag)["webhook_at"]
+    shared.record(told_call(tag, None, 60))
+
+    assert stored(shared, tag)["webhook_at"] == first
 
 
 def test_record_twice_in_one_batch_charges_once(shared: Books, tag: str) -> None:
