@@ -87,6 +87,7 @@ INSERT INTO access VALUES
 ('find_sms_price', 'EXECUTE', 'worker, people, owner'),
 ('was_taken', 'EXECUTE', 'worker, nights, people, owner'),
 ('share_of', 'EXECUTE', 'worker, nights, people, owner'),
+('exchange', 'EXECUTE', 'worker, nights, people, owner'),
 ('round_fraction', 'EXECUTE', 'worker, nights, people, owner'),
 ('own_account', 'EXECUTE', 'worker, nights, people, owner'),
 ('revenue_kind', 'EXECUTE', 'worker, nights, people, owner'),

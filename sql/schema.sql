@@ -611,6 +611,7 @@ FUNCTION deduct_call_credits(uuid,text,bigint,timestamp with time zone) RETURNS 
 FUNCTION dismiss_events(bigint[],text) RETURNS SETOF bigint SECURITY DEFINER;
 FUNCTION enqueue_message(text,text,jsonb) RETURNS bigint SECURITY DEFINER;
 FUNCTION ensure_partitions(timestamp with time zone,integer) RETURNS integer SECURITY DEFINER;
+FUNCTION exchange(payments,bigint,text) RETURNS bigint;
 FUNCTION extend_lease(uuid[],interval) RETURNS integer SECURITY DEFINER;
 FUNCTION fail_event(uuid,bigint,text,text,boolean,interval,uuid) RETURNS void SECURITY DEFINER;
 FUNCTION find_organization(text,text,text,text,text,timestamp with time zone) RETURNS uuid;
@@ -951,6 +952,7 @@ GRANT EXECUTE ON deduct_call_credits(uuid,text,bigint,timestamp with time zone) 
 GRANT EXECUTE ON dismiss_events(bigint[],text) TO calltally_app;
 GRANT EXECUTE ON enqueue_message(text,text,jsonb) TO calltally_worker;
 GRANT EXECUTE ON ensure_partitions(timestamp with time zone,integer) TO calltally_worker;
+GRANT EXECUTE ON exchange(payments,bigint,text) TO calltally_app, calltally_nights, calltally_owner, calltally_worker;
 GRANT EXECUTE ON extend_lease(uuid[],interval) TO calltally_worker;
 GRANT EXECUTE ON fail_event(uuid,bigint,text,text,boolean,interval,uuid) TO calltally_worker;
 GRANT EXECUTE ON find_organization(text,text,text,text,text,timestamp with time zone) TO calltally_app, calltally_nights, calltally_owner, calltally_worker;

@@ -126,6 +126,23 @@ RETURNS boolean LANGUAGE sql STABLE SET search_path = public, pg_temp AS $$
     )
 $$;
 
+-- exchange: an amount in the payment's currency, if it is in the other one of its sale (adaptive pricing), at the rate
+-- of the sale; null if it is in neither. Internal, pure.
+CREATE OR REPLACE FUNCTION exchange(p_payment payments, p_micros bigint, p_currency text)
+RETURNS bigint LANGUAGE sql IMMUTABLE SET search_path = public, pg_temp AS $$
+    SELECT CASE
+        WHEN p_currency = p_payment.currency::text THEN p_micros
+        WHEN p_payment.sale ->> 'shown_currency' = p_currency AND p_payment.sale ->> 'currency' = p_payment.currency::text
+            THEN share_of(
+                (p_payment.sale ->> 'total_micros')::bigint, p_micros, (p_payment.sale ->> 'shown_micros')::bigint
+            )
+        WHEN p_payment.sale ->> 'currency' = p_currency AND p_payment.sale ->> 'shown_currency' = p_payment.currency::text
+            THEN share_of(
+                (p_payment.sale ->> 'shown_micros')::bigint, p_micros, (p_payment.sale ->> 'total_micros')::bigint
+            )
+    END
+$$;
+
 -- book_reversals: takes every movement of a payment into account that can be, one after the other: what was taken
 -- before what came back. Nothing happens while the payment is not credited. Internal; the caller holds the payment's
 -- lock.
@@ -142,7 +159,10 @@ BEGIN
     PERFORM lock_wallet(payment.organization_id);
     LOOP
         SELECT * INTO next_one FROM movements
-        WHERE payment_id = p_payment_id AND booked_at IS NULL AND was_taken(movements, payment.currency)
+        WHERE payment_id = p_payment_id AND booked_at IS NULL AND (
+            was_taken(movements, payment.currency)
+            OR (exchange(payment, 0, movements.currency) IS NOT NULL AND was_taken(movements))
+        )
         ORDER BY amount_micros > 0, kind = 'dispute' AND starts_with(id, source_id), event_at, id
         LIMIT 1;
         EXIT WHEN NOT found;

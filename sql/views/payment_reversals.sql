@@ -6,14 +6,14 @@ CREATE VIEW payment_reversals WITH (security_invoker = true) AS
 WITH told AS (
     SELECT
         movements.*,
+        payments,
         payments.charged_micros,
-        payments.currency AS payment_currency,
         -- A step without an id of its own stands for its balance transactions until they are told.
         starts_with(movements.id, movements.source_id)
         AND count(*) FILTER (WHERE NOT starts_with(movements.id, movements.source_id)) OVER (
             PARTITION BY movements.payment_id, movements.source_id, movements.amount_micros > 0
         ) > 0 AS is_superseded,
-        max(movements.disputed_micros) FILTER (WHERE movements.disputed_currency = payments.currency) OVER (
+        max(exchange(payments, movements.disputed_micros, movements.disputed_currency)) OVER (
             PARTITION BY movements.payment_id, movements.source_id
         ) AS at_stake_micros
     FROM movements
@@ -25,23 +25,22 @@ by_currency AS (
     SELECT
         payment_id,
         source_id,
-        currency = payment_currency AS is_direct,
         coalesce(max(at_stake_micros), charged_micros) AS at_stake_micros,
+        CASE WHEN kind = 'refund' OR currency = (payments).currency
+            THEN exchange(payments, -sum(amount_micros)::bigint, currency) END AS exchanged_micros,
         -sum(amount_micros)::bigint AS net_micros,
         (array_agg(-amount_micros ORDER BY event_at, amount_micros, id) FILTER (WHERE amount_micros < 0))[1]
             AS first_micros
     FROM told
     WHERE NOT is_superseded
-    GROUP BY payment_id, source_id, currency, payment_currency, charged_micros
+    GROUP BY payment_id, source_id, kind, currency, payments, charged_micros
 ),
 
 by_source AS (
     SELECT
         payment_id,
         source_id,
-        sum(
-            CASE WHEN is_direct THEN net_micros ELSE share_of(at_stake_micros, net_micros, first_micros) END
-        )::bigint AS net_micros
+        sum(coalesce(exchanged_micros, share_of(at_stake_micros, net_micros, first_micros)))::bigint AS net_micros
     FROM by_currency
     GROUP BY payment_id, source_id
 ),

@@ -219,3 +219,32 @@ def test_refund_of_a_bank_payment_is_booked_by_hand(till: Till) -> None:
 
     assert answers == {"pyr_1": ("booked", None)}
     assert till.books.balance(organization_id) == 0
+
+
+@pytest.mark.parametrize("fixture", ["till", "keyless"])
+@pytest.mark.parametrize("shape", [0, 2], ids=["presentment_details", "currency_conversion"])
+@pytest.mark.parametrize("told_in", ["payer's", "wallet's"])
+@pytest.mark.parametrize("kind", ["refund", "dispute"])
+@pytest.mark.parametrize("reverse", [True, False])
+def test_08_refund_and_dispute_are_exchanged_as_the_sale_was(
+    request: pytest.FixtureRequest, fixture: str, shape: int, told_in: str, kind: str, reverse: bool
+) -> None:
+    """Half of what the payer saw is half of the credit, in either currency, and however it is settled."""
+    till: Till = request.getfixturevalue(fixture)
+    organization_id = till.wallet()
+    events = report("08-adaptive-pricing", org_id=str(organization_id))[shape : shape + 2]
+    payment_id = events[0]["data"]["object"]["payment_intent"]
+    if kind == "refund":
+        told = report("48-refund-of-something-else")[1]
+    else:
+        told = report("03d-then-won")[1]
+        entry = told["data"]["object"]["balance_transactions"][0]
+        entry |= {"amount": -4_123, "currency": "gbp"}
+    amount, currency = (4_625, "eur") if told_in == "payer's" else (5_000, "usd")
+    told["data"]["object"] |= {"payment_intent": payment_id, "amount": amount, "currency": currency}
+    till.stripe.keep(events[0]["data"]["object"])
+    till.tell(*[*events, told][:: -1 if reverse else 1])
+
+    assert till.states() == {"done"}
+    assert till.books.balance(organization_id) == 50_000_000
+    assert till.books.broken() == []
