@@ -26,8 +26,10 @@ by_currency AS (
         payment_id,
         source_id,
         coalesce(max(at_stake_micros), charged_micros) AS at_stake_micros,
-        CASE WHEN kind = 'refund' OR currency = (payments).currency
-            THEN exchange(payments, -sum(amount_micros)::bigint, currency) END AS exchanged_micros,
+        CASE
+            WHEN kind = 'refund' OR currency = (payments).currency
+                THEN exchange(payments, -sum(amount_micros)::bigint, currency)
+        END AS exchanged_micros,
         -sum(amount_micros)::bigint AS net_micros,
         (array_agg(-amount_micros ORDER BY event_at, amount_micros, id) FILTER (WHERE amount_micros < 0))[1]
             AS first_micros
