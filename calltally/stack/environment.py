@@ -1,7 +1,7 @@
 """What each process of an installation gets: its secrets and its login, and nobody else's."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Final
 
 import psycopg
@@ -42,6 +42,11 @@ def withheld_from(process: str) -> frozenset[str]:
     return frozenset(name for name, processes in SECRETS.items() if process not in processes)
 
 
+def without(env: Mapping[str, str], withheld: Collection[str] = frozenset(SECRETS)) -> dict[str, str]:
+    """An environment without these variables, in whatever letters; unless others are named, without any secret."""
+    return {name: content for name, content in env.items() if name.upper() not in withheld}
+
+
 def given_settings(env: Mapping[str, str]) -> dict[str, str]:
     """Settings of ours that somebody has set, in `.env`, the environment or `env`; the last one counts."""
     file = dotenv_values(os.environ.get(ENV_FILE_VARIABLE, ".env"))
@@ -77,7 +82,8 @@ def ensure_logins(database_url: str) -> dict[str, str]:
 
 def _make_login(connection: psycopg.Connection[Any], login: str, roles: tuple[str, ...]) -> None:
     name = sql.Identifier(login)
-    if not connection.execute("SELECT FROM pg_roles WHERE rolname = %s", [login]).fetchone():
+    known = connection.execute("SELECT FROM pg_roles WHERE rolname = %s", [login])
+    if known.rowcount == 0:
         connection.execute(sql.SQL("CREATE ROLE {}").format(name))
     connection.execute(sql.SQL("ALTER ROLE {} LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION").format(name))
     for role in roles:

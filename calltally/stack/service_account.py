@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+from calltally.stack.environment import without
+
 ACCOUNT_NAME = "calltally"
 
 
@@ -61,6 +63,7 @@ class ServiceAccount:
         """
         return subprocess.run(
             command,
+            env=without(os.environ),
             cwd="/",  # the caller's directory may be closed to the account
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,

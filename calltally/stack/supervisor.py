@@ -19,6 +19,7 @@ import httpx
 from rich.console import Console
 
 from calltally.stack import guard
+from calltally.stack.environment import without
 from calltally.stack.output import ChildLog
 
 BACK_OFF_SECONDS: Final = (1, 2, 4, 8, 16, 32, 60)
@@ -197,7 +198,7 @@ class Supervisor:
             process = await asyncio.create_subprocess_exec(
                 *child.command,
                 env={
-                    **_without(os.environ, child.withheld),
+                    **without(os.environ, child.withheld),
                     "PYTHONUNBUFFERED": "1",
                     **child.env,
                     guard.MARK: self._mark,
@@ -261,6 +262,7 @@ class Supervisor:
         self._guard = await asyncio.create_subprocess_exec(
             *(sys.executable, "-I", guard.__file__, self._mark, *self._farewell),
             stdin=asyncio.subprocess.PIPE,
+            env=without(os.environ),
             start_new_session=True,
         )
         for running in self._running:
@@ -318,10 +320,6 @@ def cancelled_by_signals() -> Iterator[None]:
     finally:
         for number in numbers:
             loop.remove_signal_handler(number)
-
-
-def _without(env: Mapping[str, str], withheld: Collection[str]) -> dict[str, str]:
-    return {name: content for name, content in env.items() if name.upper() not in withheld}
 
 
 async def _is_ready(child: Child) -> bool:
