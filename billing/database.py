@@ -2,10 +2,11 @@
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import msgspec
 import psycopg
 from psycopg.types.array import ListBinaryDumper
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, text
@@ -103,3 +104,8 @@ def rows(connection: Connection, query: str, **parameters: Any) -> list[dict[str
 def value(connection: Connection, query: str, **parameters: Any) -> Any:
     """The first column of the first row, or None."""
     return connection.execute(text(query), parameters).scalar()
+
+
+def answers_to(connection: Connection, query: str, facts: Sequence[Any]) -> list[dict[str, Any]]:
+    """What a set-based function of `sql/` answers; it takes its `:facts` as one JSON array. To none, nothing."""
+    return rows(connection, query, facts=msgspec.json.encode(facts).decode()) if facts else []

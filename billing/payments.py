@@ -86,13 +86,15 @@ class CreditPayment:
     """Why it cannot be credited as it is told."""
     is_one_off: bool = False
     """It is known to be neither of an invoice nor of a subscription."""
-    says_topup: bool = False
+    says_topup: bool = field(default=False, compare=False)
     """The payment says so itself, which goes before what its Session or invoice is for."""
     charge_id: str | None = field(default=None, compare=False)
     """What refunds and disputes may name in place of the payment."""
 
 
 Cents = Annotated[int, msgspec.Meta(ge=0)]
+Seconds = Annotated[int, msgspec.Meta(ge=0, le=LAST_SECOND)]
+"""Of Unix time."""
 PaymentId = Annotated[str, msgspec.Meta(pattern=r"\S")]
 """An empty one is no key."""
 
@@ -106,7 +108,7 @@ class StripeEvent(msgspec.Struct, frozen=True):
         object: msgspec.Raw
 
     type: str
-    created: Annotated[int, msgspec.Meta(ge=0, le=LAST_SECOND)]
+    created: Seconds
     data: Data
 
     @property

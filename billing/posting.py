@@ -5,15 +5,14 @@ from dataclasses import asdict, dataclass, replace
 from decimal import Decimal
 from typing import Any
 
-import msgspec
 from sqlalchemy import Connection
 
-from billing.database import rows, value
+from billing.database import answers_to, rows, value
 from billing.events import Ask, Effect, Park, RecordCall, RecordMessage, RecordReversals, Skip
 from billing.named_money import NamedMoney
 from billing.payments import CANNOT_ASK, CreditPayment, Question
-from billing.reversals import record_reversals
 from billing.sms import record_messages
+from billing.taking_back import record_reversals
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,8 +121,7 @@ def _subjects(payments: dict[int, CreditPayment], money: dict[int, NamedMoney]) 
 
 
 def _note_payments(connection: Connection, seen: list[dict[str, Any]]) -> None:
-    if seen:
-        value(connection, "SELECT count(*) FROM (SELECT note_payments(CAST(:seen AS jsonb))) AS n", seen=_json(seen))
+    answers_to(connection, "SELECT count(*) FROM (SELECT note_payments(CAST(:facts AS jsonb))) AS noted", seen)
 
 
 def _seen_payments(effects: list[CreditPayment | Skip]) -> list[dict[str, Any]]:
@@ -140,10 +138,10 @@ def _seen_payments(effects: list[CreditPayment | Skip]) -> list[dict[str, Any]]:
 
 
 def _record_calls(connection: Connection, calls: dict[int, RecordCall]) -> dict[int, Outcome]:
-    answers = _answers(
+    answers = answers_to(
         connection,
         "SELECT call_id, outcome FROM record_calls(CAST(:facts AS jsonb))",
-        [msgspec.to_builtins(effect.call) for effect in calls.values()],
+        [effect.call for effect in calls.values()],
     )
     outcomes = {
         answer["call_id"]: replace(CALL_OUTCOMES.get(answer["outcome"], DONE), charge=answer["outcome"])
@@ -153,9 +151,9 @@ def _record_calls(connection: Connection, calls: dict[int, RecordCall]) -> dict[
 
 
 def _record_messages(connection: Connection, messages: dict[int, RecordMessage]) -> dict[int, Outcome]:
-    answers = record_messages(connection, [effect.message for effect in messages.values()])
+    told = record_messages(connection, [effect.message for effect in messages.values()])
     return {
-        event_id: CALL_OUTCOMES["unattributed"] if answers[effect.message.sid] == "unattributed" else DONE
+        event_id: CALL_OUTCOMES["unattributed"] if told[effect.message.sid] == "unattributed" else DONE
         for event_id, effect in messages.items()
     }
 
@@ -179,7 +177,7 @@ def _leave_to_twins(connection: Connection, asked: dict[int, tuple[Question, str
 
 
 def _credit_payments(connection: Connection, payments: dict[int, CreditPayment], terms: Terms) -> dict[int, Outcome]:
-    answers = _answers(
+    answers = answers_to(
         connection,
         "SELECT event_id, outcome, reason FROM credit_payments(CAST(:facts AS jsonb))",
         [_payment_facts(event_id, effect, terms) for event_id, effect in payments.items()],
@@ -196,7 +194,7 @@ def _credit_payments(connection: Connection, payments: dict[int, CreditPayment],
 
 def _park_unbooked_money(connection: Connection, money: dict[int, NamedMoney]) -> dict[int, Outcome]:
     """Events without a meaning that name an organization and money which is not booked wait until it is."""
-    unbooked = _answers(
+    unbooked = answers_to(
         connection,
         "SELECT event_id FROM unbooked_money(CAST(:facts AS jsonb))",
         [{"event_id": event_id, **asdict(told)} for event_id, told in money.items()],
@@ -226,20 +224,11 @@ def _payment_facts(event_id: int, effect: CreditPayment, terms: Terms) -> dict[s
         "customer_id": effect.customer_id,
         "amount_micros": effect.amount_micros,
         "currency": effect.currency,
-        "sale": effect.sale and asdict(effect.sale),
-        "event_at": effect.event_at.isoformat(),
+        "sale": effect.sale,
+        "event_at": effect.event_at,
         "undecided": effect.question is not None,
         "obstacle": effect.obstacle,
         "customer_suffices": terms.linked_customers_suffice and effect.is_one_off,
         "text_suffices": terms.client_reference_suffices,
         "tax_percent": str(terms.tax_percent),
     }
-
-
-def _answers(connection: Connection, query: str, facts: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """What a set-based function of `sql/` answers; it takes its facts as one JSON array."""
-    return rows(connection, query, facts=_json(facts)) if facts else []
-
-
-def _json(content: Any) -> str:
-    return msgspec.json.encode(content).decode()

@@ -1,18 +1,13 @@
-"""What Stripe's refunds and disputes tell: money that it takes back, or gives back."""
+"""What Stripe's refunds and disputes tell: money that it takes back, or gives back. Pure."""
 
-import json
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Annotated, Final, Literal
 
 import msgspec
-from sqlalchemy import Connection
 
-from billing.database import rows, value
-from billing.errors import PermanentError
 from billing.money import currency_code, micros_from_minor_units
-from billing.payments import LAST_SECOND, NOTHING, Question
+from billing.payments import NOTHING, Cents, Question, Seconds, stripe_event
 from billing.provider_json import decode
 
 NO_PAYMENT: Final = "it names neither a payment intent nor a charge, so it is of no top-up"
@@ -20,7 +15,6 @@ NO_PAYMENT: Final = "it names neither a payment intent nor a charge, so it is of
 ANNOUNCED: Final = {"pending", "requires_action"}
 """Statuses of a refund that may still come to nothing."""
 
-_Seconds = Annotated[int, msgspec.Meta(ge=0, le=LAST_SECOND)]
 _Amount = Annotated[int, msgspec.Meta(gt=0)]
 
 
@@ -98,45 +92,28 @@ class Refund(msgspec.Struct, frozen=True):
     id: str
     amount: _Amount
     currency: str
-    created: _Seconds
+    created: Seconds
     status: str | None = None
     reason: str | None = None
     payment_intent: str | None = None
     charge: str | None = None
 
 
-class _RefundEvent(msgspec.Struct, frozen=True):
-    class Data(msgspec.Struct, frozen=True):
-        object: Refund
-
-    created: _Seconds
-    data: Data
-
-
 class _BalanceTransaction(msgspec.Struct, frozen=True):
     id: str
     amount: int
     currency: str
-    created: _Seconds | None = None
+    created: Seconds | None = None
 
 
 class _Dispute(msgspec.Struct, frozen=True):
     id: str
     amount: _Amount
     currency: str
-    created: _Seconds
+    created: Seconds
     balance_transactions: list[_BalanceTransaction] | None = None
     payment_intent: str | None = None
     charge: str | None = None
-
-
-class _DisputeEvent(msgspec.Struct, frozen=True):
-    class Data(msgspec.Struct, frozen=True):
-        object: _Dispute
-
-    type: str
-    created: _Seconds
-    data: Data
 
 
 class _Refunds(msgspec.Struct, frozen=True):
@@ -145,10 +122,10 @@ class _Refunds(msgspec.Struct, frozen=True):
 
 class _Charge(msgspec.Struct, frozen=True):
     id: str
-    amount: Annotated[int, msgspec.Meta(ge=0)]
-    amount_refunded: Annotated[int, msgspec.Meta(ge=0)]
+    amount: Cents
+    amount_refunded: Cents
     currency: str
-    amount_captured: Annotated[int, msgspec.Meta(ge=0)] | None = None
+    amount_captured: Cents | None = None
     payment_intent: str | None = None
     refunds: _Refunds | None = None
 
@@ -157,29 +134,22 @@ class _NamedCharge(msgspec.Struct, frozen=True):
     payment_intent: str | None = None
 
 
-class _ChargeEvent(msgspec.Struct, frozen=True):
-    class Data(msgspec.Struct, frozen=True):
-        object: _Charge
-
-    created: _Seconds
-    data: Data
-
-
-_refund_event = msgspec.json.Decoder(_RefundEvent)
-_dispute_event = msgspec.json.Decoder(_DisputeEvent)
-_charge_event = msgspec.json.Decoder(_ChargeEvent)
+_refund = msgspec.json.Decoder(Refund)
+_dispute = msgspec.json.Decoder(_Dispute)
+_charge = msgspec.json.Decoder(_Charge)
 _refunds = msgspec.json.Decoder(_Refunds)
 _charge_named = msgspec.json.Decoder(_NamedCharge)
 
 
 def read_refund(body: bytes) -> Reversals | str:
     """What `refund.created`, `.updated`, `.failed`, `charge.refund.updated` tell; a text says why nothing moved."""
-    event = decode(_refund_event, body)
-    if event.data.object.payment_intent is None and event.data.object.charge is None:
+    event = decode(stripe_event, body)
+    refund = decode(_refund, event.data.object)
+    if refund.payment_intent is None and refund.charge is None:
         return NO_PAYMENT
-    movement = refund_movement(event.data.object, event.created)
+    movement = refund_movement(refund, event.created)
     if movement is None:
-        return f"the refund is {event.data.object.status} ({event.data.object.reason}): it moves nothing"
+        return f"the refund is {refund.status} ({refund.reason}): it moves nothing"
     return Reversals((movement,))
 
 
@@ -215,8 +185,8 @@ def read_charge(body: bytes) -> Reversals | str:
     What was authorized and never captured also counts as refunded (`amount` less `amount_captured`); nobody ever paid
     it. Where the sum is smaller than that, it cannot be contained in it.
     """
-    event = decode(_charge_event, body)
-    charge = event.data.object
+    event = decode(stripe_event, body)
+    charge = decode(_charge, event.data.object)
     uncaptured = 0 if charge.amount_captured is None else charge.amount - charge.amount_captured
     refunded = charge.amount_refunded
     if refunded >= uncaptured > 0:
@@ -245,8 +215,8 @@ def read_dispute(body: bytes) -> Reversals | str:
     that is only open, lost or won, moves none by that. `funds_withdrawn` and `funds_reinstated` say that some moved;
     if the list does not show it, it is the disputed amount, until it does. Stripe's fee is not the customer's money.
     """
-    event = decode(_dispute_event, body)
-    dispute = event.data.object
+    event = decode(stripe_event, body)
+    dispute = decode(_dispute, event.data.object)
     if dispute.payment_intent is None and dispute.charge is None:
         return NO_PAYMENT
     disputed = micros_from_minor_units(dispute.amount, dispute.currency)
@@ -282,96 +252,5 @@ def read_dispute(body: bytes) -> Reversals | str:
     return Reversals(tuple(movements)) if movements else "no funds moved: the dispute lists no balance transaction"
 
 
-def record_reversals(connection: Connection, told: Mapping[int, Reversals]) -> dict[int, tuple[str, str | None]]:
-    """Note what events told, by their ids, and book what can be; how each of these is to end, and why.
-
-    Within a transaction of the caller's, which holds the locks of the payments.
-    """
-    if not told:
-        return {}
-    answers = record_movements(connection, [movement for event in told.values() for movement in event.movements])
-    charges = [{**asdict(event.charge), "event_id": id_} for id_, event in told.items() if event.charge]
-    compared = {
-        answer["event_id"]: (answer["outcome"], answer["reason"])
-        for answer in rows(
-            connection, "SELECT * FROM compare_refunds(CAST(:facts AS jsonb))", facts=json.dumps(charges)
-        )
-    }
-    return {
-        event_id: _worst(
-            [answers[movement.id] for movement in event.movements]
-            + ([compared[event_id]] if event_id in compared else [])
-        )
-        for event_id, event in told.items()
-    }
-
-
-def record_movements(connection: Connection, movements: Sequence[Movement]) -> dict[str, tuple[str, str | None]]:
-    """Note movements and book what can be; outcome and reason by id, as `record_movements` in `sql/` answers."""
-    facts = [
-        {**asdict(movement), "event_at": movement.event_at and movement.event_at.isoformat()}
-        for movement in movements
-    ]
-    answers = rows(connection, "SELECT * FROM record_movements(CAST(:facts AS jsonb))", facts=json.dumps(facts))
-    return {answer["movement_id"]: (answer["outcome"], answer["reason"]) for answer in answers}
-
-
-def _worst(answers: list[tuple[str, str | None]]) -> tuple[str, str | None]:
-    """How an event ends of which each part came to something: parked if any has to wait."""
-    for state in ("parked", "skipped"):
-        for outcome, reason in answers:
-            if outcome == state:
-                return state, reason
-    return "done", None
-
-
 def _moment(seconds: int) -> datetime:
     return datetime.fromtimestamp(seconds, UTC)
-
-
-def moved_by_hand(
-    connection: Connection,
-    payment_id: str,
-    name: str,
-    amount_micros: int,
-    *,
-    dispute_id: str | None = None,
-    returned: bool = False,
-) -> Movement:
-    """What a person says that a refund (`re_…`) or dispute moved, in the payment's currency, as Stripe would tell it.
-
-    Raises:
-        PermanentError: the payment is not credited, or the names do not say what it is.
-    """
-    currency = value(connection, "SELECT min(currency) FROM payments WHERE payment_id = :id", id=payment_id)
-    if currency is None:
-        raise PermanentError(
-            f"{payment_id} is not credited: credit it first, with calltally payments backfill, or by hand with"
-            f" calltally wallet credit ORG AMOUNT --key topup:{payment_id} --reason …"
-        )
-    prefix = name.partition("_")[0]
-    kind: Literal["refund", "dispute"]
-    if prefix in {"re", "pyr"}:
-        kind, source_id, steps = "refund", name, ("", ":returned")
-    elif prefix in {"dp", "du"}:
-        kind, source_id, steps = "dispute", name, (":withdrawn", ":reinstated")
-    elif prefix == "txn" and dispute_id:
-        kind, source_id, steps = "dispute", dispute_id, ("", "")
-    else:
-        raise PermanentError(
-            f"{name} is neither a refund (re_…, pyr_…) nor a dispute (dp_…, du_…); of a balance transaction (txn_…)"
-            " say --dispute, too"
-        )
-    is_assumed = kind == "dispute" and prefix != "txn"
-    return Movement(
-        id=f"{name}{steps[returned]}",
-        kind=kind,
-        source_id=source_id,
-        payment_id=payment_id,
-        charge_id=None,
-        amount_micros=amount_micros if returned else -amount_micros,
-        currency=currency,
-        event_at=datetime.now(UTC),
-        disputed_micros=amount_micros if is_assumed else None,
-        disputed_currency=currency if is_assumed else None,
-    )

@@ -1,13 +1,12 @@
 """Messages in the books: each function is one transaction, or a part of one of the caller's."""
 
-import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import timedelta
 
 from sqlalchemy import Connection, Engine
 
-from billing.database import rows, transaction, value
+from billing.database import answers_to, rows, transaction, value
 from billing.twilio import ToldMessage
 
 
@@ -54,14 +53,8 @@ class Answers:
 
 def record_messages(connection: Connection, told: Sequence[ToldMessage]) -> dict[str, str]:
     """Store what was told and charge what can be charged; the outcome per message, as the SQL function names it."""
-    if not told:
-        return {}
-    answers = rows(
-        connection,
-        "SELECT message_sid, outcome FROM record_messages(CAST(:told AS jsonb))",
-        told=json.dumps([_facts(message) for message in told]),
-    )
-    return {answer["message_sid"]: answer["outcome"] for answer in answers}
+    stored = answers_to(connection, "SELECT message_sid, outcome FROM record_messages(CAST(:facts AS jsonb))", told)
+    return {answer["message_sid"]: answer["outcome"] for answer in stored}
 
 
 def settle(engine: Engine, answers: Answers) -> dict[str, str]:
@@ -112,7 +105,3 @@ def news(engine: Engine, told: Sequence[ToldMessage]) -> list[ToldMessage]:
         for message in told
         if stored.get(message.sid) != (message.status, message.num_segments, message.provider_price_micros)
     ]
-
-
-def _facts(message: ToldMessage) -> dict[str, object]:
-    return {**asdict(message), "sent_at": message.sent_at and message.sent_at.isoformat()}

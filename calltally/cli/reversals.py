@@ -34,7 +34,7 @@ def reverse(
     credited, as far as there is any; the rest is the reseller's.
     """
     from billing.database import transaction  # noqa: PLC0415 - the command line itself starts without it
-    from billing.reversals import moved_by_hand, record_movements  # noqa: PLC0415
+    from billing.taking_back import moved_by_hand, record_movements  # noqa: PLC0415
 
     micros = amount(amount_text)
     with open_books() as engine, transaction(engine) as connection:

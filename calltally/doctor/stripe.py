@@ -15,8 +15,6 @@ from calltally.doctor.database import clock_skew
 from calltally.doctor.findings import Area, Finding
 
 AREA = Area("stripe")
-TESTED_VERSION = API_VERSION
-"""The API version whose events the tests hold."""
 READ = {
     "/v1/checkout/sessions": "Checkout Sessions",
     "/v1/invoices": "Invoices",
@@ -135,7 +133,7 @@ def _endpoints(settings: Settings, endpoints: list[dict[str, Any]]) -> Iterator[
         types = "".join(f" -d 'enabled_events[]={kind}'" for kind in NEEDED)
         yield AREA.problem(
             f"no endpoint sends to {wanted}" + (f"; there are: {others}" if others else ""),
-            f"{_curl(settings, '')} -d url={wanted} -d api_version={TESTED_VERSION}{types}; then put the"
+            f"{_curl(settings, '')} -d url={wanted} -d api_version={API_VERSION}{types}; then put the"
             " answer's secret into STRIPE_WEBHOOK_SECRETS",
         )
     for endpoint in ours:
@@ -184,10 +182,10 @@ def _troubles(settings: Settings, endpoint: dict[str, Any]) -> Iterator[Finding]
             f"{name} is in {mode} mode, and events of that mode are parked here",
             f"make the endpoint in {other} mode, or set STRIPE_LIVEMODE and STRIPE_API_KEY to {mode} mode",
         )
-    if version is None or version.partition(".")[2] != TESTED_VERSION.partition(".")[2]:
+    if version is None or version.partition(".")[2] != API_VERSION.partition(".")[2]:
         yield AREA.warning(
-            f"{name} renders events in {version or 'the default version of the account'}; tested is {TESTED_VERSION}",
-            f"make a new endpoint with api_version={TESTED_VERSION} (that of one cannot change), put both secrets"
+            f"{name} renders events in {version or 'the default version of the account'}; tested is {API_VERSION}",
+            f"make a new endpoint with api_version={API_VERSION} (that of one cannot change), put both secrets"
             " into STRIPE_WEBHOOK_SECRETS, then delete the old one",
         )
 

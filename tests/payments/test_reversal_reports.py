@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from billing.database import transaction
-from billing.reversals import moved_by_hand, record_movements
+from billing.taking_back import moved_by_hand, record_movements
 from tests.books import moved
 from tests.payments.till import Till, report
 
