@@ -31,7 +31,7 @@ $(READY): requirements.lock pyproject.toml
 setup: $(READY) ## make .venv with the locked dependencies
 
 demo: $(READY) ## the whole story on this machine in under 90 s; KEEP=1 leaves it running
-	@$(BIN)/calltally demo $(if $(KEEP),--keep)
+	@$(BIN)/calltally demo $(if $(filter-out 0,$(KEEP)),--keep)
 
 up: $(READY) ## Postgres, Prefect, worker and receiver on this machine
 	@$(BIN)/calltally up

@@ -10,7 +10,7 @@ NEXT_STEPS = {
     "dead": "mend the cause, then: `calltally events replay {id}`",
     "delayed": "none: it comes back by itself",
     "unknown_organization": "`calltally route add` (`calltally call held` has the whole command of each call), or for"
-    " a payment in SQL `link_customer(…)`: it goes on by itself."
+    " a payment `calltally payments assign pi_… ORG --reason …`: it goes on by itself."
     " If it is nobody's here: `calltally events dismiss {id} --reason …`",
     "payment_not_credited": "none if its payment is still on the way: it goes on by itself. Else"
     " `calltally payments backfill` fetches the payment, or credit it: `calltally wallet credit --key topup:…`. If it"

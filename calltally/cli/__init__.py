@@ -91,10 +91,13 @@ class Verbs(TyperGroup):
 
 
 def load_verb(name: str) -> Any:
-    """The whole command of a verb."""
+    """The whole command of a verb; each paragraph of its help is one line, for terminals of any width."""
     module = typer.Typer(add_completion=False)
     import_module(f"calltally.cli.{VERBS[name].module}").register(module)
-    return typer.main.get_group(module).commands[name]
+    command: Any = typer.main.get_group(module).commands[name]
+    for each in (command, *getattr(command, "commands", {}).values()):
+        each.help = "\n\n".join(part.replace("\n", " ") for part in each.help.split("\n\n"))
+    return command
 
 
 app = typer.Typer(

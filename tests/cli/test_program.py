@@ -231,3 +231,11 @@ def test_embedded_database_is_announced_before_it_starts(tmp_path: Path) -> None
 
     assert ended.stderr.startswith("Starting the embedded database")
     assert (ended.stdout, ended.returncode) == ("[]\n", 0)
+
+
+def test_help_flows_with_the_width_of_the_terminal() -> None:
+    """Its paragraphs are one line each, which whoever shows them wraps: no line ends where a docstring's did."""
+    commands = [load_verb(name) for name in VERBS]
+    below = [each for command in commands for each in getattr(command, "commands", {}).values()]
+
+    assert [each.name for each in (*commands, *below) if "\n" in each.help.replace("\n\n", "")] == []
