@@ -23,7 +23,9 @@ def test_every_test_that_is_named_exists() -> None:
 def test_every_report_has_an_answer_and_something_that_shows_it() -> None:
     """A test or a decision; one without either says that it is not answered yet."""
     assert {len(row) for row in ROWS} == {3}
-    assert [row[0] for row in ROWS if "test_" not in row[2] and "decisions/" not in row[2] and "yet" not in row[1]] == []
+    assert [
+        row[0] for row in ROWS if "test_" not in row[2] and "decisions/" not in row[2] and "yet" not in row[1]
+    ] == []
 
 
 def test_every_report_with_a_body_is_told_of() -> None:
