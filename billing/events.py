@@ -11,7 +11,7 @@ from billing.errors import UnreadablePayload
 from billing.named_money import NamedMoney, read_named_money
 from billing.payments import (
     CANNOT_ASK,
-    NONE_OF_OURS,
+    OTHER_PURPOSE,
     Answers,
     CreditPayment,
     Question,
@@ -166,7 +166,7 @@ def _succeeded_payment(body: bytes, answers: Answers, asks: bool) -> Effect:
 
 
 def _skipped(reason: str, body: bytes) -> Skip:
-    return Skip(reason, *names_of(body)) if reason in NONE_OF_OURS else Skip(reason)
+    return Skip(reason, *names_of(body)) if reason == OTHER_PURPOSE else Skip(reason)
 
 
 def _refund(body: bytes, answers: Answers, asks: bool) -> Effect:

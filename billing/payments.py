@@ -19,8 +19,7 @@ TOPUP_PURPOSES: Final = {"topup", "checkout_topup", "auto_recharge"}
 """What `metadata.purpose` says on a payment for the wallet; without one every payment is taken for such."""
 OTHER_PURPOSE: Final = "other_purpose"
 INVOICE: Final = "invoice"
-NONE_OF_OURS: Final = frozenset([OTHER_PURPOSE, INVOICE])
-"""Why a payment is skipped for good, and what is taken back of it as well."""
+"""Why a payment is skipped, and what is taken back of it; of an invoice's, unless a person says whose it is."""
 CANNOT_ASK: Final = "cannot_ask_stripe"
 """Why an event waits of which only Stripe could say more, when there is no key or Stripe refuses ours."""
 
@@ -196,6 +195,7 @@ class _Invoice(msgspec.Struct, frozen=True):
     currency: str
     total: int
     total_excluding_tax: int | None = None
+    total_taxes: list[_Amount] | None = None
     total_discount_amounts: list[_Amount] | None = None
     metadata: dict[str, str] | None = None
     parent: _Parent | None = None
@@ -350,8 +350,8 @@ def _named_by_invoice(told: CreditPayment, invoice: _Invoice, answers: Answers) 
     if answers.get(question) is None or answers[question] == NOTHING:
         return _asked(told, question, answers)
     sessions = decode(_sessions, answers[question] or NOTHING).data
-    named = _sold_in_session(told, sessions, answers) if sessions else INVOICE
-    return INVOICE if isinstance(named, CreditPayment) and not named.reference else named
+    named = _sold_in_session(told, sessions, answers) if sessions else told
+    return replace(named, obstacle=INVOICE) if isinstance(named, CreditPayment) and not named.reference else named
 
 
 def _named_by_session(told: CreditPayment, session: _CheckoutSession) -> CreditPayment | str:
@@ -395,7 +395,9 @@ def _sale_of_invoice(invoice: _Invoice) -> Sale | None:
     if invoice.total <= 0:
         return None
     total = (invoice.total, invoice.currency)
-    tax = 0 if invoice.total_excluding_tax is None else invoice.total - invoice.total_excluding_tax
+    tax = sum(found.amount for found in invoice.total_taxes or [])
+    if invoice.total_excluding_tax is not None:
+        tax = invoice.total - invoice.total_excluding_tax
     discount = sum(found.amount for found in invoice.total_discount_amounts or [])
     return _sale(invoice.id, total, total, total, tax, 0, discount)
 

@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 from billing.database import answers_to, rows, value
 from billing.events import Ask, Effect, Park, RecordCall, RecordMessage, RecordReversals, Skip
 from billing.named_money import NamedMoney
-from billing.payments import CANNOT_ASK, CreditPayment, Question
+from billing.payments import CANNOT_ASK, INVOICE, CreditPayment, Question
 from billing.sms import record_messages
 from billing.taking_back import record_reversals
 
@@ -38,6 +38,7 @@ class Terms:
 
 
 DONE = Outcome("done")
+OF_INVOICE = Outcome("skipped", INVOICE)
 SKIPPED_MONEY = "skipped_money"
 """Why an event waits that has no meaning, yet names money of ours."""
 
@@ -87,8 +88,10 @@ def post(connection: Connection, effects: Mapping[int, Effect], terms: Terms = T
     outcomes |= _record_messages(connection, messages)
     outcomes |= _record_calls(connection, calls)
     outcomes |= _leave_to_twins(connection, asked)
-    outcomes |= _credit_payments(connection, payments, terms)
-    _note_payments(connection, seen)
+    credited = _credit_payments(connection, payments, terms)
+    of_invoices = [payments[event_id] for event_id, outcome in credited.items() if outcome == OF_INVOICE]
+    outcomes |= credited
+    _note_payments(connection, [*seen, *(_seen(effect, INVOICE) for effect in of_invoices)])
     outcomes |= _park_unbooked_money(connection, money)
     outcomes |= _record_reversals(connection, reversals)
     return outcomes
@@ -127,14 +130,16 @@ def _note_payments(connection: Connection, seen: list[dict[str, Any]]) -> None:
 def _seen_payments(effects: list[CreditPayment | Skip]) -> list[dict[str, Any]]:
     """The payments that events are about, with their charges, and those that are none of ours."""
     return [
-        {
-            "payment_id": effect.payment_id,
-            "charge_id": effect.charge_id,
-            "skipped_because": f"payment skipped: {effect.reason}" if isinstance(effect, Skip) else None,
-        }
-        for effect in effects
-        if effect.payment_id
+        _seen(effect, effect.reason if isinstance(effect, Skip) else None) for effect in effects if effect.payment_id
     ]
+
+
+def _seen(effect: CreditPayment | Skip, skipped_because: str | None) -> dict[str, Any]:
+    return {
+        "payment_id": effect.payment_id,
+        "charge_id": effect.charge_id,
+        "skipped_because": skipped_because and f"payment skipped: {skipped_because}",
+    }
 
 
 def _record_calls(connection: Connection, calls: dict[int, RecordCall]) -> dict[int, Outcome]:
@@ -187,7 +192,9 @@ def _credit_payments(connection: Connection, payments: dict[int, CreditPayment],
         effect = payments[answer["event_id"]]
         outcomes[answer["event_id"]] = {
             "ask": Outcome("asked", f"{CANNOT_ASK}:{effect.payment_id}", question=effect.question),
-            "parked": Outcome("parked", answer["reason"]),
+            "parked": OF_INVOICE
+            if answer["reason"] == f"{INVOICE}:{effect.payment_id}"
+            else Outcome("parked", answer["reason"]),
         }.get(answer["outcome"], DONE)
     return outcomes
 

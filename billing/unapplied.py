@@ -31,7 +31,8 @@ NEXT_STEPS = {
     " then: `calltally payments assign pi_… ORG --reason …`, or pay it back and dismiss it:"
     " `calltally events dismiss {id} --reason …`",
     "skipped_money": "it has no meaning here, but names one of your organizations, and its money is not booked. If it"
-    " is a top-up: `calltally wallet credit --key topup:pi_…` with its payment's id; then it goes on. Else:"
+    " is a top-up: `calltally wallet credit --key topup:pi_…` with its payment's id; then it goes on. If that"
+    " payment was skipped (`invoice`): `calltally payments assign pi_… ORG --reason …`, and replay its event. Else:"
     " `calltally events dismiss {id} --reason …`",
     "livemode_mismatch": "a test of yours: `calltally events dismiss {id} --reason …`. If not, mend `STRIPE_LIVEMODE`"
     " (`calltally doctor` compares it with Stripe), then: `calltally events replay {id}`",

@@ -275,3 +275,23 @@ def test_what_is_sold_for_something_else_is_no_credit(till: Till, says_topup: bo
 
     assert till.books.balance(organization_id) == (50_000_000 if says_topup else 0)
     assert till.ends() == [("done", None) if says_topup else ("skipped", "other_purpose")]
+
+
+def test_payment_that_was_skipped_as_an_invoices_is_credited_once_assigned(till: Till) -> None:
+    """A subscription that only its Checkout Session calls a top-up: both events end, and its refunds count."""
+    organization_id = till.wallet()
+    topup = till.stripe.pay_topup(Payment(5_000, invoice="in_1", tax_minor=1_000), at=AT)
+    session = topup.events[0].envelope["data"]["object"]
+    session |= {"payment_intent": None, "invoice": "in_1", "metadata": {"org_id": str(organization_id)}}
+    till.stripe.bill(topup.payment_intent_id, invoice("in_1", total=5_000, tax=1_000))
+    till.tell_of([*topup.events, *till.stripe.refund(topup, 2_500, at=AT)])
+    waited = till.ends()
+
+    till.books.value("SELECT assign_payment(:pi, :id, 'theirs')", pi=topup.payment_intent_id, id=organization_id)
+    till.books.rows("SELECT replay_events(ARRAY(SELECT id FROM events WHERE reason = 'invoice'))")
+    till.work()
+
+    assert waited[:2] == [("parked", "skipped_money:in_1"), ("skipped", "invoice")]
+    assert [state for state, _ in till.ends()[:2]] == ["skipped", "done"]
+    assert till.books.balance(organization_id) == 20_000_000
+    assert till.books.broken() == []
