@@ -69,6 +69,7 @@ INSERT INTO access VALUES
 ('assign_payment', 'EXECUTE', 'people'),
 ('assign_call', 'EXECUTE', 'people'),
 ('release_call', 'EXECUTE', 'people'),
+('held_by_metadata', 'EXECUTE', 'people'),
 ('credit_wallet', 'EXECUTE', 'people'),
 ('debit_wallet', 'EXECUTE', 'people'),
 ('deduct_call_credits', 'EXECUTE', 'people'),

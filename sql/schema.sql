@@ -963,6 +963,7 @@ GRANT EXECUTE ON find_sms_price(uuid,text,timestamp with time zone) TO calltally
 GRANT EXECUTE ON find_sms_route(text,text,text,timestamp with time zone) TO calltally_app, calltally_owner, calltally_worker;
 GRANT EXECUTE ON finish_events(uuid,bigint[],text[],text[]) TO calltally_worker;
 GRANT EXECUTE ON forget_bodies(interval,integer) TO calltally_books;
+GRANT EXECUTE ON held_by_metadata() TO calltally_app;
 GRANT EXECUTE ON hold_alerts(text,boolean) TO calltally_nights, calltally_worker;
 GRANT EXECUTE ON link_customer(uuid,text) TO calltally_app;
 GRANT EXECUTE ON lock_payments(text[]) TO calltally_worker;

@@ -34,7 +34,8 @@ def held(
     with quick_books() as books:
         waiting = books.rows(
             "SELECT calls.id, name AS organization, held, calls.created_at, started_at, ended_at,"
-            " provider_cost_micros, assistant_id, squad_id, workflow_id, phone_number_id, metadata"
+            " provider_cost_micros, assistant_id, squad_id, workflow_id, phone_number_id, metadata,"
+            " held = held_by_metadata() AS names_two"
             " FROM calls LEFT JOIN organizations ON organizations.id = organization_id"
             " WHERE held IS NOT NULL OR organization_id IS NULL"
             " ORDER BY held IS NULL, first_seen_at, calls.id LIMIT :limit",
@@ -59,7 +60,7 @@ def _next(row: dict[str, object]) -> str:
     """The command that decides."""
     if row["held"] is None:
         return naming_command(row)
-    if "another organization" in str(row["held"]):
+    if row["names_two"]:
         return f"calltally call assign {row['id']} ORG"
     return f"calltally call release {row['id']} --duration SECONDS"
 
