@@ -36,7 +36,7 @@ QUIET_SECONDS: Final = 10
 
 
 class PortBusyError(Exception):
-    """Another program listens on a port of ours; the message says which, and how to use another one."""
+    """A port of ours is another's, or two of ours are one; the message says which, and how to use another one."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +85,12 @@ async def running_stack(
     api_url = settings.prefect_api_url or f"http://127.0.0.1:{prefect_port}/api"
     _require_port(settings.receiver_host, settings.receiver_port, "the receiver", "RECEIVER_PORT")
     if ours:
+        if prefect_port == settings.receiver_port:
+            message = (
+                f"The receiver and Prefect's server cannot both have port {prefect_port}. "
+                "Choose another one with RECEIVER_PORT or PREFECT_SERVER_API_PORT."
+            )
+            raise PortBusyError(message)
         _require_port("127.0.0.1", prefect_port, "Prefect's server", "PREFECT_SERVER_API_PORT")
     ensure_home(home)
     auth_string = server_auth_string(settings) if ours else prefect_auth_string(settings)

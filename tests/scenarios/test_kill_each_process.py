@@ -22,6 +22,8 @@ CALLS = 400
 RECOVERY_SECONDS = 120.0
 """More than enough on a busy machine, and a bound: what has not come back by then waits for a person."""
 STUBBORN = Retries((0.25,) * 400)
+DEATHS = 6
+"""In less than a minute, as the waits between them are 1, 2, 4, 8 and 16 s."""
 ASSISTANT = "asst-acme"
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(500)]
@@ -107,6 +109,27 @@ def test_killed_process_comes_back_by_itself(
     if name != "guard":
         assert f"{name} " in installation.output
         assert "starting" in installation.output
+
+
+def test_worker_that_dies_six_times_stops_neither_receiver_nor_postgres(
+    installation: Installation, sandbox: RunningSandbox, calls: list[Call]
+) -> None:
+    """Each time it is there it is killed: webhooks are taken in meanwhile, by the same processes, applied later."""
+    lasting = [the(installation, name).pid for name in ("supervisor", "postgres", "receiver")]
+    victims: set[int] = set()
+    with ThreadPoolExecutor(1) as pool:
+        delivery = deliver(installation, sandbox, calls, pool)
+        while len(victims) < DEATHS:
+            until(lambda: the(installation, "worker").pid not in victims, "another worker")
+            victim = the(installation, "worker")
+            victims.add(victim.pid)
+            victim.kill()
+        delivered = delivery.result()
+
+    assert [the(installation, name).pid for name in ("supervisor", "postgres", "receiver")] == lasting
+    until(installation.is_healthy, "health")
+    check(installation, calls, delivered)
+    assert "starting again in 16 s" in installation.output
 
 
 def test_killed_supervisor_leaves_nothing_behind_and_starts_again(

@@ -82,3 +82,18 @@ def test_busy_port_is_named_before_anything_starts(tmp_path: Path) -> None:
             asyncio.run(scenario())
 
     assert not (tmp_path / "home").exists()
+
+
+def test_one_port_for_both_is_named_before_anything_starts(tmp_path: Path) -> None:
+    """Nobody listens there yet; the one that comes second would die again and again."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+
+    async def scenario() -> None:
+        async with running_stack(Settings(calltally_home=tmp_path / "home", receiver_port=port), prefect_port=port):
+            pytest.fail("it started")
+
+    with pytest.raises(PortBusyError, match=f"cannot both have port {port}"):
+        asyncio.run(scenario())
+
+    assert not (tmp_path / "home").exists()
