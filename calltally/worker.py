@@ -87,6 +87,8 @@ class Worker:
                     self._runs.add(run)
                     run.add_done_callback(self._runs.discard)
                     await self._until_applied(waiting[0].id, run)
+                if not self._runs:  # nothing waits, though a scheduled run may have been the one that applied it
+                    await self._pause.end()
             except BillingError as error:
                 await self._pause.begin(error)
 
