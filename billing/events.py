@@ -194,7 +194,7 @@ def _reversals(told: Reversals | str, answers: Answers, asks: bool) -> Effect:
 
 
 def _ended_call(body: bytes, _answers: Answers, _asks: bool) -> Effect:
-    """Stores the call and charges it: price of the organization at that time, increment, minimum."""
+    """Stores the call and charges it: price at that time, increment, minimum; one that cannot be is held."""
     return RecordCall(read_report(body))
 
 

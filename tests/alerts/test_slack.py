@@ -1,5 +1,6 @@
 """Messages reach Slack over HTTP in spite of everything, and what came of each is kept."""
 
+import re
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
@@ -71,10 +72,10 @@ def test_message_in_doubt_is_not_repeated(
     owner.value("UPDATE alerts SET due_at = due_at - interval '1 day' RETURNING 1")
     later = send_waiting(engine, configure(), write)
 
-    assert outcomes(told) == {
-        "doubtful": "possibly sent: Slack gave no answer (IncompleteRead)",
-        "k": "could not alert: IncompleteRead",
-    }
+    # The kernel decides how the end of a connection is told: by its end, or by a reset.
+    assert re.sub("IncompleteRead|ConnectionResetError", "it broke", str(outcomes(told))) == str(
+        {"doubtful": "possibly sent: Slack gave no answer (it broke)", "k": "could not alert: it broke"}
+    )
     assert [one.failed for one in told] == [False, True]
     assert outcomes(later) == {"k": "sent"}
 

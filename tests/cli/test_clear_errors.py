@@ -35,14 +35,17 @@ Complaint = Callable[..., str]
 def complaint(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Complaint]:
     """What a command that fails says, with these settings alone."""
     monkeypatch.chdir(tmp_path)
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = str(free.getsockname()[1])
+    with socket.create_server(("127.0.0.1", 0)) as free, socket.create_server(("127.0.0.1", 0)) as other:
+        ports = {
+            "RECEIVER_PORT": str(free.getsockname()[1]),
+            "PREFECT_SERVER_API_PORT": str(other.getsockname()[1]),
+        }
 
     def complain(*arguments: str, **settings: str) -> str:
         for cached in (get_settings, get_engine):
             cached.cache_clear()
         with monkeypatch.context() as patch:
-            for name in ("RECEIVER_PORT", "PREFECT_SERVER_API_PORT"):
+            for name, port in ports.items():
                 patch.setenv(name, port)
             patch.delenv("PREFECT_API_URL", raising=False)
             patch.setenv("VAPI_API_KEY", "key")

@@ -295,7 +295,10 @@ def slack_page() -> str:
 # --- the README's table of events
 
 EVENTS_HEAD = "| provider | event | effect |\n|---|---|---|\n"
-EVENTS_REST = "| all | anything else | skipped, with its reason |\n"
+EVENTS_REST = (
+    "| all | anything else | Skipped, with its reason; what names one of our organizations and money that is not"
+    " booked waits, and is told (`skipped_money`) |\n"
+)
 
 
 def events_table() -> str:

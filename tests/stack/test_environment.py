@@ -50,11 +50,12 @@ def test_guard_has_no_secret(given: None, tmp_path: Path) -> None:
     """It stops processes, and nothing more."""
 
     async def scenario() -> list[dict[str, str]]:
+        before = psutil.Process().children()
         async with Supervisor(tmp_path):
             return [
                 child.environ()
                 for child in psutil.Process().children()
-                if any(word.endswith("guard.py") for word in child.cmdline())
+                if child not in before and any(word.endswith("guard.py") for word in child.cmdline())
             ]
 
     seen = asyncio.run(scenario())
