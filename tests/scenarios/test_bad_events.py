@@ -21,18 +21,18 @@ POISON = b'{"message": {"type": "end-of-call-report", "call": {"id": "poison"}}}
 DEADLY = """
 import os, signal, sys
 from datetime import timedelta
-from billing import inbox
+from billing import applying, inbox
 from calltally.cli import main
 
 inbox.LEASE = timedelta(seconds=5)
-harmless = inbox.interpret
+harmless = applying.interpret
 
 def interpret(provider, event_type, body, **options):
     if b'"poison"' in body:
         os.kill(os.getpid(), signal.SIGKILL)
     return harmless(provider, event_type, body, **options)
 
-inbox.interpret = interpret
+applying.interpret = interpret
 sys.argv[0] = "calltally"
 main()
 """
