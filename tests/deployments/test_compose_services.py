@@ -30,7 +30,13 @@ from .test_compose import FILLED, compose
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
-PASSWORDS = {"CALLTALLY_DB_PASSWORD": "service-secret", "PREFECT_DB_PASSWORD": "prefect-secret"}
+PASSWORDS = {
+    "CALLTALLY_DB_PASSWORD": "service-secret",
+    "CALLTALLY_RECEIVER_DB_PASSWORD": "receiver-secret",
+    "CALLTALLY_WORKER_DB_PASSWORD": "worker-secret",
+    "CALLTALLY_NIGHTS_DB_PASSWORD": "nights-secret",
+    "PREFECT_DB_PASSWORD": "prefect-secret",
+}
 
 
 class Installation:
@@ -60,7 +66,7 @@ class Installation:
             for name, content in self.services[service]["environment"].items()
         }
         for name in ("DATABASE_URL", "PREFECT_API_DATABASE_CONNECTION_URL"):
-            if name in moved:
+            if moved.get(name):
                 moved[name] += place
         local = {
             "PREFECT_API_URL": moved["PREFECT_API_URL"].replace("4200", self.ports["4200"]),
